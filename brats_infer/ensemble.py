@@ -1,0 +1,200 @@
+"""The ensemble: members, windows, flips -> the mean of the members' probabilities."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from brats_infer.errors import UsageError, WeightsError
+from brats_infer.preprocess import Cropped, Normalisation, load_reference, normalise
+from brats_infer.tasks import Task
+from model.checkpoint import CheckpointError, Member, load_member, read_manifest
+from model.unet import UNet
+
+GAUSSIAN_SIGMA = 0.125  # of the window's side, as nnU-Net and MONAI
+GAUSSIAN_FLOOR = 1e-3
+OVERLAP = 0.5
+
+Predictor = Callable[[Tensor], Tensor]
+
+
+class Mode(StrEnum):
+    """How a brain goes through the network."""
+
+    ACCURATE = "accurate"
+    """Windows of the training patch, half overlapping, with Gaussian weights."""
+    FAST = "fast"
+    """The whole brain in one pass."""
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """The members of one task, on one device."""
+
+    members: tuple[tuple[Member, UNet], ...]
+    device: torch.device
+    histogram: NDArray[np.float32] | None = None
+    """Reference of histogram matching (4, N), where a member needs it."""
+
+    @torch.inference_mode()
+    def predict(self, cropped: Cropped, mode: Mode, flips: bool) -> NDArray[np.float32]:
+        """Region probabilities (R, X, Y, Z) of a cropped case: the mean of the members' sigmoids."""
+        brain = cropped.brain
+        inputs: dict[tuple[str, bool], Tensor] = {}
+        total: Tensor | None = None
+        for member, network in self.members:
+            key = (member.normalisation, member.config.foreground)
+            if key not in inputs:
+                normalised = normalise(cropped.images, Normalisation(key[0]), self.histogram)
+                inputs[key] = torch.from_numpy(network_input(normalised, brain, key[1])).to(self.device)
+            out = predict_member(network, inputs[key], member.window if mode is Mode.ACCURATE else None, flips)
+            total = out if total is None else total.add_(out)
+        if total is None:
+            raise ValueError("an ensemble without members")
+        return total.div_(len(self.members)).cpu().numpy()
+
+
+def load_ensemble(folder: Path, task: Task, device: torch.device) -> Ensemble:
+    """Loads and verifies a task's members. Raises WeightsError."""
+    try:
+        members = [member for member in read_manifest(folder) if member.task == task.name]
+        if not members:
+            raise WeightsError(
+                f"{folder}: lists no member for the task {task.name}: choose another --weights or --task"
+            )
+        for member in members:
+            if member.normalisation not in set(Normalisation):
+                raise WeightsError(
+                    f"{folder}: {member.file} asks for the unknown normalisation {member.normalisation!r}: "
+                    "update brats-opt"
+                )
+            if (member.config.modalities, member.config.regions) != (len(task.modalities), len(task.regions)):
+                raise WeightsError(
+                    f"{folder}: {member.file} has not the channels of the task {task.name}: choose other weights"
+                )
+        networks = [(member, load_member(folder, member).to(device)) for member in members]
+    except CheckpointError as error:
+        raise WeightsError(str(error)) from error
+    histogram = load_reference(folder) if any(m.normalisation == Normalisation.HISTOGRAM for m in members) else None
+    return Ensemble(tuple(networks), device, histogram)
+
+
+def pick_device(name: str) -> torch.device:
+    """auto|cpu|cuda|cuda:N -> device. Raises UsageError if a CUDA device was asked for and none can be used."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda"):
+        raise UsageError(f"unknown device {name!r}: choose auto, cpu, cuda or cuda:N")
+    if device.type == "cuda" and not (torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count()):
+        raise UsageError(
+            f"--device {name}: this machine offers {torch.cuda.device_count()} usable CUDA devices: "
+            "choose --device auto or cpu"
+        )
+    return device
+
+
+def network_input(images: NDArray[np.float32], brain: NDArray[np.bool_], foreground: bool) -> NDArray[np.float32]:
+    """(4, X, Y, Z) normalised -> the network's channels, with the brain mask as a fifth where it wants one."""
+    return np.concatenate((images, brain[np.newaxis].astype(np.float32))) if foreground else images
+
+
+def predict_member(network: UNet, x: Tensor, window: tuple[int, int, int] | None, flips: bool) -> Tensor:
+    """(C, X, Y, Z) -> probabilities (R, X, Y, Z), float32 on the input's device.
+
+    `window` None means the whole of it in one pass. With `flips`, the mean over all eight mirror images.
+    """
+    axes: list[tuple[int, ...]] = [()]
+    if flips:
+        axes = [combination for n in range(4) for combination in itertools.combinations((1, 2, 3), n)]
+
+    def probabilities(batch: Tensor) -> Tensor:  # (B, C, X, Y, Z) -> (B, R, X, Y, Z)
+        with autocast(x.device):
+            logits = network(batch)
+        return torch.sigmoid(logits.float())
+
+    total: Tensor | None = None
+    for flipped in axes:
+        source = x.flip(flipped) if flipped else x
+        out = (
+            whole(source, probabilities, network.config.multiple)
+            if window is None
+            else sliding_window(source, probabilities, window)
+        )
+        out = out.flip(flipped) if flipped else out
+        total = out if total is None else total.add_(out)
+    assert total is not None
+    return total.div_(len(axes))
+
+
+def autocast(device: torch.device) -> AbstractContextManager[None]:
+    """bf16 where the device computes in it natively, else float32."""
+    if device.type == "cuda":
+        enabled = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        capabilities = torch.cpu.get_capabilities()
+        enabled = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+def whole(x: Tensor, predictor: Predictor, multiple: int) -> Tensor:
+    """(C, X, Y, Z) -> (R, X, Y, Z) in one pass, padded with background at the end of each axis to a multiple."""
+    padding = [(-n) % multiple for n in x.shape[1:]]
+    padded = functional.pad(x, [p for extra in reversed(padding) for p in (0, extra)])
+    out = predictor(padded[None])[0]
+    return out[:, : x.shape[1], : x.shape[2], : x.shape[3]]
+
+
+def sliding_window(x: Tensor, predictor: Predictor, window: tuple[int, int, int], overlap: float = OVERLAP) -> Tensor:
+    """(C, X, Y, Z) -> (R, X, Y, Z): the Gaussian-weighted mean over overlapping windows.
+
+    Placement and weights are those of MONAI's `sliding_window_inference(mode="gaussian")`, which is the test's oracle.
+    An input smaller than the window is padded with background on both sides.
+    """
+    padding = [max(0, w - n) for n, w in zip(x.shape[1:], window, strict=True)]
+    before = [p // 2 for p in padding]
+    padded = functional.pad(
+        x, [p for b, extra in zip(reversed(before), reversed(padding), strict=True) for p in (b, extra - b)]
+    )
+    weights = gaussian_weights(window, x.device)  # (X_w, Y_w, Z_w)
+    total: Tensor | None = None
+    norm = torch.zeros(padded.shape[1:], device=x.device)
+    for box in _window_boxes(tuple(padded.shape[1:]), window, overlap):
+        out = predictor(padded[:, *box][None])[0]
+        if total is None:
+            total = torch.zeros((len(out), *padded.shape[1:]), device=x.device)
+        total[:, *box] += out * weights
+        norm[box] += weights
+    assert total is not None
+    inside = tuple(slice(b, b + n) for b, n in zip(before, x.shape[1:], strict=True))
+    return (total / norm)[:, *inside]
+
+
+def gaussian_weights(window: tuple[int, int, int], device: torch.device) -> Tensor:
+    """(X_w, Y_w, Z_w): a Gaussian of 1/8 of the side, 1 at the centre, at least 1e-3."""
+    weights = torch.ones((), device=device)
+    for side in window:
+        offset = torch.arange(side, device=device, dtype=torch.float32) - (side - 1) / 2
+        weights = weights[..., None] * torch.exp(-(offset**2) / (2 * (GAUSSIAN_SIGMA * side) ** 2))
+    return weights.clamp(min=max(GAUSSIAN_FLOOR, float(weights.min())))
+
+
+def _window_boxes(shape: tuple[int, ...], window: tuple[int, ...], overlap: float) -> Iterator[tuple[slice, ...]]:
+    starts = []
+    for size, side in zip(shape, window, strict=True):
+        step = max(1, int(side * (1 - overlap)))
+        count = -(-(size - side) // step) + 1
+        starts.append([min(i * step, size - side) for i in range(count)])
+    for corner in itertools.product(*starts):
+        yield tuple(slice(start, start + side) for start, side in zip(corner, window, strict=True))

@@ -1,0 +1,60 @@
+"""What can go wrong, and the exit code that tells it to the caller.
+
+Messages are one line, name the file or case, and say what to do.
+"""
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """Documented in the README; organizers' scripts may rely on them."""
+
+    OK = 0
+    USAGE = 2
+    CASES_FAILED = 3
+    NO_CASES = 4
+    WEIGHTS = 5
+    OUTPUT = 6
+    INTERRUPTED = 130
+    TERMINATED = 143
+
+
+class BratsOptError(Exception):
+    """Base of everything this project raises on purpose."""
+
+    exit_code = ExitCode.USAGE
+
+    def __str__(self) -> str:
+        return " ".join(super().__str__().split())  # a file name or a library's text may hold newlines
+
+
+class UsageError(BratsOptError):
+    """The command was given something it cannot work with."""
+
+
+class CaseError(BratsOptError):
+    """One case cannot be segmented; the others can."""
+
+    exit_code = ExitCode.CASES_FAILED
+
+
+class NoCasesError(BratsOptError):
+    """There is nothing to do in the input folder."""
+
+    exit_code = ExitCode.NO_CASES
+
+
+class WeightsError(BratsOptError):
+    """The weights are missing, damaged, or not those of the manifest."""
+
+    exit_code = ExitCode.WEIGHTS
+
+
+class OutputError(BratsOptError):
+    """The output folder cannot be written."""
+
+    exit_code = ExitCode.OUTPUT
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived; like KeyboardInterrupt, no `except Exception` may swallow it."""

@@ -1,0 +1,241 @@
+"""From a case's images to the network's input, and back: grid, brain crop, intensities (paper 2.1, 3.1)."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+import nibabel.orientations as nio
+import numpy as np
+import SimpleITK as sitk  # noqa: N813 - the package's own custom
+from numpy.typing import NDArray
+from safetensors.numpy import load_file
+
+from brats_infer.errors import CaseError, WeightsError
+from brats_infer.volume import Geometry, Volume
+
+CANONICAL_AXES = ("L", "P", "S")  # voxel axes of the common grid of the challenges, whose affine is diag(-1, -1, 1)
+CROP_MARGIN = 4  # voxels around the brain, so that the edge of a convolution's reach sees background
+SPACING_TOLERANCE = 0.01  # mm off 1 mm that needs no resampling
+ONE_MM = (1.0, 1.0, 1.0)
+PERCENTILES = (2.0, 98.0)
+HISTOGRAM_LEVELS = 1024
+HISTOGRAM_MATCH_POINTS = 32
+HISTOGRAM_FILE = "histogram.safetensors"
+
+
+class Normalisation(StrEnum):
+    """The four variants of the paper's Table 1."""
+
+    NONE = "none"
+    ZSCORE = "zscore"
+    RESCALE = "zscore+rescale"
+    HISTOGRAM = "zscore+rescale+histogram"
+
+
+@dataclass(frozen=True)
+class Restore:
+    """What undoes `to_canonical` and the crop."""
+
+    geometry: Geometry
+    """The input's own grid."""
+    orientation: NDArray[np.float64]
+    """nibabel orientation transform, input axes to canonical ones."""
+    oriented_shape: tuple[int, int, int]
+    """Canonical axes, the input's spacing."""
+    spacing: tuple[float, float, float]
+    """mm, canonical axes."""
+    canonical_shape: tuple[int, int, int]
+    """Canonical axes, 1 mm."""
+    box: tuple[slice, slice, slice]
+    """The crop, in the canonical grid."""
+
+    @property
+    def resampled(self) -> bool:
+        return _needs_resampling(self.spacing)
+
+
+@dataclass(frozen=True)
+class Cropped:
+    """A case's brain on the canonical 1 mm grid, intensities as they came."""
+
+    images: NDArray[np.float32]
+    """(4, X, Y, Z); background is exactly 0."""
+    restore: Restore
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def brain(self) -> NDArray[np.bool_]:
+        """(X, Y, Z), where any modality is non-zero."""
+        mask: NDArray[np.bool_] = (self.images != 0).any(axis=0)
+        return mask
+
+
+def crop_to_brain(volumes: dict[Path, Volume]) -> Cropped:
+    """Brings a case's images (same grid) to canonical axes and 1 mm, and crops them to the brain.
+
+    Raises CaseError, naming the file, for an image that is empty or constant.
+    """
+    for path, volume in volumes.items():
+        _check_content(path, volume.data)
+    geometry = next(iter(volumes.values())).geometry
+    orientation = nio.ornt_transform(nio.io_orientation(geometry.affine), nio.axcodes2ornt(CANONICAL_AXES))
+    images = np.stack([nio.apply_orientation(volume.data, orientation) for volume in volumes.values()])
+    spacing = _permuted_spacing(geometry.spacing, orientation)
+    oriented_shape = _shape3(images)
+    warnings: tuple[str, ...] = ()
+    if _needs_resampling(spacing):
+        images = np.stack([_resample_image(image, spacing) for image in images])
+        size = "x".join(f"{mm:.3g}" for mm in spacing)
+        warnings = (f"{next(iter(volumes)).parent}: voxels of {size} mm were resampled to 1 mm and back",)
+    restore = Restore(geometry, orientation, oriented_shape, spacing, _shape3(images), _brain_box(images))
+    return Cropped(np.ascontiguousarray(images[:, *restore.box]), restore, warnings)
+
+
+def restore_probabilities(probabilities: NDArray[np.float32], restore: Restore) -> NDArray[np.float32]:
+    """(R, crop) on the canonical grid -> (R, X, Y, Z) on the input's own grid; 0 outside the crop."""
+    full = np.zeros((len(probabilities), *restore.canonical_shape), np.float32)
+    full[:, *restore.box] = probabilities
+    if restore.resampled:
+        full = np.stack([_resample(p, ONE_MM, restore.oriented_shape, restore.spacing, sitk.sitkLinear) for p in full])
+    back = nio.ornt_transform(nio.axcodes2ornt(CANONICAL_AXES), nio.io_orientation(restore.geometry.affine))
+    return np.ascontiguousarray(np.stack([nio.apply_orientation(p, back) for p in full]))
+
+
+def crop_labels(labels: NDArray[np.uint8], restore: Restore) -> NDArray[np.uint8]:
+    """Labels (X, Y, Z) on the input's grid -> on the canonical crop, nearest neighbour where voxels are not 1 mm."""
+    oriented = np.asarray(nio.apply_orientation(labels, restore.orientation))
+    if restore.resampled:
+        nearest = _resample(
+            oriented.astype(np.float32), restore.spacing, restore.canonical_shape, ONE_MM, sitk.sitkNearestNeighbor
+        )
+        oriented = nearest.astype(np.uint8)
+    return np.ascontiguousarray(oriented[restore.box])
+
+
+def normalise(
+    images: NDArray[np.float32], variant: Normalisation, reference: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
+    """(4, X, Y, Z) raw -> normalised, each modality over its own brain voxels (non-zero); background stays exactly 0.
+
+    `none`: as they are. `zscore`: mean 0, standard deviation 1. `zscore+rescale`: the 2nd to 98th percentile
+    stretched over 0..1, clipped; a percentile stretch undoes the z-score before it, so it is computed once.
+    `+histogram`: then matched to `reference` (4, N), sorted intensities of each modality (paper 2.1).
+    """
+    out = np.zeros_like(images)
+    for channel, image in enumerate(images):
+        mask = image != 0
+        voxels = image[mask]
+        if voxels.size == 0:
+            continue
+        match variant:
+            case Normalisation.NONE:
+                pass
+            case Normalisation.ZSCORE:
+                voxels = (voxels - voxels.mean(dtype=np.float64)) / max(float(voxels.std(dtype=np.float64)), 1e-8)
+            case _:
+                voxels = _rescale(voxels)
+        if variant is Normalisation.HISTOGRAM:
+            if reference is None:
+                raise ValueError("histogram matching needs a reference")
+            voxels = _match(voxels, reference[channel])
+        out[channel][mask] = voxels
+    return out
+
+
+def load_reference(weights: Path) -> NDArray[np.float32]:
+    """Reads the histogram reference (4, N) that lies beside the weights. Raises WeightsError."""
+    path = weights / HISTOGRAM_FILE
+    try:
+        reference: NDArray[np.float32] = load_file(path)["reference"].astype(np.float32)
+        return reference
+    except Exception as error:  # the reader raises several kinds, none of them ours
+        raise WeightsError(
+            f"{path}: no histogram reference ({error}): needed by a member with histogram matching"
+        ) from error
+
+
+def histogram_reference(cases: list[NDArray[np.float32]], samples: int = 4096) -> NDArray[np.float32]:
+    """(4, samples) sorted intensities: the mean quantiles of rescaled brain voxels over cases (4, X, Y, Z)."""
+    at = np.linspace(0.0, 1.0, samples)
+    quantiles = [[np.quantile(_rescale(image[image != 0]), at) for image in case] for case in cases]
+    return np.asarray(np.mean(quantiles, axis=0, dtype=np.float64), np.float32)
+
+
+def _check_content(path: Path, data: NDArray[np.float32]) -> None:
+    inside = data[data != 0]
+    if inside.size == 0:
+        raise CaseError(f"{path}: every voxel is 0: export the image again")
+    if inside.min() == inside.max():
+        raise CaseError(f"{path}: every voxel inside the brain has the value {inside[0]:g}: export the image again")
+
+
+def _needs_resampling(spacing: tuple[float, float, float]) -> bool:
+    return any(abs(mm - 1.0) > SPACING_TOLERANCE for mm in spacing)
+
+
+def _permuted_spacing(
+    spacing: tuple[float, float, float], orientation: NDArray[np.float64]
+) -> tuple[float, float, float]:
+    out = [0.0, 0.0, 0.0]
+    for source, (target, _) in zip(spacing, orientation, strict=True):
+        out[int(target)] = source
+    return out[0], out[1], out[2]
+
+
+def _shape3(images: NDArray[np.float32]) -> tuple[int, int, int]:
+    x, y, z = images.shape[-3:]
+    return int(x), int(y), int(z)
+
+
+def _resample_image(image: NDArray[np.float32], spacing: tuple[float, float, float]) -> NDArray[np.float32]:
+    """To 1 mm; background stays exactly 0, so that the brain does not grow."""
+    shape = tuple(max(1, round(n * mm)) for n, mm in zip(image.shape, spacing, strict=True))
+    linear = _resample(image, spacing, shape, ONE_MM, sitk.sitkLinear)
+    mask = _resample((image != 0).astype(np.float32), spacing, shape, ONE_MM, sitk.sitkNearestNeighbor)
+    return np.where(mask > 0, linear, np.float32(0))
+
+
+def _resample(
+    image: NDArray[np.float32], spacing: tuple[float, ...], shape: tuple[int, ...], to: tuple[float, ...], method: int
+) -> NDArray[np.float32]:
+    """(X, Y, Z) -> `shape`, both grids sharing their corner (not their first voxel's centre)."""
+    source = sitk.GetImageFromArray(image)  # SimpleITK's first axis is our last one
+    source.SetSpacing([float(mm) for mm in reversed(spacing)])
+    origin = [(float(new) - float(old)) / 2 for old, new in zip(reversed(spacing), reversed(to), strict=True)]
+    size = [int(n) for n in reversed(shape)]
+    spacing_out = [float(mm) for mm in reversed(to)]
+    moved = sitk.Resample(
+        source, size, sitk.Transform(), method, origin, spacing_out, source.GetDirection(), 0.0, sitk.sitkFloat32
+    )
+    return np.asarray(sitk.GetArrayFromImage(moved), np.float32)
+
+
+def _brain_box(images: NDArray[np.float32]) -> tuple[slice, slice, slice]:
+    """The bounding box of non-zero voxels with a margin, inside the volume."""
+    brain = (images != 0).any(axis=0)
+    sides = []
+    for axis in range(3):
+        where = np.flatnonzero(brain.any(axis=tuple(a for a in range(3) if a != axis)))
+        sides.append(
+            slice(max(0, int(where[0]) - CROP_MARGIN), min(brain.shape[axis], int(where[-1]) + 1 + CROP_MARGIN))
+        )
+    return sides[0], sides[1], sides[2]
+
+
+def _rescale(voxels: NDArray[np.float32]) -> NDArray[np.float32]:
+    low, high = np.percentile(voxels, PERCENTILES)
+    if high <= low:  # nearly all voxels share one value: stretch what there is
+        low, high = float(voxels.min()), float(voxels.max())
+    stretched = (voxels - np.float32(low)) / np.float32(max(high - low, 1e-8))
+    return np.asarray(np.clip(stretched, 0, 1), np.float32)
+
+
+def _match(voxels: NDArray[np.float32], reference: NDArray[np.float32]) -> NDArray[np.float32]:
+    matched = sitk.HistogramMatching(
+        sitk.GetImageFromArray(voxels[np.newaxis]),
+        sitk.GetImageFromArray(reference[np.newaxis]),
+        HISTOGRAM_LEVELS,
+        HISTOGRAM_MATCH_POINTS,
+        thresholdAtMeanIntensity=False,
+    )
+    return np.asarray(sitk.GetArrayFromImage(matched)[0], np.float32)

@@ -1,0 +1,132 @@
+"""Everything that is a fact of a challenge, and nowhere else: a new challenge is one new entry in `TASKS`.
+
+Sources: the paper (arXiv 2402.07008, sections 2.5 and 2.6) for thresholds and dust; the challenges' data descriptions
+for names, labels and grid; the official 2023 evaluation for the metric settings.
+"""
+
+import re
+from dataclasses import dataclass
+
+from brats_infer.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Modality:
+    """One of the four contrasts, and how its files are called."""
+
+    name: str
+    title: str
+    suffixes: tuple[str, ...]
+    """Accepted endings of the file's stem: the 2023 name first, then that of 2018 to 2021."""
+
+
+@dataclass(frozen=True)
+class Region:
+    """A nested tumor region."""
+
+    name: str
+    label: int
+    """The label of its voxels that no region inside it claims."""
+    threshold: float
+    """Voxels of this probability or more belong to it."""
+
+
+@dataclass(frozen=True)
+class LesionMetrics:
+    """Settings of the official lesion-wise scores of 2023."""
+
+    dilation_iterations: int
+    """18-neighbour dilations of the reference that decide which components are one lesion."""
+    ignored_mm3: float = 50.0
+    """Reference lesions of this volume or less are left out."""
+    penalty_mm: float = 374.0
+    """HD95 of a missed or invented lesion."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One challenge."""
+
+    name: str
+    title: str
+    id_pattern: str
+    """Regular expression of the case IDs by which `auto` knows the challenge."""
+    modalities: tuple[Modality, ...]
+    """In the order of the network's input channels."""
+    regions: tuple[Region, ...]
+    """Outermost first, each inside the one before; in the order of the network's output channels."""
+    dust_voxels: int
+    """Components of this many voxels of 1 mm or fewer are dust."""
+    connectivity: int
+    metrics: LesionMetrics
+    grid: tuple[int, int, int] = (240, 240, 155)
+    """Voxels of 1 mm of the challenge's common grid (SRI24)."""
+
+    def region_labels(self, region: Region) -> tuple[int, ...]:
+        """Labels that make up a region: its own and those of the regions inside it."""
+        return tuple(sorted(r.label for r in self.regions[self.regions.index(region) :]))
+
+    @property
+    def labels(self) -> tuple[int, ...]:
+        """All foreground labels, ascending."""
+        return self.region_labels(self.regions[0])
+
+
+T1N = Modality("t1n", "T1", ("-t1n", "_t1"))
+T1C = Modality("t1c", "T1 with contrast", ("-t1c", "_t1ce"))
+T2W = Modality("t2w", "T2", ("-t2w", "_t2"))
+T2F = Modality("t2f", "FLAIR", ("-t2f", "_flair"))
+MODALITIES = (T1N, T1C, T2W, T2F)
+
+NCR, ED, ET = 1, 2, 3
+LABEL_NAMES = {NCR: "NCR", ED: "ED", ET: "ET"}
+REGIONS = (Region("WT", ED, 0.45), Region("TC", NCR, 0.40), Region("ET", ET, 0.45))
+
+TASKS = {
+    task.name: task
+    for task in (
+        Task(
+            name="gli",
+            title="adult glioma",
+            id_pattern=r"BraTS-GLI-\d{5}-\d{3}|BraTS2021_\d{5}",
+            modalities=MODALITIES,
+            regions=REGIONS,
+            dust_voxels=50,
+            connectivity=26,
+            metrics=LesionMetrics(dilation_iterations=3),
+        ),
+        Task(
+            name="ssa",
+            title="glioma, Sub-Saharan Africa",
+            id_pattern=r"BraTS-SSA-\d{5}-\d{3}",
+            modalities=MODALITIES,
+            regions=REGIONS,
+            dust_voxels=50,
+            connectivity=26,
+            metrics=LesionMetrics(dilation_iterations=3),
+        ),
+        Task(
+            name="men",
+            title="meningioma",
+            id_pattern=r"BraTS-MEN-\d{5}-\d{3}",
+            modalities=MODALITIES,
+            regions=REGIONS,
+            dust_voxels=50,
+            connectivity=26,
+            metrics=LesionMetrics(dilation_iterations=1),
+        ),
+    )
+}
+
+
+def task_of_id(case_id: str) -> Task | None:
+    """The challenge that a case ID belongs to, or None where the ID does not say."""
+    return next((task for task in TASKS.values() if re.fullmatch(task.id_pattern, case_id)), None)
+
+
+def task_named(name: str) -> Task:
+    """The challenge of that name. Raises UsageError for one that is not known."""
+    try:
+        return TASKS[name]
+    except KeyError:
+        raise UsageError(f"unknown task {name!r}: choose one of {', '.join(TASKS)}") from None

@@ -1,0 +1,131 @@
+"""Patches for training: where they lie, how they are bent, how their contrast is changed.
+
+Everything is drawn from one generator, so that a resumed run sees the same patches as an uninterrupted one.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from brats_infer.train.data import TrainingCase
+
+FOREGROUND_SHARE = 0.67  # of the patches are centred on a tumor voxel, the others on a brain voxel
+BENT_SHARE = 0.5  # of the patches are rotated and scaled
+MAX_ROTATION = np.pi / 6
+ZOOM = (0.75, 1.35)
+CONTRAST_SHARE = 0.4  # probability of each change of contrast, a modality at a time
+NOISE_SHARE = 0.25
+
+
+def draw_batch(
+    cases: Sequence[TrainingCase], patch: tuple[int, int, int], size: int, foreground: bool, rng: np.random.Generator
+) -> tuple[Tensor, Tensor]:
+    """(B, 4 or 5, X, Y, Z) float32 images and (B, R, X, Y, Z) float32 targets, augmented."""
+    drawn = [draw_patch(cases[int(rng.integers(len(cases)))], patch, rng) for _ in range(size)]
+    images = torch.stack([image for image, _ in drawn])
+    return images if foreground else images[:, :-1], torch.stack([target for _, target in drawn])
+
+
+def draw_patch(case: TrainingCase, patch: tuple[int, int, int], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """(5, X, Y, Z) and (R, X, Y, Z): one augmented patch of a case."""
+    centre = _centre(case, rng)
+    matrix = np.diag(rng.choice((-1.0, 1.0), size=3))  # flips
+    if rng.random() < BENT_SHARE:
+        matrix = matrix @ _rotation(rng) * rng.uniform(*ZOOM)
+        image, target = _sample(case, centre, matrix, patch)
+    else:
+        image, target = _cut(case, centre, patch)
+        flipped = [axis + 1 for axis in range(3) if matrix[axis, axis] < 0]
+        image, target = image.flip(flipped), target.flip(flipped)
+    mask = image[4:5]
+    return torch.cat((change_contrast(image[:4], rng) * mask, mask)), target
+
+
+def change_contrast(image: Tensor, rng: np.random.Generator) -> Tensor:
+    """(C, X, Y, Z): each modality on its own: gamma, contrast, brightness, bias field, noise, lower resolution."""
+    return torch.stack([_change_one(channel, rng) for channel in image])
+
+
+def _change_one(x: Tensor, rng: np.random.Generator) -> Tensor:
+    chance = rng.random(6)
+    if chance[0] < CONTRAST_SHARE:
+        gamma = float(np.exp(rng.uniform(-0.5, 0.5)))
+        x = x.clamp_min(0).pow(gamma) if rng.random() < 0.7 else 1 - (1 - x).clamp_min(0).pow(gamma)
+    if chance[1] < CONTRAST_SHARE:
+        mean = x[x != 0].mean() if bool((x != 0).any()) else x.mean()
+        x = (x - mean) * rng.uniform(0.6, 1.5) + mean
+    if chance[2] < CONTRAST_SHARE:
+        x = x * rng.uniform(0.7, 1.3) + rng.uniform(-0.1, 0.1)
+    if chance[3] < CONTRAST_SHARE:
+        knots = torch.from_numpy(rng.uniform(-0.3, 0.3, (1, 1, 3, 3, 3)).astype(np.float32))
+        x = x * functional.interpolate(knots, size=x.shape, mode="trilinear", align_corners=True)[0, 0].exp()
+    if chance[4] < NOISE_SHARE / 2:
+        scale = 1 / rng.uniform(1.2, 2.5)
+        small = functional.interpolate(x[None, None], scale_factor=scale, mode="trilinear")
+        x = functional.interpolate(small, size=x.shape, mode="trilinear")[0, 0]
+    if chance[5] < NOISE_SHARE:
+        x = x + torch.from_numpy(rng.standard_normal(x.shape, dtype=np.float32)) * rng.uniform(0, 0.08)
+    return x
+
+
+def _centre(case: TrainingCase, rng: np.random.Generator) -> NDArray[np.float64]:
+    """A voxel of a region picked at random, or any voxel of the brain."""
+    mask = case.image[4]
+    if rng.random() < FOREGROUND_SHARE:
+        present = [region for region in case.regions if bool(region.any())]
+        mask = present[int(rng.integers(len(present)))] if present else mask
+    where = mask.reshape(-1).nonzero()
+    flat = int(where[rng.integers(len(where))])
+    return np.array(np.unravel_index(flat, mask.shape), np.float64)
+
+
+def _cut(case: TrainingCase, centre: NDArray[np.float64], patch: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
+    """A box around the centre; what lies outside the crop is background."""
+    starts = [int(c) - side // 2 for c, side in zip(centre, patch, strict=True)]
+    box, padding = [], []
+    for start, side, size in zip(starts, patch, case.image.shape[1:], strict=True):
+        low, high = max(0, start), min(size, start + side)
+        box.append(slice(low, high))
+        padding.append((low - start, start + side - high))
+    pad = [p for pair in reversed(padding) for p in pair]
+    return functional.pad(case.image[:, *box].float(), pad), functional.pad(case.regions[:, *box].float(), pad)
+
+
+def _sample(
+    case: TrainingCase,
+    centre: NDArray[np.float64],
+    matrix: NDArray[np.float64],
+    patch: tuple[int, int, int],
+) -> tuple[Tensor, Tensor]:
+    """A rotated, scaled, flipped box around the centre: linear for the images, nearest for masks."""
+    reach = [
+        int(np.ceil(np.abs(row) @ np.array(patch) / 2)) + 2 for row in matrix
+    ]  # cut what is needed before converting
+    image, target = _cut(case, centre, (2 * reach[0], 2 * reach[1], 2 * reach[2]))
+    sizes = np.array(image.shape[1:], np.float64)
+    theta = (
+        matrix * np.array(patch)[np.newaxis] / sizes[:, np.newaxis]
+    )  # unit cube of the patch -> unit cube of the cut
+    swapped = torch.from_numpy(np.ascontiguousarray(theta[::-1, ::-1])).float()  # grid_sample wants z, y, x
+    grid = functional.affine_grid(
+        torch.cat((swapped, torch.zeros(3, 1)), dim=1)[None], [1, 1, *patch], align_corners=False
+    )
+    masks = torch.cat((image[4:5], target))
+    linear = functional.grid_sample(image[None, :4], grid, mode="bilinear", align_corners=False)[0]
+    nearest = functional.grid_sample(masks[None], grid, mode="nearest", align_corners=False)[0]
+    return torch.cat((linear, nearest[:1])), nearest[1:]
+
+
+def _rotation(rng: np.random.Generator) -> NDArray[np.float64]:
+    out = np.eye(3)
+    for axis, angle in enumerate(rng.uniform(-MAX_ROTATION, MAX_ROTATION, size=3)):
+        a, b = [i for i in range(3) if i != axis]
+        turn = np.eye(3)
+        turn[a, a] = turn[b, b] = np.cos(angle)
+        turn[a, b], turn[b, a] = -np.sin(angle), np.sin(angle)
+        out = out @ turn
+    return out

@@ -1,0 +1,127 @@
+"""Members on disk: 16-bit safetensors, and a manifest that says what each one is.
+
+safetensors hold numbers only (a pickle could run code), but load silently with a flipped bit: every file is compared
+with the sha256 of the manifest first.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_safetensors
+from safetensors.torch import save as save_safetensors
+
+from model.atomic import write_atomically
+from model.unet import UNet, UNetConfig
+
+MANIFEST = "manifest.json"
+MANIFEST_VERSION = 1
+FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\.safetensors")
+
+
+class CheckpointError(Exception):
+    """A weights folder is not usable; the message names the file and says what to do."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """One trained network of an ensemble, as an entry of the manifest."""
+
+    file: str
+    """Name in the weights folder. Two tasks may share a file."""
+    sha256: str
+    task: str
+    fold: int
+    config: UNetConfig
+    normalisation: str
+    window: tuple[int, int, int]
+    """The training patch, and so the window of sliding-window inference, in voxels of 1 mm."""
+    trained_on: str
+    """Data, credits and command, for people."""
+    licence: str
+    scores: dict[str, Any] = field(default_factory=dict)
+    """What was measured on which cases."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, for the manifest."""
+        return {**asdict(self), "config": self.config.to_json(), "window": list(self.window)}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "Member":
+        """Inverse of `to_json`. Raises TypeError, ValueError or KeyError on anything else."""
+        member = cls(**{**values, "config": UNetConfig.from_json(values["config"]), "window": tuple(values["window"])})
+        if not FILE_NAME.fullmatch(member.file):
+            raise ValueError(f"{member.file!r} is no name of a .safetensors file")
+        if len(member.window) != 3 or any(n < 1 or n % member.config.multiple for n in member.window):
+            raise ValueError(f"the window {member.window} is not a multiple of {member.config.multiple}")
+        return member
+
+
+def read_manifest(folder: Path) -> list[Member]:
+    """Every member that a weights folder lists. Raises CheckpointError."""
+    path = folder / MANIFEST
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["version"] != MANIFEST_VERSION:
+            raise ValueError(f"version {content['version']} is not {MANIFEST_VERSION}")
+        return [Member.from_json(values) for values in content["members"]]
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror}): give the folder of the weights") from error
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CheckpointError(
+            f"{path}: is not a manifest of this version ({error}): take the one that came with the weights"
+        ) from error
+
+
+def write_manifest(folder: Path, members: Iterable[Member]) -> None:
+    """Writes the manifest, whole or not at all."""
+    content = {"version": MANIFEST_VERSION, "members": [member.to_json() for member in members]}
+    write_atomically(folder / MANIFEST, (json.dumps(content, indent=2) + "\n").encode())
+
+
+def read_verified(folder: Path, member: Member) -> bytes:
+    """The member's file, compared with the manifest. Raises CheckpointError."""
+    path = folder / member.file
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror}): take the weights again") from error
+    if hashlib.sha256(content).hexdigest() != member.sha256:
+        raise CheckpointError(
+            f"{path}: is not the file of the manifest (sha256 differs): damaged or replaced, take the weights again"
+        )
+    return content
+
+
+def load_member(folder: Path, member: Member) -> UNet:
+    """The verified network on the CPU, float32, ready for inference. Raises CheckpointError."""
+    path = folder / member.file
+    content = read_verified(folder, member)
+    network = UNet(member.config)
+    try:
+        state = load_safetensors(content)
+        if not all(bool(tensor.isfinite().all()) for tensor in state.values()):
+            raise ValueError("holds NaN or Inf")
+        network.load_state_dict({name: tensor.float() for name, tensor in state.items()}, strict=True)
+    except (SafetensorError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(
+            f"{path}: does not fit the network of the manifest ({reason}): take the weights again"
+        ) from error
+    return network.eval()
+
+
+def save_weights(path: Path, network: UNet) -> str:
+    """Writes the parameters as float16 safetensors, whole or not at all; returns the file's sha256."""
+    state = {
+        name: tensor.detach().cpu().to(torch.float16).contiguous() for name, tensor in network.state_dict().items()
+    }
+    content = save_safetensors(state)
+    write_atomically(path, content)
+    return hashlib.sha256(content).hexdigest()
