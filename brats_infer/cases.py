@@ -48,6 +48,11 @@ def find_cases(folder: Path, task_name: str = "auto") -> list[Case]:
     return sorted(cases, key=lambda case: case.id)
 
 
+def is_safe_id(case_id: str) -> bool:
+    """Whether a case ID can be a file name in the output folder, and nothing else."""
+    return bool(SAFE_ID.fullmatch(case_id)) and ".." not in case_id
+
+
 def parse_name(file_name: str) -> tuple[str, str] | None:
     """(case ID, modality name) of an image file's name, or None if it is not one."""
     ending = next((e for e in IMAGE_ENDINGS if file_name.endswith(e)), None)
@@ -104,7 +109,7 @@ def _case(case_id: str, folder: Path, files: dict[str, list[Path]], inside: Path
 
 
 def _problem(case_id: str, folder: Path, files: dict[str, list[Path]], inside: Path) -> str | None:
-    if not SAFE_ID.fullmatch(case_id) or ".." in case_id:
+    if not is_safe_id(case_id):
         shown = repr(case_id if len(case_id) <= 60 else case_id[:57] + "...")
         return f"{folder}: the case ID {shown} cannot be a file name: use letters, digits, - and _ only"
     missing = [modality.name for modality in MODALITIES if not files.get(modality.name)]

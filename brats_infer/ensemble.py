@@ -1,10 +1,10 @@
 """The ensemble: members, windows, flips -> the mean of the members' probabilities."""
 
 import itertools
+import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
@@ -15,24 +15,17 @@ from torch.nn import functional
 
 from brats_infer.errors import UsageError, WeightsError
 from brats_infer.preprocess import Cropped, Normalisation, load_reference, normalise
+from brats_infer.settings import Mode
 from brats_infer.tasks import Task
 from model.checkpoint import CheckpointError, Member, load_member, read_manifest
 from model.unet import UNet
 
+SHIPPED_WEIGHTS = Path(__file__).parents[1] / "weights"
 GAUSSIAN_SIGMA = 0.125  # of the window's side, as nnU-Net and MONAI
 GAUSSIAN_FLOOR = 1e-3
 OVERLAP = 0.5
 
 Predictor = Callable[[Tensor], Tensor]
-
-
-class Mode(StrEnum):
-    """How a brain goes through the network."""
-
-    ACCURATE = "accurate"
-    """Windows of the training patch, half overlapping, with Gaussian weights."""
-    FAST = "fast"
-    """The whole brain in one pass."""
 
 
 @dataclass(frozen=True)
@@ -91,18 +84,15 @@ def pick_device(name: str) -> torch.device:
     """auto|cpu|cuda|cuda:N -> device. Raises UsageError if a CUDA device was asked for and none can be used."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = torch.device("meta")
-    if device.type not in ("cpu", "cuda"):
+    known = re.fullmatch(r"cpu|cuda(?::(0|[1-9]\d*))?", name, re.ASCII)
+    if not known:
         raise UsageError(f"unknown device {name!r}: choose auto, cpu, cuda or cuda:N")
-    if device.type == "cuda" and not (torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count()):
+    usable = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name != "cpu" and int(known[1] or 0) >= usable:
         raise UsageError(
-            f"--device {name}: this machine offers {torch.cuda.device_count()} usable CUDA devices: "
-            "choose --device auto or cpu"
+            f"--device {name}: this machine offers {usable} usable CUDA devices: choose --device auto or cpu"
         )
-    return device
+    return torch.device(name)
 
 
 def network_input(images: NDArray[np.float32], brain: NDArray[np.bool_], foreground: bool) -> NDArray[np.float32]:
@@ -149,8 +139,11 @@ def autocast(device: torch.device) -> AbstractContextManager[None]:
 
 
 def whole(x: Tensor, predictor: Predictor, multiple: int) -> Tensor:
-    """(C, X, Y, Z) -> (R, X, Y, Z) in one pass, padded with background at the end of each axis to a multiple."""
-    padding = [(-n) % multiple for n in x.shape[1:]]
+    """(C, X, Y, Z) -> (R, X, Y, Z) in one pass, padded with background at the end of each axis to a multiple.
+
+    To two multiples at least: of one voxel at the bottom, instance norm would make nothing.
+    """
+    padding = [max(2 * multiple - n, -n % multiple) for n in x.shape[1:]]
     padded = functional.pad(x, [p for extra in reversed(padding) for p in (0, extra)])
     out = predictor(padded[None])[0]
     return out[:, : x.shape[1], : x.shape[2], : x.shape[3]]

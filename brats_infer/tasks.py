@@ -59,8 +59,6 @@ class Task:
     """Components of this many voxels of 1 mm or fewer are dust."""
     connectivity: int
     metrics: LesionMetrics
-    grid: tuple[int, int, int] = (240, 240, 155)
-    """Voxels of 1 mm of the challenge's common grid (SRI24)."""
 
     def region_labels(self, region: Region) -> tuple[int, ...]:
         """Labels that make up a region: its own and those of the regions inside it."""
@@ -71,6 +69,10 @@ class Task:
         """All foreground labels, ascending."""
         return self.region_labels(self.regions[0])
 
+
+GRID_SHAPE = (240, 240, 155)
+GRID_AFFINE = ((-1.0, 0.0, 0.0, 0.0), (0.0, -1.0, 0.0, 239.0), (0.0, 0.0, 1.0, 0.0), (0.0, 0.0, 0.0, 1.0))
+"""The common grid of the challenges (SRI24): 1 mm, axes to the left, to the back, up."""
 
 T1N = Modality("t1n", "T1", ("-t1n", "_t1"))
 T1C = Modality("t1c", "T1 with contrast", ("-t1c", "_t1ce"))

@@ -24,7 +24,8 @@ GEOMETRY_FIELDS = (
     *("qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d"),
     *("qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z"),
 )
-READ_ERRORS: tuple[type[Exception], ...] = (OSError, EOFError, zlib.error, igzip_lib.error)
+ISAL_ERROR = cast(type[Exception], igzip_lib.error)  # typed as an instance in the package's stub
+READ_ERRORS = (OSError, EOFError, zlib.error, ISAL_ERROR)
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,15 @@ class Geometry:
     """(4, 4), voxel indices to mm; the sform where there is one."""
     fields: dict[str, Any]
     """Raw qform and sform fields, pixdim[0:4] and the units, written back as they were."""
+
+    @classmethod
+    def of_affine(cls, shape: tuple[int, int, int], affine: NDArray[np.float64]) -> "Geometry":
+        """A grid that no file brought along: scanner coordinates, sform and qform alike."""
+        header = nib.Nifti1Image(np.empty(shape, np.uint8), affine).header
+        header.set_qform(affine, code="scanner")
+        header.set_sform(affine, code="scanner")
+        header.set_xyzt_units("mm")
+        return cls(shape, np.asarray(affine, np.float64), _raw_fields(header))
 
     @property
     def spacing(self) -> tuple[float, float, float]:
@@ -238,10 +248,14 @@ def _geometry(path: Path, header: nib.Nifti1Header) -> tuple[Geometry, tuple[str
         warnings.append(f"{path}: qform and sform differ: the sform was used, both are written as they were")
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
         raise CaseError(f"{path}: its affine is not finite or is singular: export it again")
-    fields = {name: np.array(header[name]) for name in GEOMETRY_FIELDS}
-    fields["pixdim"] = np.array(header["pixdim"][:4])
-    fields["xyzt_units"] = np.array(header["xyzt_units"])
+    fields = _raw_fields(header)
     return Geometry((int(shape[0]), int(shape[1]), int(shape[2])), affine.astype(np.float64), fields), tuple(warnings)
+
+
+def _raw_fields(header: nib.Nifti1Header) -> dict[str, Any]:
+    """The header fields that place the grid in the world, as they stand."""
+    fields: dict[str, Any] = {name: np.array(header[name]) for name in GEOMETRY_FIELDS}
+    return {**fields, "pixdim": np.array(header["pixdim"][:4]), "xyzt_units": np.array(header["xyzt_units"])}
 
 
 def _qform(header: nib.Nifti1Header) -> NDArray[np.float64] | None:

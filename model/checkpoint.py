@@ -56,10 +56,15 @@ class Member:
     def from_json(cls, values: dict[str, Any]) -> "Member":
         """Inverse of `to_json`. Raises TypeError, ValueError or KeyError on anything else."""
         member = cls(**{**values, "config": UNetConfig.from_json(values["config"]), "window": tuple(values["window"])})
+        texts = (member.file, member.sha256, member.task, member.normalisation, member.trained_on, member.licence)
+        if not all(isinstance(text, str) for text in texts) or not isinstance(member.scores, dict):
+            raise TypeError("a text or the scores of a member are of another type")
+        if any(type(n) is not int for n in (member.fold, *member.window)):
+            raise TypeError("fold and window must be whole numbers")
         if not FILE_NAME.fullmatch(member.file):
             raise ValueError(f"{member.file!r} is no name of a .safetensors file")
-        if len(member.window) != 3 or any(n < 1 or n % member.config.multiple for n in member.window):
-            raise ValueError(f"the window {member.window} is not a multiple of {member.config.multiple}")
+        if len(member.window) != 3 or not member.config.fits(member.window):
+            raise ValueError(f"the window {member.window} does not fit {member.config.levels} levels")
         return member
 
 
@@ -73,7 +78,7 @@ def read_manifest(folder: Path) -> list[Member]:
         return [Member.from_json(values) for values in content["members"]]
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror}): give the folder of the weights") from error
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise CheckpointError(
             f"{path}: is not a manifest of this version ({error}): take the one that came with the weights"
         ) from error
@@ -103,13 +108,14 @@ def load_member(folder: Path, member: Member) -> UNet:
     """The verified network on the CPU, float32, ready for inference. Raises CheckpointError."""
     path = folder / member.file
     content = read_verified(folder, member)
-    network = UNet(member.config)
     try:
+        with torch.device("meta"):  # the file brings every parameter: no memory or random numbers before
+            network = UNet(member.config)
         state = load_safetensors(content)
         if not all(bool(tensor.isfinite().all()) for tensor in state.values()):
             raise ValueError("holds NaN or Inf")
-        network.load_state_dict({name: tensor.float() for name, tensor in state.items()}, strict=True)
-    except (SafetensorError, RuntimeError, ValueError) as error:
+        network.load_state_dict({name: tensor.float() for name, tensor in state.items()}, strict=True, assign=True)
+    except (SafetensorError, RuntimeError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(
             f"{path}: does not fit the network of the manifest ({reason}): take the weights again"

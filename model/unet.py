@@ -5,7 +5,8 @@ with instance norm and leaky ReLU; the way down is a stride-2 convolution, the w
 are concatenated. The outputs are logits of independent regions (WT, TC, ET).
 """
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
 from typing import Literal, Self
 
 import torch
@@ -53,6 +54,10 @@ class UNetConfig:
         last = 3 if self.deep_supervision else 1
         return tuple(range(1, min(last, self.levels - 1) + 1))
 
+    def fits(self, shape: Sequence[int]) -> bool:
+        """Whether a grid can pass: multiples of `multiple`, and at the bottom more than one voxel to normalise over."""
+        return all(n > 0 and n % self.multiple == 0 for n in shape) and max(shape) > self.multiple
+
     def to_json(self) -> dict[str, object]:
         """Plain values, for the manifest."""
         return {**asdict(self), "channels": list(self.channels)}
@@ -62,9 +67,13 @@ class UNetConfig:
         """Inverse of `to_json`. Raises TypeError or ValueError on anything that is not such a configuration."""
         known = dict(values)
         channels = known.pop("channels", None)
-        if not isinstance(channels, list) or not all(isinstance(c, int) for c in channels):
+        if not isinstance(channels, list) or any(type(c) is not int for c in channels):
             raise TypeError("channels must be a list of whole numbers")
-        return cls(channels=tuple(channels), **known)  # type: ignore[arg-type]
+        config = cls(channels=tuple(channels), **known)  # type: ignore[arg-type]
+        for option in fields(cls):
+            if type(getattr(config, option.name)) is not type(option.default):
+                raise TypeError(f"{option.name} must be of type {type(option.default).__name__}")
+        return config
 
 
 class ConvBlock(nn.Module):

@@ -15,7 +15,7 @@ from brats_infer.errors import CaseError, UsageError
 from brats_infer.labels import regions_from_labels
 from brats_infer.preprocess import Normalisation, crop_labels, crop_to_brain, histogram_reference, normalise
 from brats_infer.tasks import Task, task_named
-from brats_infer.volume import read_images, read_labels
+from brats_infer.volume import AFFINE_TOLERANCE, read_images, read_labels
 
 
 @dataclass(frozen=True)
@@ -44,19 +44,19 @@ def load_split(
     """Loads every case below a folder that has a `{ID}-seg.nii.gz`, wherever in it.
 
     `hold_out` are the IDs to validate on, `skip` those to leave alone. A histogram reference is made from the
-    training cases only. Raises UsageError for unknown IDs or nothing to train on, CaseError for an unreadable file.
+    training cases only. Raises UsageError for IDs that cannot be held out or skipped and for nothing to train on,
+    CaseError for a case or file that cannot be used.
     """
     task = task_named(task_name)
     cases = {case.id: case for case in find_cases(folder, task_name)}
     unknown = (set(hold_out) | set(skip)) - set(cases)
     if unknown:
         raise UsageError(f"{folder}: holds no case {', '.join(sorted(unknown))}: check --hold-out and --skip")
-    references = {path.name.removesuffix("-seg.nii.gz"): path for path in sorted(folder.rglob("*-seg.nii.gz"))}
-    raw = {}
-    for case in cases.values():
-        if case.id in skip or case.id not in references:
-            continue
-        raw[case.id] = _read(case, references[case.id], task)
+    references = _references(folder)
+    used = [case for case in cases.values() if case.id in references and case.id not in skip]
+    if lost := set(hold_out) - {case.id for case in used}:
+        raise UsageError(f"{folder}: cannot hold out {', '.join(sorted(lost))}: skipped, or without {{ID}}-seg.nii.gz")
+    raw = {case.id: _read(case, references[case.id], task) for case in used}
     training = [case_id for case_id in raw if case_id not in hold_out]
     if not training:
         raise UsageError(
@@ -70,14 +70,28 @@ def load_split(
     return Split(tuple(ready[i] for i in training), tuple(ready[i] for i in raw if i in hold_out), histogram)
 
 
+def _references(folder: Path) -> dict[str, Path]:
+    """{case ID: label map}, wherever in the folder. Raises UsageError where a case has two."""
+    found: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*-seg.nii.gz")):
+        case_id = path.name.removesuffix("-seg.nii.gz")
+        if case_id in found:
+            raise UsageError(f"{path}: is a second label map of {case_id}, beside {found[case_id]}: remove one")
+        found[case_id] = path
+    return found
+
+
 def _read(case: Case, reference: Path, task: Task) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """(4, X, Y, Z) raw images and (R, X, Y, Z) masks on the canonical crop."""
+    if case.problem:
+        raise CaseError(case.problem)
     cropped = crop_to_brain(read_images(case.paths.values()))
     labels, geometry = read_labels(reference)
-    if geometry.shape != cropped.restore.geometry.shape:
-        raise CaseError(
-            f"{reference}: shape {geometry.shape} is not that of the images: use the label map of this case"
-        )
+    expected = cropped.restore.geometry
+    if geometry.shape != expected.shape or not np.allclose(geometry.affine, expected.affine, atol=AFFINE_TOLERANCE):
+        raise CaseError(f"{reference}: its grid is not that of the images: use the label map of this case")
+    if unknown := set(np.unique(labels).tolist()) - {0, *task.labels}:
+        raise CaseError(f"{reference}: holds the labels {sorted(unknown)}, not only {task.labels}: rename them")
     return cropped.images, regions_from_labels(crop_labels(labels, cropped.restore), task)
 
 
@@ -89,5 +103,8 @@ def _training_case(
     histogram: NDArray[np.float32] | None,
 ) -> TrainingCase:
     brain = (images != 0).any(axis=0)
-    image = network_input(normalise(images, normalisation, histogram), brain, foreground=True).astype(np.float16)
+    image = network_input(normalise(images, normalisation, histogram), brain, foreground=True)
+    if np.abs(image).max() > np.finfo(np.float16).max:
+        raise CaseError(f"{case_id}: intensities beyond float16: choose another normalisation than {normalisation}")
+    image = image.astype(np.float16)
     return TrainingCase(case_id, torch.from_numpy(image), torch.from_numpy(regions))

@@ -30,6 +30,9 @@ def deep_supervision_loss(heads: Sequence[Tensor], targets: Tensor) -> Tensor:
     Targets (B, R, X, Y, Z) are brought to a head's grid by taking every second, fourth, … voxel (nearest neighbour).
     """
     weights = [0.5**i for i in range(len(heads))]
-    losses = [dice_bce_loss(logits.float(), targets[:, :, :: 2**i, :: 2**i, :: 2**i]) for i, logits in enumerate(heads)]
+    losses = [
+        dice_bce_loss(logits.to(targets.dtype), targets[:, :, :: 2**i, :: 2**i, :: 2**i])  # never in 16 bits
+        for i, logits in enumerate(heads)
+    ]
     total = sum((w * loss for w, loss in zip(weights, losses, strict=True)), torch.zeros((), device=targets.device))
     return total / sum(weights)

@@ -46,17 +46,26 @@ def draw_patch(case: TrainingCase, patch: tuple[int, int, int], rng: np.random.G
 
 
 def change_contrast(image: Tensor, rng: np.random.Generator) -> Tensor:
-    """(C, X, Y, Z): each modality on its own: gamma, contrast, brightness, bias field, noise, lower resolution."""
-    return torch.stack([_change_one(channel, rng) for channel in image])
+    """(C, X, Y, Z): each modality on its own: gamma, contrast, brightness, bias field, noise, lower resolution.
+
+    The background (0) is changed as well: mask it afterwards.
+    """
+    changed = []
+    for channel in image:
+        # what every change is relative to: 0..1 where the normalisation rescales, wider where it does not
+        low, high = min(0.0, float(channel.min())), max(1.0, float(channel.max()))
+        changed.append(_change_one((channel - low) / (high - low), channel != 0, rng) * (high - low) + low)
+    return torch.stack(changed)
 
 
-def _change_one(x: Tensor, rng: np.random.Generator) -> Tensor:
+def _change_one(x: Tensor, brain: Tensor, rng: np.random.Generator) -> Tensor:
+    """(X, Y, Z) in 0..1."""
     chance = rng.random(6)
     if chance[0] < CONTRAST_SHARE:
         gamma = float(np.exp(rng.uniform(-0.5, 0.5)))
         x = x.clamp_min(0).pow(gamma) if rng.random() < 0.7 else 1 - (1 - x).clamp_min(0).pow(gamma)
     if chance[1] < CONTRAST_SHARE:
-        mean = x[x != 0].mean() if bool((x != 0).any()) else x.mean()
+        mean = x[brain].mean() if bool(brain.any()) else x.mean()
         x = (x - mean) * rng.uniform(0.6, 1.5) + mean
     if chance[2] < CONTRAST_SHARE:
         x = x * rng.uniform(0.7, 1.3) + rng.uniform(-0.1, 0.1)
@@ -102,14 +111,12 @@ def _sample(
     patch: tuple[int, int, int],
 ) -> tuple[Tensor, Tensor]:
     """A rotated, scaled, flipped box around the centre: linear for the images, nearest for masks."""
-    reach = [
-        int(np.ceil(np.abs(row) @ np.array(patch) / 2)) + 2 for row in matrix
-    ]  # cut what is needed before converting
+    # cut what is needed before converting
+    reach = [int(np.ceil(np.abs(row) @ np.array(patch) / 2)) + 2 for row in matrix]
     image, target = _cut(case, centre, (2 * reach[0], 2 * reach[1], 2 * reach[2]))
     sizes = np.array(image.shape[1:], np.float64)
-    theta = (
-        matrix * np.array(patch)[np.newaxis] / sizes[:, np.newaxis]
-    )  # unit cube of the patch -> unit cube of the cut
+    # unit cube of the patch -> unit cube of the cut
+    theta = matrix * np.array(patch)[np.newaxis] / sizes[:, np.newaxis]
     swapped = torch.from_numpy(np.ascontiguousarray(theta[::-1, ::-1])).float()  # grid_sample wants z, y, x
     grid = functional.affine_grid(
         torch.cat((swapped, torch.zeros(3, 1)), dim=1)[None], [1, 1, *patch], align_corners=False

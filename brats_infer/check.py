@@ -1,0 +1,92 @@
+"""An output folder against the run contract: every way to break it, one line each."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from brats_infer.cases import Case, find_cases
+from brats_infer.errors import CaseError
+from brats_infer.tasks import TASKS, Task
+from brats_infer.volume import AFFINE_TOLERANCE, Geometry, read_geometry, read_header, read_labels
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong, or (`warning`) only looks odd."""
+
+    message: str
+    warning: bool = False
+
+
+def check_output(input_folder: Path, output_folder: Path, task_name: str = "auto") -> list[Finding]:
+    """Compares the label maps of an output folder with the cases of the input folder.
+
+    Raises UsageError or NoCasesError where the input folder holds nothing to compare with.
+    """
+    cases = find_cases(input_folder, task_name)
+    expected = {case.output_name: case for case in cases}
+    present = {path.name: path for path in sorted(output_folder.iterdir())} if output_folder.is_dir() else {}
+    findings = [
+        Finding(f"{output_folder / name}: is missing: run brats-opt on {case.id} again")
+        for name, case in expected.items()
+        if name not in present
+    ]
+    findings += [
+        Finding(f"{path}: belongs to no case of {input_folder}: remove it")
+        for name, path in present.items()
+        if name not in expected
+    ]
+    for name, case in expected.items():
+        if name in present:
+            findings += _check_file(present[name], case)
+    return findings
+
+
+def _check_file(path: Path, case: Case) -> Iterator[Finding]:
+    try:
+        header = read_header(path)
+        labels, geometry = read_labels(path)
+    except CaseError as error:
+        yield Finding(str(error))
+        return
+    if header.get_data_dtype() != np.uint8:
+        yield Finding(f"{path}: voxels are of type {header.get_data_dtype()}, not uint8: write it with brats-opt")
+    if tuple(header.get_slope_inter()) not in ((None, None), (1.0, 0.0)):
+        yield Finding(f"{path}: its header scales the labels: write it with brats-opt")
+    if _leftovers(path, int(header["vox_offset"]), bytes(header["descrip"]) + bytes(header["aux_file"])):
+        yield Finding(f"{path}: its header holds text or extensions, perhaps patient data: write it with brats-opt")
+    task: Task = case.task or next(iter(TASKS.values()))
+    unknown = sorted(set(np.unique(labels).tolist()) - {0, *task.labels})
+    if unknown:
+        yield Finding(f"{path}: holds the labels {unknown}, not only 0 and {task.labels}: map them first")
+    if not labels.any():
+        yield Finding(f"{path}: the label map is empty: look at the images of {case.id}", warning=True)
+    yield from _check_grid(path, geometry, case)
+
+
+def _leftovers(path: Path, offset: int, text: bytes) -> bool:
+    return offset > 352 or bool(text.strip(b"\0"))
+
+
+def _check_grid(path: Path, geometry: Geometry, case: Case) -> Iterator[Finding]:
+    """Shape, affine, qform and sform with their codes, against the first image that can be read."""
+    image: Geometry | None = None
+    for source in case.paths.values():
+        try:
+            image = read_geometry(source)
+            break
+        except CaseError:
+            continue
+    if image is None:
+        return
+    if geometry.shape != image.shape:
+        yield Finding(f"{path}: shape {geometry.shape} is not {image.shape}, that of the images")
+    elif float(np.abs(geometry.affine - image.affine).max()) > AFFINE_TOLERANCE:
+        yield Finding(f"{path}: its affine is not that of the images: anatomy and labels do not meet")
+    for name in ("qform_code", "sform_code"):
+        if int(geometry.fields[name]) != int(image.fields[name]):
+            yield Finding(
+                f"{path}: {name} is {int(geometry.fields[name])}, not {int(image.fields[name])} as in the images"
+            )

@@ -1,0 +1,229 @@
+"""The command line: options in, one function call, exit code out. No logic."""
+
+import json
+import logging
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from brats_infer import __version__
+from brats_infer.errors import BratsOptError, ExitCode, Terminated, UsageError
+from brats_infer.parameters import read_parameters
+from brats_infer.settings import DustFill, Mode, OnError, Settings
+from brats_infer.tasks import TASKS
+
+INTERNAL_ERROR = 1
+ENVIRONMENT = "BRATS_OPT"
+SHIPPED = "the shipped folder"
+SETTINGS = tuple(field.name for field in fields(Settings))
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+log = logging.getLogger("brats_infer")
+
+
+class DefaultGroup(click.Group):
+    """Without a command, the first one given here is meant: `brats-opt --task ssa` infers."""
+
+    default = "infer"
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args or (args[0].startswith("-") and args[0] not in ("--help", "--version")):
+            args = [self.default, *args]
+        return super().parse_args(ctx, args)
+
+
+class Shard(click.ParamType[tuple[int, int]]):
+    """K/N, the K-th of N parts."""
+
+    name = "K/N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        try:
+            k, n = (int(part) for part in str(value).split("/"))
+        except ValueError:
+            k, n = 0, 0
+        if not 1 <= k <= n:
+            self.fail(f"{value!r} is not K/N with 1 <= K <= N, such as 2/8", param, ctx)
+        return k, n
+
+
+def option(*names: str, **settings: Any) -> Callable[[Command], Command]:
+    """A click option that can also be given as BRATS_OPT_… in the environment, after its first name."""
+    name = names[0].split("/")[0].lstrip("-").replace("-", "_").upper()
+    return click.option(*names, envvar=f"{ENVIRONMENT}_{name}", show_envvar=True, **settings)
+
+
+FOLDER = click.Path(path_type=Path)
+TASK = click.Choice([*TASKS, "auto"])
+
+
+@click.group(cls=DefaultGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, package_name="brats-opt")
+def cli() -> None:
+    """Brain tumor segmentation for the BraTS challenges. Without a command: infer.
+
+    \b
+    Exit codes: 0 all written; 1 a fault of this program; 2 wrong usage; 3 some cases failed; 4 no cases;
+    5 weights; 6 output; 130 interrupted; 143 terminated.
+    """
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+
+
+@cli.command()
+@option("--task", type=TASK, default="auto", show_default=True, help="The challenge; auto: from the case IDs.")
+@option("--input", "--data_path", "input_folder", type=FOLDER, default=Path("/input"), show_default=True)
+@option("--output", "--output_path", "output_folder", type=FOLDER, default=Path("/output"), show_default=True)
+@option("--weights", type=FOLDER, show_default=SHIPPED, help="A folder with a manifest.json.")
+@option("--additional_files", type=FOLDER, help="MLCube's name for --weights; ignored without a manifest.json in it.")
+@option("--parameters_file", type=FOLDER, help="MLCube's YAML file of options; may be absent or empty.")
+@option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@option(
+    "--mode", type=click.Choice(list(Mode)), default=Settings.mode, show_default=True, help="Windows or whole brain."
+)
+@option("--flips/--no-flips", default=Settings.flips, show_default=True, help="Mean over eight mirror images.")
+@option("--on-error", type=click.Choice(list(OnError)), default=Settings.on_error, show_default=True)
+@option("--resume", is_flag=True, help="Leave alone what is already there, whole and of the right shape.")
+@option("--dust-fill", type=click.Choice(list(DustFill)), default=Settings.dust_fill, show_default=True)
+@option("--report", type=FOLDER, help="A folder for report.json and a picture of each case.")
+@option("--probabilities", type=FOLDER, help="A folder for the region probabilities.")
+@option("--shard", type=Shard(), default="1/1", show_default=True, help="Only the K-th of N parts of the cases.")
+@option("--debug", is_flag=True, help="Show tracebacks.")
+@click.pass_context
+def infer(ctx: click.Context, /, parameters_file: Path | None, debug: bool, **given: Any) -> None:
+    """Segment every case of a folder: --input/{ID}/{ID}-{t1n,t1c,t2w,t2f}.nii.gz to --output/{ID}.nii.gz."""
+    if debug:
+        log.setLevel(logging.DEBUG)
+    signal.signal(signal.SIGTERM, _terminate)
+    given |= _from_file(ctx, parameters_file)
+    from brats_infer.pipeline import Status, segment
+    from brats_infer.progress import Progress
+
+    with Progress() as progress:
+        results = segment(
+            given["input_folder"],
+            given["output_folder"],
+            task=given["task"],
+            weights=_weights(given["weights"], given["additional_files"]),
+            device=given["device"],
+            settings=Settings(**{name: given[name] for name in SETTINGS}),
+            shard=given["shard"],
+            on_start=progress.start,
+            on_result=progress.advance,
+        )
+    if given["report"]:
+        from brats_infer.report import write_report
+
+        write_report(given["report"], given["input_folder"], given["output_folder"], given["task"], results)
+    ctx.exit(ExitCode.CASES_FAILED if any(r.status is Status.FAILED for r in results) else ExitCode.OK)
+
+
+@cli.command()
+@option("--input", "input_folder", type=FOLDER, required=True)
+@option("--output", "output_folder", type=FOLDER, required=True)
+@option("--task", type=TASK, default="auto", show_default=True)
+@click.pass_context
+def check(ctx: click.Context, input_folder: Path, output_folder: Path, task: str) -> None:
+    """Compare an output folder with the contract; a line for each thing that breaks it, exit code 6 if any does."""
+    from brats_infer.check import check_output
+
+    findings = check_output(input_folder, output_folder, task)
+    for finding in findings:
+        click.echo(f"{'warning' if finding.warning else 'error'}: {finding.message}")
+    faults = sum(not finding.warning for finding in findings)
+    click.echo(f"{faults} errors, {len(findings) - faults} warnings")
+    ctx.exit(ExitCode.OUTPUT if faults else ExitCode.OK)
+
+
+@cli.command()
+@option("--weights", type=FOLDER, show_default=SHIPPED)
+@click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
+def info(weights: Path | None, as_json: bool) -> None:
+    """Show version, device and members with their hashes."""
+    from brats_infer.info import describe, render
+
+    facts = describe(weights)
+    click.echo(json.dumps(facts, indent=2) if as_json else render(facts))
+
+
+@cli.command()
+@option("--task", type=click.Choice(list(TASKS)), required=True)
+@option("--data", type=FOLDER, required=True, help="A folder with images and {ID}-seg.nii.gz, anywhere below it.")
+@option("--out", type=FOLDER, required=True, help="The run's folder; an interrupted run goes on from there.")
+@option("--hold-out", multiple=True, metavar="ID", help="Validate on this case; may be given several times.")
+@option("--skip", multiple=True, metavar="ID", help="Leave this case alone; may be given several times.")
+@option("--channels", default="16,32,64,96,128,160", show_default=True, help="Feature maps of each level.")
+@option("--normalisation", default="zscore+rescale", show_default=True, help="As in the paper's Table 1.")
+@option("--patch", type=int, default=96, show_default=True, help="Side of the training patch, voxels of 1 mm.")
+@option("--batch", type=int, default=1, show_default=True)
+@option("--steps", type=int, default=2000, show_default=True)
+@option("--seed", type=int, default=0, show_default=True)
+@option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@option("--publish", "publish_to", type=FOLDER, help="Add the best checkpoint to this weights folder and its manifest.")
+@option("--trained-on", default="", help="With --publish: data and credits, for the manifest.")
+@option("--licence", default="", help="With --publish: the licence of the weights.")
+def train(**given: Any) -> None:
+    """Train a network on a folder of labelled cases; a line for each validation."""
+    from brats_infer.train.command import run
+
+    click.echo(json.dumps(run(**given), indent=2))
+
+
+def main() -> None:
+    """Runs the command line and turns every ending into a documented exit code and one line."""
+    try:
+        code = cli.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        code = _fail("interrupted: run again with --resume to go on", ExitCode.INTERRUPTED)
+    except Terminated:
+        code = _fail("terminated: run again with --resume to go on", ExitCode.TERMINATED)
+    except BratsOptError as error:
+        log.debug("", exc_info=error)
+        code = _fail(str(error), error.exit_code)
+    except Exception as error:
+        log.debug("", exc_info=error)
+        code = _fail(
+            f"{type(error).__name__}: {error}: this is a fault of brats-opt, --debug shows where", INTERNAL_ERROR
+        )
+    sys.exit(code)
+
+
+def _fail(message: str, code: int) -> int:
+    click.echo(f"brats-opt: {' '.join(message.split())}", err=True)
+    return int(code)
+
+
+def _terminate(*_: object) -> None:
+    raise Terminated
+
+
+def _weights(weights: Path | None, additional_files: Path | None) -> Path:
+    from brats_infer.ensemble import SHIPPED_WEIGHTS
+    from model.checkpoint import MANIFEST
+
+    if weights is None and additional_files and (additional_files / MANIFEST).exists():
+        return additional_files
+    return weights or SHIPPED_WEIGHTS
+
+
+def _from_file(ctx: click.Context, path: Path | None) -> dict[str, Any]:
+    """What the parameters file sets and the command line does not, checked like the command line."""
+    if path is None:
+        return {}
+    values = {}
+    options = {param.name: param for param in ctx.command.params}
+    for name, value in read_parameters(path).items():
+        if ctx.get_parameter_source(name) is not click.core.ParameterSource.COMMANDLINE:
+            try:
+                values[name] = options[name].type_cast_value(ctx, value)
+            except click.BadParameter as error:
+                raise UsageError(f"{path}: {name}: {error.message}") from error
+    return values

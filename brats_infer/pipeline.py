@@ -1,0 +1,245 @@
+"""The straight line: read -> preprocess -> predict -> restore -> label -> clean -> write.
+
+A reader thread works one case ahead of the device and a writer thread one behind it; neither needs shared memory.
+One bad case never stops the others.
+"""
+
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brats_infer.cases import Case, find_cases, is_safe_id
+from brats_infer.ensemble import SHIPPED_WEIGHTS, Ensemble, load_ensemble, pick_device
+from brats_infer.errors import CaseError, OutputError, UsageError
+from brats_infer.labels import labels_from_probabilities
+from brats_infer.postprocess import clean
+from brats_infer.preprocess import Cropped, crop_to_brain, restore_probabilities
+from brats_infer.settings import OnError, Settings
+from brats_infer.tasks import GRID_AFFINE, GRID_SHAPE, LABEL_NAMES
+from brats_infer.volume import (
+    Geometry,
+    read_geometry,
+    read_images,
+    read_labels,
+    write_labels,
+    write_probabilities,
+)
+
+log = logging.getLogger(__name__)
+
+
+class Status(StrEnum):
+    """How a case ended."""
+
+    WRITTEN = "written"
+    SKIPPED = "skipped"
+    BLANK = "blank"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """How one case ended."""
+
+    id: str
+    status: Status
+    task: str | None = None
+    message: str = ""
+    """Why a case is blank or failed, in one line."""
+    warnings: tuple[str, ...] = ()
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Time of each stage; reading and finishing overlap with the network of other cases."""
+    millilitres: dict[str, float] = field(default_factory=dict)
+    """Volume of each label."""
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """A case on its way to the device, or what already became of it."""
+
+    case: Case
+    cropped: Cropped | None = None
+    result: CaseResult | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def segment(
+    input_folder: Path,
+    output_folder: Path,
+    *,
+    task: str = "auto",
+    weights: Path = SHIPPED_WEIGHTS,
+    device: str = "auto",
+    settings: Settings | None = None,
+    shard: tuple[int, int] = (1, 1),
+    on_start: Callable[[int], None] = lambda _: None,
+    on_result: Callable[[CaseResult], None] = lambda _: None,
+) -> list[CaseResult]:
+    """Segments every case of a folder; writes `{ID}.nii.gz` for each.
+
+    `shard` (k, n) takes the k-th of n equal parts. `on_start` is told the number of cases, `on_result` each ending.
+    Raises UsageError, NoCasesError, WeightsError or OutputError before any case is read; later only OutputError.
+    """
+    settings = settings or Settings()
+    cases = find_cases(input_folder, task)[shard[0] - 1 :: shard[1]]
+    _prepare_folder(output_folder, input_folder)
+    if settings.probabilities:
+        _prepare_folder(settings.probabilities, input_folder)
+    chosen = pick_device(device)
+    tasks = {case.task.name: case.task for case in cases if case.task and not case.problem}
+    ensembles = {name: load_ensemble(weights, found, chosen) for name, found in tasks.items()}
+    on_start(len(cases))
+    results = []
+    for result in _run(cases, ensembles, output_folder, settings):
+        results.append(result)
+        on_result(result)
+    return results
+
+
+def _run(
+    cases: Sequence[Case], ensembles: dict[str, Ensemble], output: Path, settings: Settings
+) -> Iterator[CaseResult]:
+    """Yields the ending of each case, in order."""
+    waiting = deque(cases)
+    writing: deque[Future[CaseResult]] = deque()
+    with ThreadPoolExecutor(1, "reader") as reader, ThreadPoolExecutor(1, "writer") as writer:
+
+        def read_next() -> Future[_Ready] | None:
+            return reader.submit(_read, waiting.popleft(), output, settings) if waiting else None
+
+        try:
+            ahead = read_next()
+            while ahead:
+                ready = ahead.result()
+                ahead = read_next()
+                if writing:  # at most one finished case waits for the disk
+                    yield writing.popleft().result()
+                writing.append(_predict(ready, ensembles, writer, output, settings))
+            while writing:
+                yield writing.popleft().result()
+        finally:
+            reader.shutdown(wait=False, cancel_futures=True)
+
+
+def _read(case: Case, output: Path, settings: Settings) -> _Ready:
+    """In the reader thread: everything up to the network's input."""
+    began = time.perf_counter()
+    try:
+        if case.problem:
+            raise CaseError(case.problem)
+        if settings.resume and _is_whole(output / case.output_name, case):
+            return _Ready(case, result=CaseResult(case.id, Status.SKIPPED, case.task.name if case.task else None))
+        cropped = crop_to_brain(read_images(case.paths.values()))
+        return _Ready(case, cropped, seconds={"read": time.perf_counter() - began})
+    except Exception as error:
+        return _Ready(case, result=_failed(case, error, output, settings))
+
+
+def _predict(
+    ready: _Ready, ensembles: dict[str, Ensemble], writer: ThreadPoolExecutor, output: Path, settings: Settings
+) -> Future[CaseResult]:
+    """In the main thread: the network; then hands over to the writer."""
+    if ready.result:
+        return writer.submit(lambda result: result, ready.result)
+    assert ready.cropped
+    assert ready.case.task
+    began = time.perf_counter()
+    try:
+        probabilities = ensembles[ready.case.task.name].predict(ready.cropped, settings.mode, settings.flips)
+    except Exception as error:
+        return writer.submit(_failed, ready.case, error, output, settings)
+    seconds = {**ready.seconds, "network": time.perf_counter() - began}
+    return writer.submit(_finish, ready.case, ready.cropped, probabilities, seconds, output, settings)
+
+
+def _finish(
+    case: Case,
+    cropped: Cropped,
+    probabilities: NDArray[np.float32],
+    seconds: dict[str, float],
+    output: Path,
+    settings: Settings,
+) -> CaseResult:
+    """In the writer thread: everything behind the network."""
+    began = time.perf_counter()
+    assert case.task
+    geometry = cropped.restore.geometry
+    try:
+        restored = restore_probabilities(probabilities, cropped.restore)
+        labels = clean(
+            labels_from_probabilities(restored, case.task), case.task, geometry.voxel_mm3, settings.dust_fill
+        )
+        if settings.probabilities:
+            write_probabilities(settings.probabilities / case.output_name, restored, geometry)
+        write_labels(output / case.output_name, labels, geometry)
+    except OutputError:
+        raise
+    except Exception as error:
+        return _failed(case, error, output, settings)
+    warnings = cropped.warnings
+    if not labels.any():
+        warnings = (*warnings, f"{case.id}: no tumor was found, the label map is empty: look at the images")
+    seconds = {**seconds, "finish": time.perf_counter() - began}
+    return CaseResult(case.id, Status.WRITTEN, case.task.name, "", warnings, seconds, _millilitres(labels, geometry))
+
+
+def _millilitres(labels: NDArray[np.uint8], geometry: Geometry) -> dict[str, float]:
+    counts = np.bincount(labels.ravel(), minlength=max(LABEL_NAMES) + 1)
+    return {name: round(int(counts[label]) * geometry.voxel_mm3 / 1000, 3) for label, name in LABEL_NAMES.items()}
+
+
+def _failed(case: Case, error: Exception, output: Path, settings: Settings) -> CaseResult:
+    """Says why, and writes a blank map where that was asked for and a name and a grid can be had."""
+    log.debug("%s failed", case.id, exc_info=error)
+    task = case.task.name if case.task else None
+    message = str(error) if isinstance(error, CaseError) else f"{case.id}: {type(error).__name__}: {error}"
+    message = " ".join(message.split())
+    if settings.on_error is OnError.FAIL or not is_safe_id(case.id):
+        return CaseResult(case.id, Status.FAILED, task, message)
+    geometry = _any_geometry(case)
+    write_labels(output / case.output_name, np.zeros(geometry.shape, np.uint8), geometry)
+    return CaseResult(case.id, Status.BLANK, task, message)
+
+
+def _any_geometry(case: Case) -> Geometry:
+    """The grid of the first image whose header can be read, else the challenge's own."""
+    for path in case.paths.values():
+        try:
+            return read_geometry(path)
+        except CaseError:
+            continue
+    return Geometry.of_affine(GRID_SHAPE, np.array(GRID_AFFINE))
+
+
+def _is_whole(path: Path, case: Case) -> bool:
+    """Whether a label map of the case's grid and the task's labels lies under that name."""
+    if not path.is_file() or not case.task:
+        return False
+    try:
+        labels, geometry = read_labels(path)
+        shape = read_geometry(next(iter(case.paths.values()))).shape
+    except CaseError:
+        return False
+    return geometry.shape == shape and set(np.unique(labels).tolist()) <= {0, *case.task.labels}
+
+
+def _prepare_folder(folder: Path, input_folder: Path) -> None:
+    """Makes an output folder and tries it. Raises UsageError for the input folder itself, OutputError if unwritable."""
+    if folder.resolve() == input_folder.resolve():
+        raise UsageError(f"{folder}: is the input folder: choose another --output")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".brats-opt-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be written ({error.strerror}): choose another --output") from error

@@ -1,0 +1,81 @@
+"""Dust and the holes it leaves (paper 2.6)."""
+
+import cc3d
+import fill_voids
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from brats_infer.settings import DustFill
+from brats_infer.tasks import Task
+
+NEIGHBOURS_26 = np.ones((3, 3, 3), bool)
+
+
+def clean(
+    labels: NDArray[np.uint8],
+    task: Task,
+    voxel_mm3: float = 1.0,
+    fill: DustFill = DustFill.BACKGROUND,
+) -> NDArray[np.uint8]:
+    """Removes dust from a label map (X, Y, Z), the innermost region first, and closes the holes that this opened.
+
+    For ET, then TC, then WT: components of `task.dust_voxels` voxels of 1 mm or fewer go; then removed voxels that
+    the next region out wholly encloses take that region's own label (NCR in TC, ED in WT). A cavity that the network
+    itself predicted stays. Components touch over 26 neighbours, the background over 6, so that a region's surface has
+    no leaks. Returns a new array.
+    """
+    box = _tumor_box(labels)
+    out = labels.copy()
+    view = out[box]  # outside the tumor's box everything is background already
+    limit = int(task.dust_voxels / voxel_mm3 + 1e-3)  # an affine in float32 makes 1 mm3 of 1.0000001
+    removed = np.zeros(view.shape, bool)
+    for inner, outer in zip(reversed(task.regions), (*reversed(task.regions[:-1]), None), strict=True):
+        removed |= _remove_dust(view, task.region_labels(inner), limit, task.connectivity, fill)
+        if outer is not None:
+            opened = removed & (view == 0) & _enclosed(np.isin(view, task.region_labels(outer)))
+            view[opened] = outer.label
+    return out
+
+
+def _remove_dust(
+    labels: NDArray[np.uint8], region: tuple[int, ...], limit: int, connectivity: int, fill: DustFill
+) -> NDArray[np.bool_]:
+    """Removes a region's small components in place; returns where (X, Y, Z)."""
+    mask = np.isin(labels, region)
+    kept: NDArray[np.bool_] = cc3d.dust(mask, threshold=limit + 1, connectivity=connectivity, in_place=False)
+    dust = mask & ~kept
+    if fill is DustFill.BACKGROUND or not dust.any():
+        labels[dust] = 0
+        return dust
+    components, _ = cc3d.connected_components(dust, connectivity=connectivity, return_N=True)
+    modes = {
+        index: _modal_neighbour(labels, components, index, box)
+        for index, box in enumerate(ndimage.find_objects(components.astype(np.int32)), start=1)
+    }
+    for index, label in modes.items():
+        labels[components == index] = label
+    return dust
+
+
+def _modal_neighbour(
+    labels: NDArray[np.uint8], components: NDArray[np.uint32], index: int, box: tuple[slice, ...]
+) -> int:
+    """The most frequent label among the 26-neighbours of a component; outside the array is background."""
+    wide = tuple(slice(max(0, side.start - 1), side.stop + 1) for side in box)
+    inside = np.pad(components[wide] == index, 1)
+    shell = ndimage.binary_dilation(inside, NEIGHBOURS_26) & ~inside
+    return int(np.bincount(np.pad(labels[wide], 1)[shell]).argmax())
+
+
+def _enclosed(region: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The region with every cavity filled that has no 6-connected way out."""
+    filled = fill_voids.fill(np.pad(region, 1), in_place=True)  # unpadded, a cavity at the array's edge would count
+    inside: NDArray[np.bool_] = filled[1:-1, 1:-1, 1:-1].astype(bool)
+    return inside
+
+
+def _tumor_box(labels: NDArray[np.uint8]) -> tuple[slice, ...]:
+    """The bounding box of all labels; empty for an empty map."""
+    found = ndimage.find_objects((labels > 0).astype(np.uint8))
+    return found[0] if found else (slice(0, 0),) * labels.ndim

@@ -1,0 +1,60 @@
+"""What a run says while it works: a bar on a terminal, one plain line a case otherwise; all of it on stderr."""
+
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from brats_infer.pipeline import CaseResult
+
+
+class Progress:
+    """Told of the number of cases and of each case's ending."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(stderr=True, highlight=False, soft_wrap=True)
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        self.bar = Bar(
+            *columns,
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+        self.total = 0
+        self.done = 0
+
+    def __enter__(self) -> Self:
+        self.bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bar.stop()
+
+    def start(self, total: int) -> None:
+        """The cases are known and the weights are loaded."""
+        self.total = total
+        self.row = self.bar.add_task("segmenting", total=total)
+
+    def advance(self, result: CaseResult) -> None:
+        """A case has ended."""
+        self.done += 1
+        self.bar.advance(self.row)
+        for warning in result.warnings:
+            self.console.print(f"warning: {escape(warning)}")
+        self.console.print(f"[{self.done}/{self.total}] {result.id}: ".replace("[", r"\["), end="")
+        self.console.print(escape(_ending(result)))
+
+
+def _ending(result: CaseResult) -> str:
+    parts = [result.status.value]
+    if result.seconds:
+        parts.append(f"in {sum(result.seconds.values()):.1f} s")
+    if result.millilitres:
+        parts.append("(" + ", ".join(f"{name} {ml:.1f} ml" for name, ml in result.millilitres.items()) + ")")
+    return " ".join(parts) + (f": {result.message}" if result.message else "")

@@ -1,0 +1,46 @@
+"""What a user can choose about a run; light to import, so that the command line starts at once."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+
+class Mode(StrEnum):
+    """How a brain goes through the network."""
+
+    ACCURATE = "accurate"
+    """Windows of the training patch, half overlapping, with Gaussian weights."""
+    FAST = "fast"
+    """The whole brain in one pass."""
+
+
+class OnError(StrEnum):
+    """What becomes of a case that cannot be segmented."""
+
+    FAIL = "fail"
+    """No file is written for it."""
+    BLANK = "blank"
+    """A map of background only is written: a missing file makes some organizers drop every case."""
+
+
+class DustFill(StrEnum):
+    """What a voxel of dust becomes (paper 2.6)."""
+
+    BACKGROUND = "background"
+    MODAL_NEIGHBOUR = "modal-neighbour"
+    """The most frequent label around the component; of equals the smallest."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run does with every case."""
+
+    mode: Mode = Mode.FAST
+    flips: bool = False
+    """Whether to take the mean over all eight mirror images."""
+    on_error: OnError = OnError.FAIL
+    resume: bool = False
+    """Whether cases with a whole label map of the right shape in the output folder are left alone."""
+    dust_fill: DustFill = DustFill.BACKGROUND
+    probabilities: Path | None = None
+    """A folder for the region probabilities, (X, Y, Z, R) float32, before thresholds."""

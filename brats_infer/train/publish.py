@@ -1,0 +1,51 @@
+"""From a finished run to a member of a weights folder."""
+
+import hashlib
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from safetensors.numpy import save
+
+from brats_infer.preprocess import HISTOGRAM_FILE
+from brats_infer.train.data import Split
+from brats_infer.train.loop import BEST, TrainConfig
+from model.atomic import write_atomically
+from model.checkpoint import MANIFEST, Member, read_manifest, write_manifest
+
+
+def publish(
+    folder: Path, run: Path, task: str, config: TrainConfig, split: Split, best: dict[str, Any], text: str, licence: str
+) -> Member:
+    """Copies a run's best checkpoint into a weights folder and lists it as the task's next fold. Returns the entry."""
+    folder.mkdir(parents=True, exist_ok=True)
+    members = read_manifest(folder) if (folder / MANIFEST).exists() else []
+    fold = 1 + max((member.fold for member in members if member.task == task), default=-1)
+    name = f"{task}-{fold}.safetensors"
+    shutil.copyfile(run / BEST, folder / name)
+    if split.histogram is not None:
+        write_atomically(folder / HISTOGRAM_FILE, save({"reference": split.histogram}))
+    member = Member(
+        file=name,
+        sha256=hashlib.sha256((folder / name).read_bytes()).hexdigest(),
+        task=task,
+        fold=fold,
+        config=config.network,
+        normalisation=str(config.normalisation),
+        window=config.patch,
+        trained_on=text or ", ".join(case.id for case in split.training),
+        licence=licence,
+        scores={"held out": best.get("cases", {}), "dice": best.get("dice"), "step": best.get("step")},
+    )
+    write_manifest(folder, [*members, member])
+    return member
+
+
+def share(folder: Path, source: str, target: str, note: str) -> None:
+    """Lists a task's members for another task as they are, saying so."""
+    members = read_manifest(folder)
+    shared = [
+        replace(m, task=target, trained_on=f"{note} {m.trained_on}", scores={}) for m in members if m.task == source
+    ]
+    write_manifest(folder, [*members, *shared])

@@ -1,0 +1,151 @@
+"""Dust and holes against a brute-force oracle written with scipy alone."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from brats_infer.postprocess import clean
+from brats_infer.settings import DustFill
+from brats_infer.tasks import TASKS, Task
+
+GLI = TASKS["gli"]
+EDGES_26 = ndimage.generate_binary_structure(3, 3)
+Labels = NDArray[np.uint8]
+
+
+def oracle(labels: Labels, dust: int, modal: bool) -> Labels:
+    """The paper's three steps, spelled out region by region on the whole volume."""
+    out = labels.copy()
+    removed = np.zeros(labels.shape, bool)
+    for region, outer, label in (((3,), (1, 3), 1), ((1, 3), (1, 2, 3), 2), ((1, 2, 3), None, None)):
+        components, count = ndimage.label(np.isin(out, region), EDGES_26)
+        before = out.copy()
+        for index in range(1, count + 1):
+            voxels = components == index
+            if voxels.sum() <= dust:
+                out[voxels] = modal_label(before, voxels) if modal else 0
+                removed |= voxels
+        if outer is not None:
+            mask = np.isin(out, outer)
+            holes = ndimage.binary_fill_holes(np.pad(mask, 1))[1:-1, 1:-1, 1:-1] & ~mask
+            out[holes & removed & (out == 0)] = label
+    return out
+
+
+def modal_label(labels: Labels, voxels: NDArray[np.bool_]) -> int:
+    shell = ndimage.binary_dilation(np.pad(voxels, 1), EDGES_26) & ~np.pad(voxels, 1)
+    return int(np.bincount(np.pad(labels, 1)[shell], minlength=4).argmax())
+
+
+def with_dust(voxels: int) -> Task:
+    return replace(GLI, dust_voxels=voxels)
+
+
+def blob_labels(seed: int, shape: tuple[int, int, int]) -> Labels:
+    """Nested blobs with specks and cavities: smoothed noise, cut at three heights, with salt."""
+    rng = np.random.default_rng(seed)
+    smooth = ndimage.gaussian_filter(rng.standard_normal(shape), 1.2)
+    heights = np.digitize(smooth, np.quantile(smooth, [0.5, 0.7, 0.85]))
+    labels = np.array([0, 2, 1, 3], np.uint8)[heights]
+    salt = rng.random(shape)
+    labels[salt < 0.02] = rng.integers(0, 4)
+    labels[salt > 0.99] = 0
+    return labels
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    shape=st.tuples(*[st.integers(3, 14)] * 3),
+    dust=st.integers(0, 60),
+    fill=st.sampled_from(DustFill),
+)
+def test_cleaning_equals_the_brute_force_oracle(
+    seed: int, shape: tuple[int, int, int], dust: int, fill: DustFill
+) -> None:
+    labels = blob_labels(seed, shape)
+    expected = oracle(labels, dust, modal=fill is DustFill.MODAL_NEIGHBOUR)
+    np.testing.assert_array_equal(clean(labels, with_dust(dust), fill=fill), expected)
+
+
+def box(labels: Labels, low: int, high: int, label: int) -> None:
+    labels[low:high, low:high, low:high] = label
+
+
+@pytest.fixture
+def tumor() -> Labels:
+    """ED 20^3, NCR 10^3 inside it, in a volume of 30^3."""
+    labels = np.zeros((30, 30, 30), np.uint8)
+    box(labels, 5, 25, 2)
+    box(labels, 10, 20, 1)
+    return labels
+
+
+def test_hole_opened_by_dust_removal_becomes_necrosis(tumor: Labels) -> None:
+    expected = tumor.copy()
+    box(tumor, 13, 16, 3)  # 27 voxels of ET inside NCR
+    np.testing.assert_array_equal(clean(tumor, GLI), expected)
+
+
+def test_enhancing_dust_inside_edema_becomes_edema(tumor: Labels) -> None:
+    expected = tumor.copy()
+    tumor[7, 7, 7] = 3
+    np.testing.assert_array_equal(clean(tumor, GLI), expected)
+
+
+def test_cavity_that_the_network_predicted_stays(tumor: Labels) -> None:
+    box(tumor, 13, 16, 0)
+    np.testing.assert_array_equal(clean(tumor, GLI), tumor)
+
+
+def test_dust_beside_a_predicted_cavity_is_filled_and_the_cavity_is_not(tumor: Labels) -> None:
+    box(tumor, 13, 15, 0)
+    expected = tumor.copy()
+    tumor[15, 13, 13] = 3
+    np.testing.assert_array_equal(clean(tumor, GLI), expected)
+
+
+@pytest.mark.parametrize(("voxels", "left"), [(50, 0), (51, 51)])
+def test_fifty_voxels_are_dust_and_fifty_one_are_not(voxels: int, left: int) -> None:
+    labels = np.zeros((60, 8, 8), np.uint8)
+    labels[4 : 4 + voxels, 4, 4] = 2
+    assert int((clean(labels, GLI) > 0).sum()) == left
+
+
+def test_corner_contact_joins_components() -> None:
+    labels = np.zeros((12, 12, 12), np.uint8)
+    box(labels, 2, 5, 2)
+    box(labels, 5, 8, 2)  # 27 + 27 voxels that touch at a corner
+    np.testing.assert_array_equal(clean(labels, GLI), labels)
+
+
+def test_dust_is_measured_in_cubic_millimetres() -> None:
+    labels = np.zeros((12, 12, 12), np.uint8)
+    box(labels, 2, 5, 2)  # 27 voxels
+    assert not clean(labels, GLI, voxel_mm3=1.0).any()
+    assert clean(labels, GLI, voxel_mm3=2.0).any()  # 54 mm3
+
+
+def test_spacing_of_a_float32_affine_does_not_move_the_limit() -> None:
+    labels = np.zeros((60, 3, 3), np.uint8)
+    labels[:50, 1, 1] = 2
+    assert not clean(labels, GLI, voxel_mm3=1.0000002).any()
+
+
+def test_dust_takes_the_label_around_it_in_the_modal_variant(tumor: Labels) -> None:
+    expected = tumor.copy()
+    tumor[7, 7, 7] = 3
+    np.testing.assert_array_equal(clean(tumor, GLI, fill=DustFill.MODAL_NEIGHBOUR), expected)
+
+
+def test_empty_map_stays_empty_and_the_input_is_not_changed(tumor: Labels) -> None:
+    assert not clean(np.zeros((5, 6, 7), np.uint8), GLI).any()
+    tumor[0, 0, 0] = 3
+    before = tumor.copy()
+    clean(tumor, GLI)
+    np.testing.assert_array_equal(tumor, before)
