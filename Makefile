@@ -1,16 +1,23 @@
-# The README's commands. Both set up their own environment.
+# The README's commands. Each sets up the environment that it needs.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-SHARED ?= ../shared
+# The demo's case: a real one where it lies beside the project, else a synthetic one.
+REAL := $(wildcard ../shared/cases/gli/images/BraTS-GLI-90001-000)
+SAMPLE := $(or $(REAL),demo/input)
 
 .PHONY: demo test lint format clean
 
 demo: $(VENV)/.installed
-	$(BIN)/python -m tests.demo --shared $(SHARED) --out demo
+	rm -rf demo
+	$(if $(REAL),,$(BIN)/brats-opt phantom --task gli --cases 1 --out demo/input)
+	$(BIN)/brats-opt --task gli --input $(SAMPLE) --output demo/output --report demo/report
+	$(BIN)/brats-opt check --task gli --input $(SAMPLE) --output demo/output
+	@echo "label map: $$(ls demo/output/*.nii.gz)"
+	@echo "picture:   $$(ls demo/report/*.png)"
 
-test: $(VENV)/.installed lint
-	$(BIN)/python -m pytest
+test: lint
+	$(BIN)/python -m pytest -n auto
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
@@ -21,7 +28,6 @@ format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# pip compiles what it installs, so that the first start is not slower than the others
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --editable '.[dev]'

@@ -1,5 +1,6 @@
 """From an input folder to its cases: paths only, nothing is opened."""
 
+import logging
 import os
 import re
 from collections import defaultdict
@@ -8,6 +9,8 @@ from pathlib import Path
 
 from brats_infer.errors import NoCasesError, UsageError
 from brats_infer.tasks import MODALITIES, TASKS, Task, task_named, task_of_id
+
+log = logging.getLogger(__name__)
 
 SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 IMAGE_ENDINGS = (".nii.gz", ".nii")
@@ -38,14 +41,15 @@ def find_cases(folder: Path, task_name: str = "auto") -> list[Case]:
     Raises UsageError if the folder cannot be read or no ID tells its task, NoCasesError if it holds no case.
     """
     task = None if task_name == "auto" else task_named(task_name)
-    cases = [_with_task(case, task) for case in _without_name_clashes(_collect(folder))]
+    cases = sorted(_without_name_clashes(_collect(folder)), key=lambda case: case.id)
     if not cases:
         raise NoCasesError(f"{folder}: holds no case: {LAYOUT}")
-    if all(case.task is None for case in cases):
+    plain = [case.id for case in cases if is_safe_id(case.id)]
+    if plain and not task and not any(task_of_id(case.id) for case in cases):
         raise UsageError(
-            f"{folder}: the case IDs ({cases[0].id}, …) do not tell the challenge: give --task {'|'.join(TASKS)}"
+            f"{folder}: the case IDs ({plain[0]}, …) do not tell the challenge: give --task {'|'.join(TASKS)}"
         )
-    return sorted(cases, key=lambda case: case.id)
+    return [_with_task(case, task) for case in cases]
 
 
 def is_safe_id(case_id: str) -> bool:
@@ -67,75 +71,101 @@ def parse_name(file_name: str) -> tuple[str, str] | None:
 
 
 def _collect(root: Path) -> list[Case]:
-    """Every group of images with one folder and one ID, with what is wrong about the group."""
-    groups: dict[tuple[Path, str], dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
+    """Every group of images with one folder and one ID; and what is named like a case but leads to no image."""
+    folders, odd = _walk(root)
+    inside = Path(os.path.realpath(root))
     cases: list[Case] = []
-    inside = root.resolve()
-    for folder, links, names in _walk(root):
-        cases += [
-            Case(link, None, {}, f"{folder / link}: a link to a folder is not followed: mount the folder itself")
-            for link in links
-        ]
-        for name in names:
-            if parsed := parse_name(name):
-                case_id, modality = parsed
-                groups[folder, case_id][modality].append(folder / name)
-        if task_of_id(folder.name) and not any(path == folder for path, _ in groups) and folder != root:
-            groups[folder, folder.name] = defaultdict(list)
-    return cases + [_case(case_id, folder, files, inside) for (folder, case_id), files in groups.items()]
+    with_images = {root}  # at any depth below
+    for folder, names in folders:
+        if found := _cases_in(folder, names, inside):
+            cases += found
+            with_images.update((folder, *folder.parents))
+    odd |= {
+        folder: f"holds no image: {LAYOUT}"
+        for folder, _ in folders
+        if task_of_id(folder.name) and folder not in with_images
+    }
+    ids = {case.id for case in cases}
+    lost = {path.name: f"{path}: {what}" for path, what in odd.items() if path.name not in ids}
+    return cases + [Case(case_id, None, {}, problem) for case_id, problem in lost.items()]
 
 
-def _walk(root: Path) -> list[tuple[Path, list[str], list[str]]]:
-    """(folder, linked folders that look like a case, files), without following links to folders."""
+def _walk(root: Path) -> tuple[list[tuple[Path, list[str]]], dict[Path, str]]:
+    """(folder, file names) of every folder that can be read, links to folders left alone.
+
+    And what is named like a case but is no such folder, with what is wrong about it.
+    """
+    folders: list[tuple[Path, list[str]]] = []
+    odd: dict[Path, str] = {}
 
     def refuse(error: OSError) -> None:
-        raise UsageError(f"{error.filename}: cannot be read ({error.strerror}): check the mount and its permissions")
+        folder = Path(error.filename)
+        reason = f"cannot be read ({error.strerror}): check the mount and its permissions"
+        if folder == root and isinstance(error, FileNotFoundError | NotADirectoryError):
+            raise UsageError(f"{root}: is not a folder: mount or name the folder that holds the cases")
+        if folder == root:
+            raise UsageError(f"{root}: {reason}")
+        if task_of_id(folder.name):
+            odd[folder] = reason
+        else:  # such as the lost+found of a disk
+            log.warning("%s: is left out, it %s", folder, reason)
 
-    if not root.is_dir():
-        raise UsageError(f"{root}: is not a folder: mount or name the folder that holds the cases")
-    found = []
-    for name, folders, files in os.walk(root, onerror=refuse):
+    for name, below, files in os.walk(root, onerror=refuse):
         folder = Path(name)
-        folders[:] = sorted(f for f in folders if not f.startswith("."))
-        links = [f for f in folders if (folder / f).is_symlink() and task_of_id(f)]
-        found.append((folder, links, sorted(f for f in files if not f.startswith("."))))
-    return found
+        below[:] = sorted(f for f in below if not f.startswith("."))
+        odd |= {
+            folder / f: "is a link, which is not followed: mount the folder itself"
+            for f in (*below, *files)
+            if task_of_id(f) and (folder / f).is_symlink()
+        }
+        folders.append((folder, sorted(f for f in files if not f.startswith("."))))
+    return folders, odd
+
+
+def _cases_in(folder: Path, names: list[str], inside: Path) -> list[Case]:
+    groups: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
+    for name in names:
+        if parsed := parse_name(name):
+            case_id, modality = parsed
+            groups[case_id][modality].append(folder / name)
+    return [_case(case_id, folder, files, inside) for case_id, files in groups.items()]
 
 
 def _case(case_id: str, folder: Path, files: dict[str, list[Path]], inside: Path) -> Case:
-    names = [modality.name for modality in MODALITIES]
-    paths = {name: files[name][0] for name in names if files.get(name)}
-    return Case(case_id, None, paths, _problem(case_id, folder, files, inside))
+    paths = {modality.name: files[modality.name][0] for modality in MODALITIES if modality.name in files}
+    leaving = [path for path in paths.values() if not Path(os.path.realpath(path)).is_relative_to(inside)]
+    problem = _problem(case_id, folder, files)
+    if leaving:
+        problem = problem or f"{leaving[0]}: is a link that leaves the input folder: copy the file there"
+    return Case(case_id, None, {name: path for name, path in paths.items() if path not in leaving}, problem)
 
 
-def _problem(case_id: str, folder: Path, files: dict[str, list[Path]], inside: Path) -> str | None:
+def _problem(case_id: str, folder: Path, files: dict[str, list[Path]]) -> str | None:
     if not is_safe_id(case_id):
         shown = repr(case_id if len(case_id) <= 60 else case_id[:57] + "...")
         return f"{folder}: the case ID {shown} cannot be a file name: use letters, digits, - and _ only"
-    missing = [modality.name for modality in MODALITIES if not files.get(modality.name)]
+    missing = [modality.name for modality in MODALITIES if modality.name not in files]
     if missing:
-        found = ", ".join(path.name for paths in files.values() for path in paths) or "no image"
+        found = ", ".join(path.name for paths in files.values() for path in paths)
         return f"{folder}: {case_id} lacks {', '.join(missing)} (found {found}): {LAYOUT}"
     for name, paths in files.items():
         if len(paths) > 1:
             return f"{folder}: {case_id} has {name} twice ({', '.join(path.name for path in paths)}): remove one"
-        if not paths[0].resolve().is_relative_to(inside):
-            return f"{paths[0]}: is a link that leaves the input folder: copy the file there"
     return None
 
 
 def _without_name_clashes(cases: list[Case]) -> list[Case]:
-    """Two cases with one output name: neither may be written, both are named."""
-    by_name: dict[str, list[Case]] = defaultdict(list)
+    """Two cases with one output name (on a disk that knows no capitals): neither may be written, both are named."""
+    same_name: dict[str, list[Case]] = defaultdict(list)
     for case in cases:
-        by_name[case.output_name.lower()].append(case)
-    for clash in by_name.values():
-        if len(clash) > 1:
-            places = " and ".join(sorted(str(next(iter(case.paths.values()), Path(case.id)).parent) for case in clash))
-            problem = f"{clash[0].id}: found in {places}, all would be written to {clash[0].output_name}: rename one"
-            yield_from = [replace(case, problem=problem) for case in clash]
-            clash[:] = yield_from
-    return [case for clash in by_name.values() for case in clash]
+        same_name[case.output_name.lower()].append(case)
+    return [case for group in same_name.values() for case in (group if len(group) == 1 else _clashing(group))]
+
+
+def _clashing(group: list[Case]) -> list[Case]:
+    places = " and ".join(str(next(iter(case.paths.values()), Path(case.id)).with_name(case.id)) for case in group)
+    problem = f"{group[0].id}: {places} would all be written to one {group[0].output_name}: rename all but one"
+    return [replace(case, problem=problem) for case in group]
 
 
 def _with_task(case: Case, task: Task | None) -> Case:

@@ -8,8 +8,9 @@ import numpy as np
 
 from brats_infer.cases import Case, find_cases
 from brats_infer.errors import CaseError
+from brats_infer.geometry import AFFINE_TOLERANCE, Geometry
 from brats_infer.tasks import TASKS, Task
-from brats_infer.volume import AFFINE_TOLERANCE, Geometry, read_geometry, read_header, read_labels
+from brats_infer.volume import read_geometry, read_header, read_labels
 
 
 @dataclass(frozen=True)

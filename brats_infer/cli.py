@@ -4,59 +4,24 @@ import json
 import logging
 import signal
 import sys
-from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from brats_infer import __version__
 from brats_infer.errors import BratsOptError, ExitCode, Terminated, UsageError
+from brats_infer.options import ByValue, DefaultGroup, Shard, option
 from brats_infer.parameters import read_parameters
 from brats_infer.settings import DustFill, Mode, OnError, Settings
 from brats_infer.tasks import TASKS
 
 INTERNAL_ERROR = 1
-ENVIRONMENT = "BRATS_OPT"
 SHIPPED = "the shipped folder"
-SETTINGS = tuple(field.name for field in fields(Settings))
 
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 log = logging.getLogger("brats_infer")
-
-
-class DefaultGroup(click.Group):
-    """Without a command, the first one given here is meant: `brats-opt --task ssa` infers."""
-
-    default = "infer"
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if not args or (args[0].startswith("-") and args[0] not in ("--help", "--version")):
-            args = [self.default, *args]
-        return super().parse_args(ctx, args)
-
-
-class Shard(click.ParamType[tuple[int, int]]):
-    """K/N, the K-th of N parts."""
-
-    name = "K/N"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
-        try:
-            k, n = (int(part) for part in str(value).split("/"))
-        except ValueError:
-            k, n = 0, 0
-        if not 1 <= k <= n:
-            self.fail(f"{value!r} is not K/N with 1 <= K <= N, such as 2/8", param, ctx)
-        return k, n
-
-
-def option(*names: str, **settings: Any) -> Callable[[Command], Command]:
-    """A click option that can also be given as BRATS_OPT_… in the environment, after its first name."""
-    name = names[0].split("/")[0].lstrip("-").replace("-", "_").upper()
-    return click.option(*names, envvar=f"{ENVIRONMENT}_{name}", show_envvar=True, **settings)
 
 
 FOLDER = click.Path(path_type=Path)
@@ -83,13 +48,11 @@ def cli() -> None:
 @option("--additional_files", type=FOLDER, help="MLCube's name for --weights; ignored without a manifest.json in it.")
 @option("--parameters_file", type=FOLDER, help="MLCube's YAML file of options; may be absent or empty.")
 @option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@option(
-    "--mode", type=click.Choice(list(Mode)), default=Settings.mode, show_default=True, help="Windows or whole brain."
-)
+@option("--mode", type=ByValue(Mode), default=Settings.mode, show_default=True, help="Windows or whole brain.")
 @option("--flips/--no-flips", default=Settings.flips, show_default=True, help="Mean over eight mirror images.")
-@option("--on-error", type=click.Choice(list(OnError)), default=Settings.on_error, show_default=True)
+@option("--on-error", type=ByValue(OnError), default=Settings.on_error, show_default=True)
 @option("--resume", is_flag=True, help="Leave alone what is already there, whole and of the right shape.")
-@option("--dust-fill", type=click.Choice(list(DustFill)), default=Settings.dust_fill, show_default=True)
+@option("--dust-fill", type=ByValue(DustFill), default=Settings.dust_fill, show_default=True)
 @option("--report", type=FOLDER, help="A folder for report.json and a picture of each case.")
 @option("--probabilities", type=FOLDER, help="A folder for the region probabilities.")
 @option("--shard", type=Shard(), default="1/1", show_default=True, help="Only the K-th of N parts of the cases.")
@@ -111,7 +74,7 @@ def infer(ctx: click.Context, /, parameters_file: Path | None, debug: bool, **gi
             task=given["task"],
             weights=_weights(given["weights"], given["additional_files"]),
             device=given["device"],
-            settings=Settings(**{name: given[name] for name in SETTINGS}),
+            settings=Settings(**{field.name: given[field.name] for field in fields(Settings)}),
             shard=given["shard"],
             on_start=progress.start,
             on_result=progress.advance,
@@ -138,6 +101,44 @@ def check(ctx: click.Context, input_folder: Path, output_folder: Path, task: str
     faults = sum(not finding.warning for finding in findings)
     click.echo(f"{faults} errors, {len(findings) - faults} warnings")
     ctx.exit(ExitCode.OUTPUT if faults else ExitCode.OK)
+
+
+@cli.command()
+@option("--predictions", type=FOLDER, required=True, help="Label maps {ID}.nii.gz.")
+@option("--references", type=FOLDER, required=True, help="Label maps {ID}-seg.nii.gz, flat or in case folders.")
+@option("--task", type=click.Choice(list(TASKS)), required=True, help="Whose settings of the scores.")
+@option("--metrics", type=click.Choice(["2023", "2026"]), default="2023", show_default=True)
+@option("--csv", "csv_file", type=FOLDER, help="A file for the table.")
+@option("--json", "json_file", type=FOLDER, help="A file for the table and the means.")
+@option("--jobs", type=click.IntRange(1), show_default="one a core", help="Processes that work at a time.")
+@click.pass_context
+def evaluate(
+    ctx: click.Context, /, predictions: Path, references: Path, task: str, metrics: str, jobs: int | None, **files: Path
+) -> None:
+    """Score label maps as the challenges do. Exit code 3 if predictions are missing; they get the worst scores."""
+    from brats_infer.evaluate import evaluate_folders
+    from brats_infer.evaluate.tables import print_table, write_csv, write_json
+
+    scores = evaluate_folders(predictions, references, TASKS[task], metrics, jobs)
+    print_table(scores)
+    if files["csv_file"]:
+        write_csv(scores, files["csv_file"])
+    if files["json_file"]:
+        write_json(scores, files["json_file"])
+    ctx.exit(ExitCode.CASES_FAILED if scores.missing else ExitCode.OK)
+
+
+@cli.command()
+@option("--task", type=click.Choice(list(TASKS)), required=True)
+@option("--cases", "count", type=click.IntRange(1), required=True, help="How many.")
+@option("--out", type=FOLDER, required=True)
+@option("--seed", type=click.IntRange(0, 99), default=0, show_default=True)
+def phantom(task: str, count: int, out: Path, seed: int) -> None:
+    """Write simple synthetic cases with labels, in the layout of 2023, to try things on."""
+    from brats_infer.phantom.sample import write_samples
+
+    for case_id in write_samples(out, task, count, seed):
+        click.echo(out / case_id)
 
 
 @cli.command()

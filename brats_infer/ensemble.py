@@ -4,9 +4,10 @@ import itertools
 import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import fill_voids
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -14,10 +15,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from brats_infer.errors import UsageError, WeightsError
-from brats_infer.preprocess import Cropped, Normalisation, load_reference, normalise
+from brats_infer.preprocess import Cropped, Normalisation, normalise
 from brats_infer.settings import Mode
 from brats_infer.tasks import Task
-from model.checkpoint import CheckpointError, Member, load_member, read_manifest
+from model.checkpoint import CheckpointError, Member, load_member, load_reference, read_manifest
 from model.unet import UNet
 
 SHIPPED_WEIGHTS = Path(__file__).parents[1] / "weights"
@@ -34,25 +35,27 @@ class Ensemble:
 
     members: tuple[tuple[Member, UNet], ...]
     device: torch.device
-    histogram: NDArray[np.float32] | None = None
-    """Reference of histogram matching (4, N), where a member needs it."""
+    references: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    """{file of a member that is trained on matched histograms: its reference (4, N)}"""
 
     @torch.inference_mode()
     def predict(self, cropped: Cropped, mode: Mode, flips: bool) -> NDArray[np.float32]:
         """Region probabilities (R, X, Y, Z) of a cropped case: the mean of the members' sigmoids."""
         brain = cropped.brain
-        inputs: dict[tuple[str, bool], Tensor] = {}
+        inputs: dict[tuple[str, bool, str], Tensor] = {}
         total: Tensor | None = None
         for member, network in self.members:
-            key = (member.normalisation, member.config.foreground)
+            key = (member.normalisation, member.config.foreground, member.histogram_sha256)
             if key not in inputs:
-                normalised = normalise(cropped.images, Normalisation(key[0]), self.histogram)
-                inputs[key] = torch.from_numpy(network_input(normalised, brain, key[1])).to(self.device)
-            out = predict_member(network, inputs[key], member.window if mode is Mode.ACCURATE else None, flips)
+                reference = self.references.get(member.file)
+                normalised = normalise(cropped.images, Normalisation(member.normalisation), reference)
+                channels = network_input(normalised, brain, member.config.foreground)
+                inputs[key] = torch.from_numpy(channels).to(self.device)
+            out = predict_member(network, inputs[key], member.window if mode == Mode.ACCURATE else None, flips)
             total = out if total is None else total.add_(out)
         if total is None:
             raise ValueError("an ensemble without members")
-        return total.div_(len(self.members)).cpu().numpy()
+        return keep_brain(total.div_(len(self.members)).cpu().numpy(), brain)
 
 
 def load_ensemble(folder: Path, task: Task, device: torch.device) -> Ensemble:
@@ -74,10 +77,11 @@ def load_ensemble(folder: Path, task: Task, device: torch.device) -> Ensemble:
                     f"{folder}: {member.file} has not the channels of the task {task.name}: choose other weights"
                 )
         networks = [(member, load_member(folder, member).to(device)) for member in members]
+        matched = [member for member in members if member.normalisation == Normalisation.HISTOGRAM]
+        references = {member.file: load_reference(folder, member) for member in matched}
     except CheckpointError as error:
         raise WeightsError(str(error)) from error
-    histogram = load_reference(folder) if any(m.normalisation == Normalisation.HISTOGRAM for m in members) else None
-    return Ensemble(tuple(networks), device, histogram)
+    return Ensemble(tuple(networks), device, references)
 
 
 def pick_device(name: str) -> torch.device:
@@ -93,6 +97,12 @@ def pick_device(name: str) -> torch.device:
             f"--device {name}: this machine offers {usable} usable CUDA devices: choose --device auto or cpu"
         )
     return torch.device(name)
+
+
+def keep_brain(probabilities: NDArray[np.float32], brain: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """(R, X, Y, Z) with 0 outside the brain (X, Y, Z); cavities inside it belong to it."""
+    filled = fill_voids.fill(np.pad(brain, 1), in_place=True)  # unpadded, some cavities at the array's edge would count
+    return np.where(filled[1:-1, 1:-1, 1:-1], probabilities, np.float32(0))
 
 
 def network_input(images: NDArray[np.float32], brain: NDArray[np.bool_], foreground: bool) -> NDArray[np.float32]:

@@ -25,7 +25,9 @@ class BratsOptError(Exception):
     exit_code = ExitCode.USAGE
 
     def __str__(self) -> str:
-        return " ".join(super().__str__().split())  # a file name or a library's text may hold newlines
+        """One printable line: a file name or a library's text may hold newlines, terminal codes or broken UTF-8."""
+        line = " ".join(super().__str__().split())
+        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
 
 
 class UsageError(BratsOptError):

@@ -18,7 +18,7 @@ def describe(weights: Path | None = None) -> dict[str, Any]:
     try:
         members = read_manifest(folder)
         for member in members:
-            read_verified(folder, member)
+            read_verified(folder / member.file, member.sha256)
     except CheckpointError as error:
         raise WeightsError(str(error)) from error
     cuda = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]

@@ -20,19 +20,13 @@ from numpy.typing import NDArray
 from brats_infer.cases import Case, find_cases, is_safe_id
 from brats_infer.ensemble import SHIPPED_WEIGHTS, Ensemble, load_ensemble, pick_device
 from brats_infer.errors import CaseError, OutputError, UsageError
+from brats_infer.geometry import Geometry
 from brats_infer.labels import labels_from_probabilities
 from brats_infer.postprocess import clean
 from brats_infer.preprocess import Cropped, crop_to_brain, restore_probabilities
 from brats_infer.settings import OnError, Settings
 from brats_infer.tasks import GRID_AFFINE, GRID_SHAPE, LABEL_NAMES
-from brats_infer.volume import (
-    Geometry,
-    read_geometry,
-    read_images,
-    read_labels,
-    write_labels,
-    write_probabilities,
-)
+from brats_infer.volume import read_geometry, read_images, read_labels, write_labels, write_probabilities
 
 log = logging.getLogger(__name__)
 
@@ -203,7 +197,7 @@ def _failed(case: Case, error: Exception, output: Path, settings: Settings) -> C
     task = case.task.name if case.task else None
     message = str(error) if isinstance(error, CaseError) else f"{case.id}: {type(error).__name__}: {error}"
     message = " ".join(message.split())
-    if settings.on_error is OnError.FAIL or not is_safe_id(case.id):
+    if settings.on_error == OnError.FAIL or not is_safe_id(case.id):
         return CaseResult(case.id, Status.FAILED, task, message)
     geometry = _any_geometry(case)
     write_labels(output / case.output_name, np.zeros(geometry.shape, np.uint8), geometry)

@@ -45,7 +45,7 @@ def _remove_dust(
     mask = np.isin(labels, region)
     kept: NDArray[np.bool_] = cc3d.dust(mask, threshold=limit + 1, connectivity=connectivity, in_place=False)
     dust = mask & ~kept
-    if fill is DustFill.BACKGROUND or not dust.any():
+    if fill == DustFill.BACKGROUND or not dust.any():
         labels[dust] = 0
         return dust
     components, _ = cc3d.connected_components(dust, connectivity=connectivity, return_N=True)

@@ -3,15 +3,16 @@
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 import nibabel.orientations as nio
 import numpy as np
 import SimpleITK as sitk  # noqa: N813 - the package's own custom
 from numpy.typing import NDArray
-from safetensors.numpy import load_file
 
-from brats_infer.errors import CaseError, WeightsError
-from brats_infer.volume import Geometry, Volume
+from brats_infer.errors import CaseError
+from brats_infer.geometry import MAX_VOXELS, Geometry
+from brats_infer.volume import Volume
 
 CANONICAL_AXES = ("L", "P", "S")  # voxel axes of the common grid of the challenges, whose affine is diag(-1, -1, 1)
 CROP_MARGIN = 4  # voxels around the brain, so that the edge of a convolution's reach sees background
@@ -20,7 +21,6 @@ ONE_MM = (1.0, 1.0, 1.0)
 PERCENTILES = (2.0, 98.0)
 HISTOGRAM_LEVELS = 1024
 HISTOGRAM_MATCH_POINTS = 32
-HISTOGRAM_FILE = "histogram.safetensors"
 
 
 class Normalisation(StrEnum):
@@ -73,22 +73,29 @@ class Cropped:
 def crop_to_brain(volumes: dict[Path, Volume]) -> Cropped:
     """Brings a case's images (same grid) to canonical axes and 1 mm, and crops them to the brain.
 
-    Raises CaseError, naming the file, for an image that is empty or constant.
+    Raises CaseError, naming the file, for an image that is empty or constant, or a grid of an unbearable size.
     """
     for path, volume in volumes.items():
         _check_content(path, volume.data)
+    case = next(iter(volumes)).parent
     geometry = next(iter(volumes.values())).geometry
+    warnings = [warning for volume in volumes.values() for warning in volume.warnings]
     orientation = nio.ornt_transform(nio.io_orientation(geometry.affine), nio.axcodes2ornt(CANONICAL_AXES))
-    images = np.stack([nio.apply_orientation(volume.data, orientation) for volume in volumes.values()])
+    images = [nio.apply_orientation(volume.data, orientation) for volume in volumes.values()]
     spacing = _permuted_spacing(geometry.spacing, orientation)
-    oriented_shape = _shape3(images)
-    warnings: tuple[str, ...] = ()
+    oriented_shape = _shape3(images[0])
     if _needs_resampling(spacing):
-        images = np.stack([_resample_image(image, spacing) for image in images])
-        size = "x".join(f"{mm:.3g}" for mm in spacing)
-        warnings = (f"{next(iter(volumes)).parent}: voxels of {size} mm were resampled to 1 mm and back",)
-    restore = Restore(geometry, orientation, oriented_shape, spacing, _shape3(images), _brain_box(images))
-    return Cropped(np.ascontiguousarray(images[:, *restore.box]), restore, warnings)
+        shape = _shape_at_1mm(case, oriented_shape, spacing)
+        images = [_resample_image(image, spacing, shape) for image in images]
+        warnings.append(f"{case}: voxels of {_size(spacing)} mm were resampled to 1 mm and back")
+    brain = images[0] != 0
+    for image in images[1:]:
+        brain |= image != 0
+    if not brain.any():
+        raise CaseError(f"{case}: nothing is left of the brain at 1 mm: its voxels of {_size(spacing)} mm are too few")
+    restore = Restore(geometry, orientation, oriented_shape, spacing, _shape3(brain), _box(brain))
+    cropped = [np.ascontiguousarray(image[restore.box]) for image in images]
+    return Cropped(np.stack(cropped), restore, tuple(warnings))
 
 
 def restore_probabilities(probabilities: NDArray[np.float32], restore: Restore) -> NDArray[np.float32]:
@@ -131,27 +138,15 @@ def normalise(
             case Normalisation.NONE:
                 pass
             case Normalisation.ZSCORE:
-                voxels = (voxels - voxels.mean(dtype=np.float64)) / max(float(voxels.std(dtype=np.float64)), 1e-8)
+                voxels = (voxels - voxels.mean(dtype=np.float64)) / (voxels.std(dtype=np.float64) or 1.0)
             case _:
                 voxels = _rescale(voxels)
-        if variant is Normalisation.HISTOGRAM:
+        if variant == Normalisation.HISTOGRAM:
             if reference is None:
                 raise ValueError("histogram matching needs a reference")
             voxels = _match(voxels, reference[channel])
         out[channel][mask] = voxels
     return out
-
-
-def load_reference(weights: Path) -> NDArray[np.float32]:
-    """Reads the histogram reference (4, N) that lies beside the weights. Raises WeightsError."""
-    path = weights / HISTOGRAM_FILE
-    try:
-        reference: NDArray[np.float32] = load_file(path)["reference"].astype(np.float32)
-        return reference
-    except Exception as error:  # the reader raises several kinds, none of them ours
-        raise WeightsError(
-            f"{path}: no histogram reference ({error}): needed by a member with histogram matching"
-        ) from error
 
 
 def histogram_reference(cases: list[NDArray[np.float32]], samples: int = 4096) -> NDArray[np.float32]:
@@ -162,7 +157,8 @@ def histogram_reference(cases: list[NDArray[np.float32]], samples: int = 4096) -
 
 
 def _check_content(path: Path, data: NDArray[np.float32]) -> None:
-    inside = data[data != 0]
+    flat = data.ravel(order="K")
+    inside = flat[flat != 0]
     if inside.size == 0:
         raise CaseError(f"{path}: every voxel is 0: export the image again")
     if inside.min() == inside.max():
@@ -182,14 +178,29 @@ def _permuted_spacing(
     return out[0], out[1], out[2]
 
 
-def _shape3(images: NDArray[np.float32]) -> tuple[int, int, int]:
-    x, y, z = images.shape[-3:]
-    return int(x), int(y), int(z)
+def _shape3(image: NDArray[Any]) -> tuple[int, int, int]:
+    x, y, z = image.shape
+    return x, y, z
 
 
-def _resample_image(image: NDArray[np.float32], spacing: tuple[float, float, float]) -> NDArray[np.float32]:
+def _size(spacing: tuple[float, float, float]) -> str:
+    return "x".join(f"{mm:.3g}" for mm in spacing)
+
+
+def _shape_at_1mm(case: Path, shape: tuple[int, int, int], spacing: tuple[float, float, float]) -> tuple[int, int, int]:
+    x, y, z = (max(1, round(n * mm)) for n, mm in zip(shape, spacing, strict=True))
+    if x * y * z > MAX_VOXELS:
+        raise CaseError(
+            f"{case}: {x}x{y}x{z} mm is larger than a head ({shape} voxels of {_size(spacing)} mm): crop it, or mend "
+            "its affine"
+        )
+    return x, y, z
+
+
+def _resample_image(
+    image: NDArray[np.float32], spacing: tuple[float, float, float], shape: tuple[int, int, int]
+) -> NDArray[np.float32]:
     """To 1 mm; background stays exactly 0, so that the brain does not grow."""
-    shape = tuple(max(1, round(n * mm)) for n, mm in zip(image.shape, spacing, strict=True))
     linear = _resample(image, spacing, shape, ONE_MM, sitk.sitkLinear)
     mask = _resample((image != 0).astype(np.float32), spacing, shape, ONE_MM, sitk.sitkNearestNeighbor)
     return np.where(mask > 0, linear, np.float32(0))
@@ -210,15 +221,12 @@ def _resample(
     return np.asarray(sitk.GetArrayFromImage(moved), np.float32)
 
 
-def _brain_box(images: NDArray[np.float32]) -> tuple[slice, slice, slice]:
-    """The bounding box of non-zero voxels with a margin, inside the volume."""
-    brain = (images != 0).any(axis=0)
+def _box(brain: NDArray[np.bool_]) -> tuple[slice, slice, slice]:
+    """The bounding box of a mask with a margin, inside the volume."""
     sides = []
-    for axis in range(3):
+    for axis, size in enumerate(brain.shape):
         where = np.flatnonzero(brain.any(axis=tuple(a for a in range(3) if a != axis)))
-        sides.append(
-            slice(max(0, int(where[0]) - CROP_MARGIN), min(brain.shape[axis], int(where[-1]) + 1 + CROP_MARGIN))
-        )
+        sides.append(slice(max(0, int(where[0]) - CROP_MARGIN), min(size, int(where[-1]) + 1 + CROP_MARGIN)))
     return sides[0], sides[1], sides[2]
 
 
@@ -226,7 +234,7 @@ def _rescale(voxels: NDArray[np.float32]) -> NDArray[np.float32]:
     low, high = np.percentile(voxels, PERCENTILES)
     if high <= low:  # nearly all voxels share one value: stretch what there is
         low, high = float(voxels.min()), float(voxels.max())
-    stretched = (voxels - np.float32(low)) / np.float32(max(high - low, 1e-8))
+    stretched = (voxels - np.float32(low)) / np.float32(high - low or 1.0)
     return np.asarray(np.clip(stretched, 0, 1), np.float32)
 
 

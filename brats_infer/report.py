@@ -53,8 +53,10 @@ def draw_case(case: Case, labels_path: Path, picture: Path) -> None:
     if labels.shape != volumes[next(iter(volumes))].geometry.shape:
         raise CaseError(f"{labels_path}: is not on the grid of the images: run brats-opt on {case.id} again")
     labels = np.asarray(nio.apply_orientation(labels, to_ras))
+    box = _box(images[0] != 0)
+    images, labels = [image[box] for image in images], labels[box]
     centre = _centre(labels if labels.any() else images[0] != 0)
-    figure = Figure(figsize=(10, 7.8), facecolor="black", layout="constrained")
+    figure = Figure(figsize=(11, 8.6), facecolor="black", layout="constrained")
     axes = figure.subplots(len(PLANES), len(images))
     for row, plane in enumerate(PLANES):
         for column, (image, modality) in enumerate(zip(images, MODALITIES, strict=True)):
@@ -73,6 +75,13 @@ def draw_case(case: Case, labels_path: Path, picture: Path) -> None:
         figure.savefig(picture, dpi=100)
 
 
+def _box(mask: NDArray[np.generic]) -> tuple[slice, slice, slice]:
+    """The bounding box of a mask, with a margin for the eye."""
+    where = np.argwhere(mask)
+    low, high = np.maximum(where.min(axis=0) - 6, 0), where.max(axis=0) + 7
+    return slice(low[0], high[0]), slice(low[1], high[1]), slice(low[2], high[2])
+
+
 def _centre(mask: NDArray[np.generic]) -> tuple[int, int, int]:
     """For each axis the slice that shows most of the mask."""
     sums = [mask.astype(bool).sum(axis=tuple(a for a in range(3) if a != axis)) for axis in range(3)]
@@ -89,4 +98,4 @@ def _outline(axis: object, labels: NDArray[np.generic]) -> None:
     for label, colour in COLOURS.items():
         mask = labels == label
         if mask.any() and not mask.all():
-            axis.contour(mask.astype(float), levels=[0.5], colors=[colour], linewidths=0.9)  # type: ignore[attr-defined]
+            axis.contour(mask.astype(float), levels=[0.5], colors=[colour], linewidths=1.1)  # type: ignore[attr-defined]

@@ -59,6 +59,8 @@ class Task:
     """Components of this many voxels of 1 mm or fewer are dust."""
     connectivity: int
     metrics: LesionMetrics
+    settings_2026: str | None = None
+    """The name of its settings in the package brats-evaluation, which has none for some challenges."""
 
     def region_labels(self, region: Region) -> tuple[int, ...]:
         """Labels that make up a region: its own and those of the regions inside it."""
@@ -96,6 +98,7 @@ TASKS = {
             dust_voxels=50,
             connectivity=26,
             metrics=LesionMetrics(dilation_iterations=3),
+            settings_2026="gli",
         ),
         Task(
             name="ssa",
@@ -116,6 +119,7 @@ TASKS = {
             dust_voxels=50,
             connectivity=26,
             metrics=LesionMetrics(dilation_iterations=1),
+            settings_2026="MenPre",
         ),
     )
 }

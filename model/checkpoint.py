@@ -12,8 +12,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
+from safetensors.numpy import load as load_arrays
+from safetensors.numpy import save as save_arrays
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 
@@ -22,6 +26,7 @@ from model.unet import UNet, UNetConfig
 
 MANIFEST = "manifest.json"
 MANIFEST_VERSION = 1
+REFERENCE = "reference"
 FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\.safetensors")
 
 
@@ -47,6 +52,13 @@ class Member:
     licence: str
     scores: dict[str, Any] = field(default_factory=dict)
     """What was measured on which cases."""
+    histogram_sha256: str = ""
+    """Of `histogram_file`, for a member that is trained on matched histograms."""
+
+    @property
+    def histogram_file(self) -> str:
+        """The reference of histogram matching, beside the weights."""
+        return f"{self.file.removesuffix('.safetensors')}.histogram.safetensors"
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for the manifest."""
@@ -57,7 +69,9 @@ class Member:
         """Inverse of `to_json`. Raises TypeError, ValueError or KeyError on anything else."""
         member = cls(**{**values, "config": UNetConfig.from_json(values["config"]), "window": tuple(values["window"])})
         texts = (member.file, member.sha256, member.task, member.normalisation, member.trained_on, member.licence)
-        if not all(isinstance(text, str) for text in texts) or not isinstance(member.scores, dict):
+        if not all(isinstance(text, str) for text in (*texts, member.histogram_sha256)) or not isinstance(
+            member.scores, dict
+        ):
             raise TypeError("a text or the scores of a member are of another type")
         if any(type(n) is not int for n in (member.fold, *member.window)):
             raise TypeError("fold and window must be whole numbers")
@@ -90,14 +104,13 @@ def write_manifest(folder: Path, members: Iterable[Member]) -> None:
     write_atomically(folder / MANIFEST, (json.dumps(content, indent=2) + "\n").encode())
 
 
-def read_verified(folder: Path, member: Member) -> bytes:
-    """The member's file, compared with the manifest. Raises CheckpointError."""
-    path = folder / member.file
+def read_verified(path: Path, sha256: str) -> bytes:
+    """A file's content, compared with the manifest's hash. Raises CheckpointError."""
     try:
         content = path.read_bytes()
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror}): take the weights again") from error
-    if hashlib.sha256(content).hexdigest() != member.sha256:
+    if hashlib.sha256(content).hexdigest() != sha256:
         raise CheckpointError(
             f"{path}: is not the file of the manifest (sha256 differs): damaged or replaced, take the weights again"
         )
@@ -107,7 +120,7 @@ def read_verified(folder: Path, member: Member) -> bytes:
 def load_member(folder: Path, member: Member) -> UNet:
     """The verified network on the CPU, float32, ready for inference. Raises CheckpointError."""
     path = folder / member.file
-    content = read_verified(folder, member)
+    content = read_verified(path, member.sha256)
     try:
         with torch.device("meta"):  # the file brings every parameter: no memory or random numbers before
             network = UNet(member.config)
@@ -121,6 +134,25 @@ def load_member(folder: Path, member: Member) -> UNet:
             f"{path}: does not fit the network of the manifest ({reason}): take the weights again"
         ) from error
     return network.eval()
+
+
+def load_reference(folder: Path, member: Member) -> NDArray[np.float32]:
+    """The verified reference of a member's histogram matching: (modalities, N) ascending. Raises CheckpointError."""
+    path = folder / member.histogram_file
+    try:
+        reference = load_arrays(read_verified(path, member.histogram_sha256))[REFERENCE]
+        if reference.ndim != 2 or len(reference) != member.config.modalities or not (np.diff(reference) >= 0).all():
+            raise ValueError(f"of shape {reference.shape}, or not ascending")
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{path}: is no histogram reference ({error}): take the weights again") from error
+    return reference.astype(np.float32)
+
+
+def save_reference(path: Path, reference: NDArray[np.float32]) -> str:
+    """Writes a reference (modalities, N) of histogram matching; returns the file's sha256."""
+    content = save_arrays({REFERENCE: reference})
+    write_atomically(path, content)
+    return hashlib.sha256(content).hexdigest()
 
 
 def save_weights(path: Path, network: UNet) -> str:

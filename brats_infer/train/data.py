@@ -12,10 +12,11 @@ from torch import Tensor
 from brats_infer.cases import Case, find_cases
 from brats_infer.ensemble import network_input
 from brats_infer.errors import CaseError, UsageError
+from brats_infer.geometry import AFFINE_TOLERANCE
 from brats_infer.labels import regions_from_labels
 from brats_infer.preprocess import Normalisation, crop_labels, crop_to_brain, histogram_reference, normalise
 from brats_infer.tasks import Task, task_named
-from brats_infer.volume import AFFINE_TOLERANCE, read_images, read_labels
+from brats_infer.volume import read_images, read_labels
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def load_split(
         raise UsageError(
             f"{folder}: no case to train on has a {{ID}}-seg.nii.gz: give the folder that holds images and labels"
         )
-    histogram = histogram_reference([raw[i][0] for i in training]) if normalisation is Normalisation.HISTOGRAM else None
+    histogram = histogram_reference([raw[i][0] for i in training]) if normalisation == Normalisation.HISTOGRAM else None
     ready = {
         case_id: _training_case(case_id, images, regions, normalisation, histogram)
         for case_id, (images, regions) in raw.items()

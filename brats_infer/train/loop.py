@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from brats_infer.ensemble import autocast, network_input, predict_member
+from brats_infer.ensemble import autocast, keep_brain, network_input, predict_member
 from brats_infer.errors import Terminated, UsageError
 from brats_infer.labels import labels_from_probabilities, regions_from_labels
 from brats_infer.tasks import Task
@@ -120,10 +120,11 @@ def validate(network: UNet, cases: tuple[TrainingCase, ...], task: Task, device:
     network.eval()
     for case in cases:
         image = case.image.float().numpy()
-        x = torch.from_numpy(network_input(image[:4], image[4] > 0, network.config.foreground)).to(device)
+        brain = image[4] > 0
+        x = torch.from_numpy(network_input(image[:4], brain, network.config.foreground)).to(device)
         with torch.inference_mode():
             probabilities = predict_member(network, x, window=None, flips=False).cpu().numpy()
-        found = regions_from_labels(labels_from_probabilities(probabilities, task), task)
+        found = regions_from_labels(labels_from_probabilities(keep_brain(probabilities, brain), task), task)
         scores[case.id] = {
             region.name: round(_dice(predicted, true), 4)
             for region, predicted, true in zip(task.regions, found, case.regions.numpy(), strict=True)
@@ -188,7 +189,7 @@ def _start(config: TrainConfig, settings: dict[str, Any], out: Path, device: tor
     if path.exists():
         try:
             _restore(run, settings, path)
-        except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, ValueError) as error:
+        except (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, TypeError, ValueError) as error:
             raise UsageError(f"{path}: is damaged, or of another version: choose another --out") from error
     return run
 

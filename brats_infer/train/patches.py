@@ -35,10 +35,10 @@ def draw_patch(case: TrainingCase, patch: tuple[int, int, int], rng: np.random.G
     centre = _centre(case, rng)
     matrix = np.diag(rng.choice((-1.0, 1.0), size=3))  # flips
     if rng.random() < BENT_SHARE:
-        matrix = matrix @ _rotation(rng) * rng.uniform(*ZOOM)
-        image, target = _sample(case, centre, matrix, patch)
+        matrix = matrix @ random_rotation(rng) * rng.uniform(*ZOOM)
+        image, target = bend_patch(case, centre, matrix, patch)
     else:
-        image, target = _cut(case, centre, patch)
+        image, target = cut_patch(case, centre, patch)
         flipped = [axis + 1 for axis in range(3) if matrix[axis, axis] < 0]
         image, target = image.flip(flipped), target.flip(flipped)
     mask = image[4:5]
@@ -92,8 +92,8 @@ def _centre(case: TrainingCase, rng: np.random.Generator) -> NDArray[np.float64]
     return np.array(np.unravel_index(flat, mask.shape), np.float64)
 
 
-def _cut(case: TrainingCase, centre: NDArray[np.float64], patch: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
-    """A box around the centre; what lies outside the crop is background."""
+def cut_patch(case: TrainingCase, centre: NDArray[np.float64], patch: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
+    """(5, X, Y, Z) and (R, X, Y, Z): a box around the centre; what lies outside the crop is background."""
     starts = [int(c) - side // 2 for c, side in zip(centre, patch, strict=True)]
     box, padding = [], []
     for start, side, size in zip(starts, patch, case.image.shape[1:], strict=True):
@@ -104,16 +104,19 @@ def _cut(case: TrainingCase, centre: NDArray[np.float64], patch: tuple[int, int,
     return functional.pad(case.image[:, *box].float(), pad), functional.pad(case.regions[:, *box].float(), pad)
 
 
-def _sample(
+def bend_patch(
     case: TrainingCase,
     centre: NDArray[np.float64],
     matrix: NDArray[np.float64],
     patch: tuple[int, int, int],
 ) -> tuple[Tensor, Tensor]:
-    """A rotated, scaled, flipped box around the centre: linear for the images, nearest for masks."""
+    """As `cut_patch`, with an offset o from the centre taken from where `matrix` (3, 3) brings it.
+
+    Linear for the images, nearest neighbour for masks.
+    """
     # cut what is needed before converting
     reach = [int(np.ceil(np.abs(row) @ np.array(patch) / 2)) + 2 for row in matrix]
-    image, target = _cut(case, centre, (2 * reach[0], 2 * reach[1], 2 * reach[2]))
+    image, target = cut_patch(case, centre, (2 * reach[0], 2 * reach[1], 2 * reach[2]))
     sizes = np.array(image.shape[1:], np.float64)
     # unit cube of the patch -> unit cube of the cut
     theta = matrix * np.array(patch)[np.newaxis] / sizes[:, np.newaxis]
@@ -127,7 +130,8 @@ def _sample(
     return torch.cat((linear, nearest[:1])), nearest[1:]
 
 
-def _rotation(rng: np.random.Generator) -> NDArray[np.float64]:
+def random_rotation(rng: np.random.Generator) -> NDArray[np.float64]:
+    """(3, 3): by up to 30 degrees about each axis in turn."""
     out = np.eye(3)
     for axis, angle in enumerate(rng.uniform(-MAX_ROTATION, MAX_ROTATION, size=3)):
         a, b = [i for i in range(3) if i != axis]

@@ -6,13 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from safetensors.numpy import save
-
-from brats_infer.preprocess import HISTOGRAM_FILE
 from brats_infer.train.data import Split
 from brats_infer.train.loop import BEST, TrainConfig
-from model.atomic import write_atomically
-from model.checkpoint import MANIFEST, Member, read_manifest, write_manifest
+from model.checkpoint import MANIFEST, Member, read_manifest, save_reference, write_manifest
 
 
 def publish(
@@ -24,8 +20,6 @@ def publish(
     fold = 1 + max((member.fold for member in members if member.task == task), default=-1)
     name = f"{task}-{fold}.safetensors"
     shutil.copyfile(run / BEST, folder / name)
-    if split.histogram is not None:
-        write_atomically(folder / HISTOGRAM_FILE, save({"reference": split.histogram}))
     member = Member(
         file=name,
         sha256=hashlib.sha256((folder / name).read_bytes()).hexdigest(),
@@ -38,6 +32,8 @@ def publish(
         licence=licence,
         scores={"held out": best.get("cases", {}), "dice": best.get("dice"), "step": best.get("step")},
     )
+    if split.histogram is not None:
+        member = replace(member, histogram_sha256=save_reference(folder / member.histogram_file, split.histogram))
     write_manifest(folder, [*members, member])
     return member
 

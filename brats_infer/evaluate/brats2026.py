@@ -1,0 +1,130 @@
+"""The scores of 2026, as the organizers' own program gives them (PyPI: brats-evaluation).
+
+It is called, not imported: it is under the AGPL, and it demands older versions of numpy, rich and cc3d than this
+project, so it lives in an environment of its own. Its faults (seen in 0.0.10) are made up for here: it finds files by
+digits in their names, which may mix up the cases of two challenges, skips names without such digits, and leaves cases
+that it cannot score out of the mean without a word.
+"""
+
+import csv
+import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from subprocess import PIPE, STDOUT, Popen, run
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from brats_infer.errors import CaseError, UsageError
+from brats_infer.evaluate.cohort import Pair, Table
+from brats_infer.tasks import TASKS, Task
+
+PROGRAMS = ("brats-evaluate", "brats-parse-metrics")
+INSTALL = "install it into an environment of its own and put that on the PATH, as `pipx install brats-evaluation` does"
+
+
+@dataclass(frozen=True)
+class Programs:
+    """The package's two programs, and its name of the task's settings."""
+
+    evaluate: str
+    parse: str
+    config: str
+
+
+def find_programs(task: Task) -> Programs:
+    """Finds the package. Raises UsageError where it is not installed or does not know the task."""
+    if task.settings_2026 is None:
+        known = ", ".join(other.name for other in TASKS.values() if other.settings_2026)
+        raise UsageError(f"the metrics of 2026 have no settings for {task.name}, only for {known}")
+    beside_python = str(Path(sys.executable).parent)
+    evaluate, parse = (shutil.which(name) or shutil.which(name, path=beside_python) for name in PROGRAMS)
+    if evaluate is None or parse is None:
+        raise UsageError(f"the metrics of 2026 need the package brats-evaluation: {INSTALL}")
+    return Programs(evaluate, parse, task.settings_2026)
+
+
+def package_scores(
+    pairs: Sequence[Pair], programs: Programs, jobs: int, ended: Callable[[str], None]
+) -> tuple[dict[str, Table], Table]:
+    """{case ID: scores} and their mean, as the package forms them, of verified pairs of one challenge.
+
+    A missing prediction gets what the package gives it. Numbers may be NaN or infinite; NaN, where neither map holds
+    the region, is no part of the package's mean. `ended` is called with the ID of each case that has a prediction, when
+    the package turns to it. Raises CaseError if the package fails or has no scores for one of the pairs.
+    """
+    numbered = {f"{number:05d}-000.nii.gz": pair for number, pair in enumerate(pairs)}
+    present = {name: pair for name, pair in numbered.items() if pair.prediction is not None}
+    jobs = min(jobs, len(present))
+    with TemporaryDirectory(prefix="brats-opt-") as temporary, ThreadPoolExecutor(jobs) as pool:
+        folders = [Path(temporary) / f"part-{job}" for job in range(jobs)]
+        for number, (name, pair) in enumerate(present.items()):
+            _stage(folders[number % jobs], name, pair)
+        parts = pool.map(lambda folder: _evaluate(folder, programs, lambda name: ended(present[name].id)), folders)
+        entries = [entry for part in parts for entry in part]
+        _check(entries, present)
+        missing = [name for name in numbered if name not in present]
+        tables = _parse({"metrics": entries, "missings": missing}, Path(temporary), programs)
+    if lost := [pair.id for name, pair in numbered.items() if name not in tables]:
+        raise CaseError(f"brats-evaluation left {', '.join(lost)} out without a word")
+    return {pair.id: tables[name] for name, pair in numbered.items()}, tables["mean"]
+
+
+def _stage(folder: Path, name: str, pair: Pair) -> None:
+    """Links a pair under one name that the package takes for a case ID."""
+    for side, path in (("references", pair.reference), ("predictions", pair.prediction)):
+        (folder / side).mkdir(parents=True, exist_ok=True)
+        if path:
+            (folder / side / name).symlink_to(path.resolve())
+
+
+def _evaluate(folder: Path, programs: Programs, ended: Callable[[str], None]) -> list[dict[str, Any]]:
+    """The package's entries for the pairs staged in a folder. Raises CaseError if it fails."""
+    summary = folder / "summary.json"
+    command = [programs.evaluate, "--config", programs.config, "--summary_json", str(summary)]
+    command += ["--ref_path", str(folder / "references"), "--pred_path", str(folder / "predictions")]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}  # or its lines come all at once at the end
+    said: list[str] = []
+    with Popen(command, stdout=PIPE, stderr=STDOUT, text=True, env=environment) as process:  # noqa: S603 - found by us
+        for line in process.stdout or ():
+            said.append(line.strip())
+            if name := re.search(r"Evaluating (\S+)\.\.\.", line):
+                ended(name[1])
+    if process.returncode != 0 or not summary.exists():
+        raise CaseError(f"brats-evaluation failed: {' / '.join(said[-3:])}")
+    entries: list[dict[str, Any]] = json.loads(summary.read_text())["metrics"]
+    return entries
+
+
+def _check(entries: list[dict[str, Any]], present: dict[str, Pair]) -> None:
+    """Raises CaseError, naming files, for what the package could not score and would leave out of the mean."""
+    errors = {str(entry.get("subject_name")): entry["error"] for entry in entries if "error" in entry}
+    if errors:
+        faults = "; ".join(f"{present[name].prediction}: {error}" for name, error in sorted(errors.items()))
+        raise CaseError(f"brats-evaluation could not score {len(errors)} of {len(present)} cases: {faults}")
+
+
+def _parse(summary: dict[str, Any], folder: Path, programs: Programs) -> dict[str, Table]:
+    """{staged name, or "mean": {region: {column: number}}}, formed by the package from its entries."""
+    table, source = folder / "table.csv", folder / "summary.json"
+    source.write_text(json.dumps(summary))
+    command = [programs.parse, "seg", "--json_path", str(source), "--output_csv_path", str(table)]
+    done = run(command, capture_output=True, text=True, check=False)  # noqa: S603 - found by us
+    if done.returncode != 0 or not table.exists():
+        raise CaseError(f"brats-evaluation failed: {' / '.join((done.stdout + done.stderr).splitlines()[-3:])}")
+    with table.open(newline="") as stream:
+        return {row.pop("subject_id"): _by_region(row) for row in csv.DictReader(stream)}
+
+
+def _by_region(row: dict[str, str]) -> Table:
+    """`global_dsc_wt` and so on, sorted into regions."""
+    regions: Table = {}
+    for name, number in row.items():
+        column, _, region = name.rpartition("_")
+        regions.setdefault(region.upper(), {})[column] = float(number or "nan")
+    return regions

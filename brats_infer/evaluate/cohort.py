@@ -1,0 +1,239 @@
+"""From a folder of predictions and one of references to the scores of every case and their mean."""
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import Progress
+
+from brats_infer.errors import CaseError, NoCasesError, UsageError
+from brats_infer.evaluate.lesionwise import RegionScores, lesionwise_scores, unknown_labels
+from brats_infer.evaluate.surface import Spacing
+from brats_infer.geometry import AFFINE_TOLERANCE, Geometry
+from brats_infer.tasks import Task
+from brats_infer.volume import read_labels
+
+METRICS = ("2023", "2026")
+SUFFIX = ".nii.gz"
+REFERENCE_SUFFIX = f"-seg{SUFFIX}"
+SPACING_DIGITS = 5  # an affine of 1 mm in float32 may give 0.9999999 mm, and lesions of 50 mm3 would change sides
+
+Table = dict[str, dict[str, float]]
+"""{region: {column: number}}"""
+Labels = NDArray[np.uint8]
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A reference and what was predicted for it."""
+
+    id: str
+    reference: Path
+    prediction: Path | None
+    """None where it is missing."""
+
+
+@dataclass(frozen=True)
+class CohortScores:
+    """The scores of a cohort."""
+
+    task: str
+    metrics: str
+    """One of `METRICS`."""
+    cases: dict[str, Table]
+    """By case ID, ascending; missing predictions with the worst scores."""
+    mean: Table
+    """Over all cases, as the challenge forms it."""
+    missing: tuple[str, ...]
+    """IDs of the references without a prediction, ascending."""
+
+
+def evaluate_folders(
+    predictions: Path,
+    references: Path,
+    task: Task,
+    metrics: str = "2023",
+    jobs: int | None = None,
+    console: Console | None = None,
+) -> CohortScores:
+    """Scores `{ID}.nii.gz` against `{ID}-seg.nii.gz`, each flat in its folder or in folders of the cases.
+
+    `jobs` processes (as many as there are cores, if None) work at a time; progress goes to `console` (stderr, if None).
+    With more than one, a script must call this under `if __name__ == "__main__":`, since each process imports it anew.
+    A missing prediction gets the worst scores. Raises UsageError for unknown metrics, an unreadable folder, predictions
+    without a reference and cases found twice; NoCasesError without references or without any prediction; CaseError,
+    which names each file, for files that cannot be read, differ in their grid or hold labels that the task lacks.
+    """
+    if metrics not in METRICS:
+        raise UsageError(f"unknown metrics {metrics!r}: choose one of {', '.join(METRICS)}")
+    jobs = jobs or _cores()
+    console = console or Console(stderr=True, highlight=False, soft_wrap=True)
+    pairs = find_pairs(predictions, references)
+    missing = tuple(pair.id for pair in pairs if pair.prediction is None)
+    if metrics == "2026":
+        from brats_infer.evaluate.brats2026 import find_programs, package_scores
+
+        programs = find_programs(task)
+        _each(verify_pair, pairs, task, jobs, console, "verified")
+        with _progress("scored", len(pairs) - len(missing), console) as ended:
+            cases, mean = package_scores(pairs, programs, jobs, ended)
+    else:
+        cases = _each(score_pair, pairs, task, jobs, console, "scored")
+        mean = mean_of(cases.values())
+    return CohortScores(task.name, metrics, cases, mean, missing)
+
+
+def find_pairs(predictions: Path, references: Path) -> list[Pair]:
+    """The references of a folder, by ID ascending, with their predictions. Raises as `evaluate_folders` does."""
+    known = _find(references, REFERENCE_SUFFIX)
+    if not known:
+        raise NoCasesError(f"{references}: holds no reference: expected {{ID}}{REFERENCE_SUFFIX}, flat or in folders")
+    found = _find(predictions, SUFFIX)
+    if extra := [str(path) for case_id, path in found.items() if case_id not in known]:
+        shown = ", ".join(extra[:5]) + (f" and {len(extra) - 5} more" if len(extra) > 5 else "")
+        raise UsageError(f"no reference {{ID}}{REFERENCE_SUFFIX} in {references} for {shown}: rename or remove them")
+    if not found:
+        raise NoCasesError(f"{predictions}: holds no prediction: expected {{ID}}{SUFFIX}, flat or in folders")
+    return [Pair(case_id, path, found.get(case_id)) for case_id, path in sorted(known.items())]
+
+
+def score_pair(pair: Pair, task: Task) -> Table:
+    """The scores of 2023 of one pair. Raises CaseError as `evaluate_folders` does."""
+    prediction, reference, spacing = _read(pair, task)
+    blank = np.zeros_like(reference)
+    scores = lesionwise_scores(blank if prediction is None else prediction, reference, task, spacing)
+    if prediction is None:
+        scores = {region: _worst(values, task.metrics.penalty_mm) for region, values in scores.items()}
+    return {region: asdict(values) for region, values in scores.items()}
+
+
+def verify_pair(pair: Pair, task: Task) -> None:
+    """Reads a pair as `score_pair` does, and raises as it does."""
+    _read(pair, task)
+
+
+def mean_of(tables: Iterable[Table]) -> Table:
+    """The plain mean over the cases, of every column of each region."""
+    tables = list(tables)
+    return {
+        region: {column: float(np.mean([table[region][column] for table in tables])) for column in columns}
+        for region, columns in tables[0].items()
+    }
+
+
+def _worst(scores: RegionScores, penalty: float) -> RegionScores:
+    """What a region gets whose prediction is missing, even if there was nothing to find."""
+    return replace(
+        scores,
+        sensitivity=0.0,
+        specificity=0.0,
+        legacy_dice=0.0,
+        legacy_hd95=penalty,
+        lesionwise_dice=0.0,
+        lesionwise_hd95=penalty,
+    )
+
+
+def _read(pair: Pair, task: Task) -> tuple[Labels | None, Labels, Spacing]:
+    """Prediction, reference (X, Y, Z) and spacing in mm, verified."""
+    reference, geometry = _read_known(pair.reference, task)
+    x, y, z = (round(edge, SPACING_DIGITS) for edge in geometry.spacing)
+    if pair.prediction is None:
+        return None, reference, (x, y, z)
+    prediction, predicted = _read_known(pair.prediction, task)
+    if predicted.shape != geometry.shape:
+        raise CaseError(f"{pair.prediction}: shape {predicted.shape} is not {geometry.shape} of {pair.reference.name}")
+    if (distance := float(np.abs(predicted.affine - geometry.affine).max())) > AFFINE_TOLERANCE:
+        raise CaseError(f"{pair.prediction}: its affine differs by {distance:.3g} from that of {pair.reference.name}")
+    return prediction, reference, (x, y, z)
+
+
+def _read_known(path: Path, task: Task) -> tuple[Labels, Geometry]:
+    """Reads a label map. Raises CaseError if it holds a label that the task does not know."""
+    labels, geometry = read_labels(path)
+    if unknown := unknown_labels(labels, task):
+        raise CaseError(f"{path}: holds the label {', '.join(map(str, unknown))}: {task.name} knows 0, {task.labels}")
+    return labels, geometry
+
+
+def _find(root: Path, suffix: str) -> dict[str, Path]:
+    """{ID: file} of the names with that ending, in a folder and in the folders in it."""
+    found: dict[str, Path] = {}
+    try:
+        folders = [root, *sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))]
+        paths = [path for folder in folders for path in sorted(folder.iterdir())]
+    except OSError as error:
+        raise UsageError(
+            f"{error.filename}: cannot be read ({error.strerror}): name the folder of the cases"
+        ) from error
+    for path in paths:
+        if path.name.endswith(suffix) and not path.name.startswith("."):
+            case_id = path.name.removesuffix(suffix)
+            if case_id in found:
+                raise UsageError(f"{path}: the case is also in {found[case_id]}: remove one")
+            found[case_id] = path
+    return found
+
+
+def _each(
+    work: Callable[[Pair, Task], Result], pairs: list[Pair], task: Task, jobs: int, console: Console, verb: str
+) -> dict[str, Result]:
+    """{case ID: what the work gave}, in the order of the pairs. Raises CaseError with the faults of all cases."""
+    results: dict[str, Result] = {}
+    faults: list[str] = []
+    pool = _pool(min(jobs, len(pairs)))
+    try:
+        with _progress(verb, len(pairs), console) as ended:
+            pending = {pool.submit(work, pair, task): pair.id for pair in pairs}
+            for future in as_completed(pending):
+                try:
+                    results[pending[future]] = future.result()
+                except CaseError as error:
+                    faults.append(str(error))
+                ended(pending[future])
+    except BrokenProcessPool as error:
+        raise CaseError("a process was killed, perhaps for want of memory: run fewer at a time") from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+    if faults:
+        raise CaseError(f"{len(faults)} of {len(pairs)} cases cannot be scored: {'; '.join(sorted(faults))}")
+    return {pair.id: results[pair.id] for pair in pairs}
+
+
+def _pool(jobs: int) -> Executor:
+    """One job stays in this process; more get one each, started afresh since forks and threads do not mix."""
+    if jobs == 1:
+        return ThreadPoolExecutor(1)
+    return ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"))
+
+
+def _cores() -> int:
+    """The processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def _progress(verb: str, total: int, console: Console) -> Iterator[Callable[[str], None]]:
+    """To be called with each ID that is done: a bar on a terminal, one plain line a case otherwise."""
+    done = 0
+
+    def ended(case_id: str) -> None:
+        nonlocal done
+        done += 1
+        bar.advance(row)
+        if not console.is_terminal:
+            console.print(f"[{done}/{total}] {case_id}: {verb}", markup=False)
+
+    with Progress(console=console, disable=not console.is_terminal) as bar:
+        row = bar.add_task(verb, total=total)
+        yield ended

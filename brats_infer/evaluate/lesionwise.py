@@ -1,0 +1,208 @@
+"""The official lesion-wise scores of 2023, for one pair of label maps.
+
+The definition is the challenge's own program (github.com/rachitsaluja/BraTS-2023-Metrics). The settings of each
+challenge stand in `tasks.py`.
+"""
+
+from dataclasses import dataclass
+
+import cc3d
+import numpy as np
+from numpy.typing import NDArray
+
+from brats_infer.evaluate.surface import (
+    Floats,
+    Mask,
+    Spacing,
+    Surface,
+    bounding_box,
+    distances_to,
+    percentile,
+    surface_of,
+)
+from brats_infer.tasks import LesionMetrics, Task
+
+Labels = NDArray[np.unsignedinteger]
+EPSILON = float(np.finfo(float).eps)
+
+
+@dataclass(frozen=True)
+class RegionScores:
+    """The scores of one region in one case, in the order of the official columns."""
+
+    num_tp: int
+    """Reference lesions above the ignored volume that the prediction touches."""
+    num_fp: int
+    """Predicted components that touch no reference lesion."""
+    num_fn: int
+    """Reference lesions above the ignored volume that nothing touches."""
+    sensitivity: float
+    specificity: float
+    legacy_dice: float
+    """Dice of the whole region."""
+    legacy_hd95: float
+    """HD95 of the whole region, mm."""
+    reference_volume: float
+    """mm3"""
+    lesionwise_dice: float
+    lesionwise_hd95: float
+    """mm"""
+
+
+@dataclass(frozen=True)
+class _Match:
+    """The lesions of a region and the predicted components, labelled 1, 2, … in arrays of one shape (X, Y, Z)."""
+
+    lesions: Labels
+    components: Labels
+    voxels: NDArray[np.intp]
+    """(1 + lesions,), the size of each lesion."""
+    hits: NDArray[np.intp]
+    """(1 + lesions,), the voxels of each lesion that are predicted."""
+    touches: dict[int, NDArray[np.intp]]
+    """{lesion: the components that touch its dilated mask}, without the lesions that nothing touches."""
+    touching_voxels: NDArray[np.intp]
+    """(1 + lesions,), the voxels of the components that touch each lesion."""
+    invented: int
+    """Components that touch no lesion."""
+
+
+def lesionwise_scores(
+    prediction: NDArray[np.integer], reference: NDArray[np.integer], task: Task, spacing: Spacing = (1.0, 1.0, 1.0)
+) -> dict[str, RegionScores]:
+    """Scores a label map (X, Y, Z) against the reference, {region name: scores}, in the task's order.
+
+    `spacing` in mm. Raises ValueError if the shapes differ, an array is not 3-D, a spacing is not positive, or a map
+    holds a label that the task does not know.
+    """
+    if prediction.shape != reference.shape or prediction.ndim != 3:
+        raise ValueError(f"the label maps have the shapes {prediction.shape} and {reference.shape}, not one of 3 axes")
+    if len(spacing) != 3 or not all(np.isfinite(s) and s > 0 for s in spacing):
+        raise ValueError(f"the spacing {spacing} is not three lengths above 0")
+    margin = task.metrics.dilation_iterations
+    box = bounding_box((prediction != 0) | (reference != 0), margin)
+    cropped = prediction[box], reference[box]
+    for name, labels in zip(("prediction", "reference"), cropped, strict=True):
+        if unknown := unknown_labels(labels, task):
+            raise ValueError(f"the {name} holds the label {unknown[0]}: {task.name} knows 0 and {task.labels}")
+    spacing_mm = (float(spacing[0]), float(spacing[1]), float(spacing[2]))
+    scores = {}
+    for region in task.regions:
+        predicted, true = (np.isin(labels, task.region_labels(region)) for labels in cropped)
+        inner = bounding_box(predicted | true, margin)
+        scores[region.name] = _score(predicted[inner], true[inner], prediction.size, spacing_mm, task.metrics)
+    return scores
+
+
+def unknown_labels(labels: NDArray[np.integer], task: Task) -> tuple[int, ...]:
+    """The labels in a map of any shape that are neither 0 nor the task's, ascending."""
+    inside = labels[bounding_box(labels != 0)]
+    strange = inside[~np.isin(inside, (0, *task.labels))]
+    return tuple(int(label) for label in np.unique(strange))
+
+
+def dilate(mask: Mask, iterations: int) -> Mask:
+    """Dilates (X, Y, Z) by the 18 neighbours, as often as given; nothing enters from outside of the array.
+
+    The 18 neighbours are the three squares of 3x3 voxels in the planes of the axes, laid over one another.
+    """
+    dilated = np.zeros_like(mask)
+    box = bounding_box(mask, iterations)
+    inside = mask[box]
+    for _ in range(iterations):
+        along_x, along_y = _widen(inside, 0), _widen(inside, 1)
+        inside = _widen(along_x, 1) | _widen(along_x, 2) | _widen(along_y, 2)
+    dilated[box] = inside
+    return dilated
+
+
+def _widen(mask: Mask, axis: int) -> Mask:
+    """The mask and its two neighbours along one axis."""
+    wide = mask.copy()
+    to, by = np.moveaxis(wide, axis, 0), np.moveaxis(mask, axis, 0)
+    to[1:] |= by[:-1]
+    to[:-1] |= by[1:]
+    return wide
+
+
+def _score(predicted: Mask, reference: Mask, volume: int, spacing: Spacing, settings: LesionMetrics) -> RegionScores:
+    """Scores one region, from masks cropped to what is in them and the number of voxels of the whole volume."""
+    voxel_mm3 = spacing[0] * spacing[1] * spacing[2]
+    match = _match(predicted, reference, settings.dilation_iterations)
+    counted = match.voxels * voxel_mm3 > settings.ignored_mm3
+    legacy_hd95, lesion_hd95 = _hd95(match, np.flatnonzero(counted), spacing, settings.penalty_mm)
+    dices = 2.0 * match.hits[counted] / (match.voxels + match.touching_voxels)[counted]
+    num_tp = int((match.touching_voxels[counted] > 0).sum())
+    number = int(counted.sum()) + match.invented
+    hit, positive, true = (int(np.count_nonzero(mask)) for mask in (predicted & reference, predicted, reference))
+    nothing = positive == true == 0
+    return RegionScores(
+        num_tp=num_tp,
+        num_fp=match.invented,
+        num_fn=int(counted.sum()) - num_tp,
+        sensitivity=1.0 if nothing else hit / (true + EPSILON),
+        specificity=(volume - true - positive + hit) / (volume - true + EPSILON),
+        legacy_dice=1.0 if nothing else 2 * hit / (positive + true),
+        legacy_hd95=legacy_hd95,
+        reference_volume=true * voxel_mm3,
+        lesionwise_dice=float(dices.sum()) / number if number else 1.0,
+        lesionwise_hd95=(float(lesion_hd95.sum()) + match.invented * settings.penalty_mm) / number if number else 0.0,
+    )
+
+
+def _match(predicted: Mask, reference: Mask, iterations: int) -> _Match:
+    """Labels lesions and components, and finds which touch.
+
+    Lesions that dilation joins are one, so what is labelled is the dilated reference. A lesion dilated by itself is
+    then its component of it, since no other comes near.
+    """
+    dilated = cc3d.connected_components(dilate(reference, iterations), connectivity=26)
+    components = cc3d.connected_components(predicted, connectivity=26)
+    lesions = dilated * reference
+    voxels = np.bincount(lesions[reference], minlength=int(dilated.max(initial=0)) + 1)
+    component_voxels = np.bincount(components[predicted], minlength=int(components.max(initial=0)) + 1)
+    pairs = dilated[predicted].astype(np.intp) * len(component_voxels) + components[predicted]
+    pairs = np.unique(pairs[np.diff(pairs, prepend=-1) != 0])  # neighbours are mostly alike: less to sort
+    lesion, component = np.divmod(pairs[pairs >= len(component_voxels)], len(component_voxels))
+    return _Match(
+        lesions=lesions,
+        components=components,
+        voxels=voxels,
+        hits=np.bincount(lesions[predicted & reference], minlength=len(voxels)),
+        touches={int(one): component[lesion == one] for one in np.unique(lesion)},
+        touching_voxels=np.bincount(lesion, component_voxels[component], len(voxels)).astype(np.intp),
+        invented=len(component_voxels) - 1 - len(np.unique(component)),
+    )
+
+
+def _hd95(match: _Match, chosen: NDArray[np.intp], spacing: Spacing, penalty: float) -> tuple[float, Floats]:
+    """The HD95 of the whole region, and those of the chosen lesions, in mm.
+
+    No two lesions touch, nor do two components, so each surface element belongs to one of them. The nearest element of
+    the whole other surface is therefore the nearest of a lesion's partner too, unless it belongs to another.
+    """
+    predicted, true = surface_of(match.components, spacing), surface_of(match.lesions, spacing)
+    scores = np.full(len(chosen), penalty)
+    if len(predicted) == 0 or len(true) == 0:
+        return (0.0 if len(predicted) == len(true) else penalty), scores
+    to_predicted, to_true = distances_to(true, predicted), distances_to(predicted, true)
+    whole = max(percentile(to_predicted[0], true.areas), percentile(to_true[0], predicted.areas))
+    for index, lesion in enumerate(chosen):
+        if lesion in match.touches:
+            own, partners = true.owners == lesion, np.isin(predicted.owners, match.touches[lesion])
+            scores[index] = max(
+                _percentile_between(true, own, predicted, partners, to_predicted),
+                _percentile_between(predicted, partners, true, own, to_true),
+            )
+    return whole, scores
+
+
+def _percentile_between(
+    source: Surface, ours: Mask, target: Surface, theirs: Mask, nearest: tuple[Floats, NDArray[np.intp]]
+) -> float:
+    """The 95th percentile of the distances from some elements of one surface to some of the other, mm."""
+    distances, areas = nearest[0][ours], source.areas[ours]
+    astray = ~theirs[nearest[1][ours]]
+    if astray.any():
+        distances[astray], _ = distances_to(source.where(ours).where(astray), target.where(theirs))
+    return percentile(distances, areas)

@@ -1,0 +1,212 @@
+"""The 95th percentile Hausdorff distance between surfaces whose elements are weighted by area.
+
+The definition is DeepMind's (Nikolov et al. 2018, arXiv 1809.04430; github.com/google-deepmind/surface-distance), which
+the challenges use. A surface element sits at every corner of the voxel grid whose 2x2x2 voxels are not all alike. Which
+of the eight belong to the mask is its code: one bit each, the voxel of the lowest indices first, as the highest bit.
+"""
+
+from dataclasses import dataclass, replace
+from functools import cache, reduce
+from itertools import combinations, product
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+Spacing = tuple[float, float, float]
+Mask = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+
+PERCENT = 95
+CORNERS = tuple(product((0, 1), repeat=3))
+"""The voxels of a 2x2x2 block, those of the highest bit of the code first."""
+MOST_TRIANGLES = 4
+MARGIN = 2
+"""How many voxels around an element are looked at one by one before a tree is asked."""
+
+
+@dataclass(frozen=True)
+class Surface:
+    """The surface elements of labelled components of which no two touch (26 neighbours), ordered by position."""
+
+    corners: NDArray[np.intp]
+    """(N,), ascending: where each element lies in `grid`, counted along the last axis first."""
+    grid: tuple[int, ...]
+    """The corners of the voxels along each axis, with `MARGIN` more on each side."""
+    spacing: Spacing
+    """Edge lengths of a voxel, mm."""
+    areas: Floats
+    """(N,), in mm2."""
+    owners: NDArray[np.intp]
+    """(N,), the label of the component that an element belongs to."""
+
+    def __len__(self) -> int:
+        return len(self.corners)
+
+    @property
+    def points(self) -> Floats:
+        """(N, 3), in mm."""
+        indices: NDArray[np.intp] = np.column_stack(np.unravel_index(self.corners, self.grid))
+        points: Floats = indices * np.array(self.spacing)
+        return points
+
+    def where(self, chosen: Mask | NDArray[np.intp]) -> "Surface":
+        """The elements chosen, by a mask (N,) or by ascending indices."""
+        return replace(self, corners=self.corners[chosen], areas=self.areas[chosen], owners=self.owners[chosen])
+
+
+def hd95(prediction: Mask, reference: Mask, spacing: Spacing = (1.0, 1.0, 1.0)) -> float:
+    """The larger of the two 95th percentiles of the distances from one surface to the other, in mm.
+
+    Masks (X, Y, Z), spacing in mm. Two empty masks are 0 apart, an empty one is infinitely far from any other.
+    """
+    box = bounding_box(prediction | reference)
+    predicted, true = (surface_of(mask[box].astype(np.uint8), spacing) for mask in (prediction, reference))
+    if len(predicted) == 0 or len(true) == 0:
+        return 0.0 if len(predicted) == len(true) else float("inf")
+    return max(
+        percentile(distances_to(predicted, true)[0], predicted.areas),
+        percentile(distances_to(true, predicted)[0], true.areas),
+    )
+
+
+def bounding_box(mask: Mask, margin: int = 0) -> tuple[slice, ...]:
+    """The smallest box around what is True in (X, Y, Z), wider by `margin` voxels as far as the array goes."""
+    plane = np.any(mask, axis=2)
+    x, y = (_extent(np.any(plane, axis=axis)) for axis in (1, 0))
+    z = _extent(np.any(mask[x, y], axis=(0, 1)))
+    return tuple(slice(max(side.start - margin, 0), side.stop + margin) if side.stop else side for side in (x, y, z))
+
+
+def _extent(line: Mask) -> slice:
+    """From the first to the last True; 0 to 0 if there is none."""
+    inside = np.flatnonzero(line)
+    return slice(int(inside[0]), int(inside[-1]) + 1) if len(inside) else slice(0, 0)
+
+
+def surface_of(labels: NDArray[np.unsignedinteger], spacing: Spacing) -> Surface:
+    """The surface elements of components labelled 1, 2, … in (X, Y, Z)."""
+    padded = np.pad(labels, MARGIN + 1)
+    codes = neighbour_codes(padded != 0)
+    corners = np.flatnonzero(codes + np.uint8(1) > 1)  # neither 0 nor 255
+    indices = np.unravel_index(corners, codes.shape)
+    block = (padded[tuple(index + shift for index, shift in zip(indices, shifts, strict=True))] for shifts in CORNERS)
+    owners = reduce(np.maximum, block).astype(np.intp)
+    return Surface(corners, codes.shape, spacing, element_areas(spacing)[codes.ravel()[corners]], owners)
+
+
+def neighbour_codes(mask: Mask) -> NDArray[np.uint8]:
+    """(X, Y, Z) -> (X-1, Y-1, Z-1), the code of each 2x2x2 block."""
+    codes = mask.astype(np.uint8)
+    codes = np.uint8(2) * codes[:, :, :-1] + codes[:, :, 1:]
+    codes = np.uint8(4) * codes[:, :-1] + codes[:, 1:]
+    return np.uint8(16) * codes[:-1] + codes[1:]
+
+
+def distances_to(source: Surface, target: Surface) -> tuple[Floats, NDArray[np.intp]]:
+    """For each element of `source`: the distance in mm to the nearest of `target` (not empty), and its index.
+
+    Both lie on one grid. Most elements have a neighbour near by, which looking at the nearest corners finds; a tree
+    finds the others.
+    """
+    occupied = np.zeros(int(np.prod(target.grid)), bool)
+    occupied[target.corners] = True
+    distances, found = np.zeros(len(source)), np.zeros(len(source), np.intp)
+    left = np.arange(len(source))
+    for distance, step in _steps(target.grid, target.spacing):
+        reached = source.corners[left] + step
+        hit = occupied[reached]
+        distances[left[hit]], found[left[hit]] = distance, reached[hit]
+        left = left[~hit]
+    nearest = np.searchsorted(target.corners, found)
+    if len(left):
+        tree = cKDTree(target.points, balanced_tree=False, compact_nodes=False)
+        far = source.where(left)
+        distances[left], nearest[left] = tree.query(far.points)
+    return distances, nearest
+
+
+def _steps(grid: tuple[int, ...], spacing: Spacing) -> list[tuple[float, int]]:
+    """(length in mm, change of the position in the grid) of every step of up to `MARGIN` of the shortest edges."""
+    steps = np.array(list(product(range(-MARGIN, MARGIN + 1), repeat=3)))
+    lengths = np.linalg.norm(steps * np.array(spacing), axis=1)
+    strides = np.array((grid[1] * grid[2], grid[2], 1))
+    short = sorted(zip(lengths.tolist(), (steps @ strides).tolist(), strict=True))
+    return [(length, step) for length, step in short if length <= MARGIN * min(spacing)]
+
+
+def percentile(distances: Floats, areas: Floats, percent: float = PERCENT) -> float:
+    """The smallest of the distances (N,) that `percent` of the area (N,) reaches or stays below; N > 0.
+
+    Sorted and summed in DeepMind's order: where a share falls on the percentile itself, rounding decides.
+    """
+    order = np.lexsort((areas, distances))
+    shares = np.cumsum(areas[order]) / np.sum(areas[order])
+    reached = min(int(np.searchsorted(shares, percent / 100)), len(order) - 1)
+    return float(distances[order[reached]])
+
+
+@cache
+def element_areas(spacing: Spacing) -> Floats:
+    """The area in mm2 of the surface element of each code, (256,), on a grid of that spacing in mm."""
+    x, y, z = spacing
+    areas: Floats = np.linalg.norm(_element_normals() * np.array((y * z, x * z, x * y)), axis=-1).sum(axis=-1)
+    return areas
+
+
+@cache
+def _element_normals() -> Floats:
+    """(256, triangles, 3): the normals, as long as the area, of each code's triangles on a grid of 1 mm, and zeros.
+
+    The surface parts each group of adjoining corners from the rest of the block: a polygon through the middles of the
+    edges that leave the group. The groups are those of the smaller side, so a code and its complement share a surface.
+    """
+    normals = np.zeros((256, MOST_TRIANGLES, 3))
+    for code in range(256):
+        inside = {corner for bit, corner in enumerate(CORNERS) if code & 128 >> bit}
+        smaller = inside if len(inside) <= 4 else set(CORNERS) - inside
+        triangles = [normal for group in _groups(smaller) for normal in _triangles(_polygon(group))]
+        normals[code, : len(triangles)] = np.reshape(triangles, (-1, 3))
+    return normals
+
+
+def _groups(corners: set[tuple[int, ...]]) -> list[set[tuple[int, ...]]]:
+    """Parts the corners of a cube into groups that adjoin along its edges."""
+    left, groups = set(corners), []
+    while left:
+        group, reached = set(), {left.pop()}
+        while reached:
+            group |= reached
+            left -= reached
+            reached = {corner for corner in left for member in group if np.abs(np.subtract(corner, member)).sum() == 1}
+        groups.append(group)
+    return groups
+
+
+def _polygon(group: set[tuple[int, ...]]) -> Floats:
+    """(3 to 6, 3): the middles of the cube's edges that leave the group, in the order of the ring around it."""
+    pairs = product(sorted(group), sorted(set(CORNERS) - group))
+    middles = [np.add(a, b) / 2 for a, b in pairs if np.abs(np.subtract(a, b)).sum() == 1]
+    ring = [middles.pop()]
+    while middles:  # neighbours on the ring lie on one face of the cube
+        on_one_face = [((middle == ring[-1]) & (middle != 0.5)).any() for middle in middles]
+        ring.append(middles.pop(on_one_face.index(True)))
+    return np.array(ring)
+
+
+def _triangles(polygon: Floats) -> list[Floats]:
+    """The normals of the triangles that fill a polygon (N, 3) in the way that gives the largest area.
+
+    Five and six middles need not lie in one plane, so the way matters. The largest area is the one that reproduces the
+    table of the definition, at any spacing.
+    """
+    normals = {
+        (a, b, c): np.cross(polygon[b] - polygon[a], polygon[c] - polygon[a]) / 2
+        for a, b, c in combinations(range(len(polygon)), 3)
+    }
+
+    def fill(first: int, last: int) -> list[Floats]:
+        ways = [[*fill(first, apex), *fill(apex, last), normals[first, apex, last]] for apex in range(first + 1, last)]
+        return max(ways, key=lambda way: sum(float(np.linalg.norm(normal)) for normal in way), default=[])
+
+    return fill(0, len(polygon) - 1)

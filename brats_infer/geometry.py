@@ -1,0 +1,129 @@
+"""Where a grid of voxels lies in the world, read from a NIfTI header and checked before any voxel is."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from nibabel.spatialimages import HeaderDataError
+from numpy.typing import NDArray
+
+from brats_infer.errors import CaseError
+
+MAX_VOXELS = 512**3  # 1 mm whole heads are 256^3; beyond this, four float32 volumes would not fit beside a network
+MAX_SIDE = 32767  # what the file format that is written can hold
+AFFINE_TOLERANCE = 1e-3  # mm, between the modalities of a case
+SPACING_MM = (0.01, 100.0)  # outside it the affine is in another unit, or means nothing
+MIN_INDEPENDENCE = 1e-3  # determinant of the axes' directions: 1 at right angles, 0 when all lie in one plane
+GEOMETRY_FIELDS = (
+    *("qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d"),
+    *("qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z"),
+)
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Where an array lies in the world, with every header field that says so."""
+
+    shape: tuple[int, int, int]
+    affine: NDArray[np.float64]
+    """(4, 4), voxel indices to mm; the sform where there is one."""
+    fields: dict[str, Any]
+    """Raw qform and sform fields, pixdim[0:4] and the units, written back as they were."""
+
+    @classmethod
+    def of_affine(cls, shape: tuple[int, int, int], affine: NDArray[np.float64]) -> "Geometry":
+        """A grid that no file brought along: scanner coordinates, sform and qform alike."""
+        header = nib.Nifti1Header()
+        header.set_qform(affine, code="scanner")
+        header.set_sform(affine, code="scanner")
+        header.set_xyzt_units("mm")
+        return cls(shape, np.asarray(affine, np.float64), _raw_fields(header))
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Edge lengths of a voxel in mm, from the affine (pixdim may disagree with it)."""
+        x, y, z = np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0))
+        return float(x), float(y), float(z)
+
+    @property
+    def voxel_mm3(self) -> float:
+        return abs(float(np.linalg.det(self.affine[:3, :3])))
+
+    def put_into(self, header: nib.Nifti1Header) -> None:
+        """Writes qform, sform, their codes, pixdim and units as they were."""
+        for name in GEOMETRY_FIELDS:
+            header[name] = self.fields[name]
+        header["pixdim"][:4] = self.fields["pixdim"]
+        header["xyzt_units"] = self.fields["xyzt_units"]
+
+
+def geometry_of_header(path: Path, header: nib.Nifti1Header) -> tuple[Geometry, tuple[str, ...]]:
+    """The grid, and what is odd about the header. Raises CaseError for an image or a grid that cannot be used."""
+    _check_kind(path, header)
+    x, y, z, *more = header.get_data_shape()
+    warnings: list[str] = []
+    if more:
+        warnings.append(f"{path}: a single volume in {3 + len(more)} dimensions was taken as 3-D")
+    sform = header.get_sform(coded=True)[0]
+    qform = _qform(header)
+    affine = np.asarray(next(a for a in (sform, qform, header.get_base_affine()) if a is not None), np.float64)
+    geometry = Geometry((x, y, z), affine, _raw_fields(header))
+    _check_affine(path, geometry)
+    if sform is None and qform is None:
+        axes = "".join(nib.aff2axcodes(affine))
+        warnings.append(f"{path}: has neither qform nor sform: its axes were taken as {axes}")
+    elif sform is not None and qform is not None and not np.allclose(sform, qform, atol=AFFINE_TOLERANCE):
+        warnings.append(f"{path}: qform and sform differ: the sform was used, both are written as they were")
+    return geometry, tuple(warnings)
+
+
+def _check_kind(path: Path, header: nib.Nifti1Header) -> None:
+    """Raises CaseError unless the header announces one 3-D image of real numbers and of a bearable size."""
+    shape = header.get_data_shape()
+    dtype = header.get_data_dtype()
+    if len(shape) != int(header["dim"][0]) or len(shape) < 3 or not all(1 <= n <= MAX_SIDE for n in shape[:3]):
+        raise CaseError(f"{path}: its shape is {shape}, not that of a 3-D image: export it again")
+    if any(n != 1 for n in shape[3:]):
+        raise CaseError(f"{path}: its shape is {shape}, more than one volume: extract the one to segment")
+    if dtype.fields is not None or dtype.kind not in "iuf" or dtype.itemsize > 8:
+        raise CaseError(
+            f"{path}: voxels are of type {dtype}, not real numbers of up to 64 bits: convert them to float32"
+        )
+    if math.prod(shape) > MAX_VOXELS:
+        raise CaseError(
+            f"{path}: its header announces {math.prod(shape)} voxels, more than {MAX_VOXELS}: crop it, or export it "
+            "again"
+        )
+
+
+def _check_affine(path: Path, geometry: Geometry) -> None:
+    with np.errstate(over="ignore", invalid="ignore"):
+        independent = geometry.voxel_mm3 > MIN_INDEPENDENCE * math.prod(geometry.spacing)
+    if not (np.isfinite(geometry.affine).all() and independent):
+        raise CaseError(f"{path}: its affine is not finite or is singular: export it again")
+    low, high = SPACING_MM
+    if not all(low <= mm <= high for mm in geometry.spacing):
+        size = "x".join(f"{mm:.3g}" for mm in geometry.spacing)
+        raise CaseError(f"{path}: its affine means voxels of {size} mm: export it again, in millimetres")
+
+
+def _raw_fields(header: nib.Nifti1Header) -> dict[str, Any]:
+    """The header fields that place the grid in the world, as they stand."""
+    fields: dict[str, Any] = {name: np.array(header[name]) for name in GEOMETRY_FIELDS}
+    return {**fields, "pixdim": np.array(header["pixdim"][:4]), "xyzt_units": np.array(header["xyzt_units"])}
+
+
+def _qform(header: nib.Nifti1Header) -> NDArray[np.float64] | None:
+    """The qform where it is coded; NaN where its fields make no sense."""
+    lenient = header.copy()
+    lenient["pixdim"][0] = -1 if header["pixdim"][0] < 0 else 1  # 0 means 1, says the standard
+    lenient["pixdim"][1:4] = np.abs(header["pixdim"][1:4])
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):
+            qform: NDArray[np.float64] | None = lenient.get_qform(coded=True)[0]
+    except (HeaderDataError, ValueError):
+        return np.full((4, 4), np.nan)
+    return qform

@@ -1,0 +1,49 @@
+"""How the commands take their options: default command, environment, K/N, values of enumerations."""
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Any, TypeVar
+
+import click
+
+ENVIRONMENT = "BRATS_OPT"
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class DefaultGroup(click.Group):
+    """Without a command, the first one given here is meant: `brats-opt --task ssa` infers."""
+
+    default = "infer"
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args or (args[0].startswith("-") and args[0] not in ("--help", "--version")):
+            args = [self.default, *args]
+        return super().parse_args(ctx, args)
+
+
+class Shard(click.ParamType[tuple[int, int]]):
+    """K/N, the K-th of N parts."""
+
+    name = "K/N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        try:
+            k, n = (int(part) for part in str(value).split("/"))
+        except ValueError:
+            k, n = 0, 0
+        if not 1 <= k <= n:
+            self.fail(f"{value!r} is not K/N with 1 <= K <= N, such as 2/8", param, ctx)
+        return k, n
+
+
+def option(*names: str, **settings: Any) -> Callable[[Command], Command]:
+    """A click option that can also be given as BRATS_OPT_… in the environment, after its first name."""
+    name = names[0].split("/")[0].lstrip("-").replace("-", "_").upper()
+    return click.option(*names, envvar=f"{ENVIRONMENT}_{name}", show_envvar=True, **settings)
+
+
+class ByValue(click.Choice[StrEnum]):
+    """The values of an enumeration; click on its own would take their Python names."""
+
+    def normalize_choice(self, choice: object, ctx: click.Context | None) -> str:
+        return str(choice)

@@ -1,0 +1,1 @@
+"""Synthetic cases, made of formulas alone; never imported by inference."""

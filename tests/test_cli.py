@@ -1,0 +1,220 @@
+"""The real command in a subprocess: exit codes, messages, the organizers' spellings."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from brats_infer.phantom.sample import write_samples
+from tests.small_networks import random_network, write_weights
+
+ROOT = Path(__file__).parents[1]
+SHAPE = (30, 34, 26)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`input` with two cases, and `weights`."""
+    folder = tmp_path_factory.mktemp("cli")
+    write_samples(folder / "input", "gli", 2, seed=1, shape=SHAPE)
+    (folder / "weights").mkdir()
+    write_weights(folder / "weights", [random_network(seed=5)])
+    return folder
+
+
+def brats_opt(*args: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    """`python entrypoint.py …`, the same program as `brats-opt …`."""
+    return subprocess.run(
+        [sys.executable, ROOT / "entrypoint.py", *(str(arg) for arg in args)],
+        env={**os.environ, "BRATS_OPT_DEVICE": "cpu", **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+BOTH = ["BraTS-GLI-01000-000.nii.gz", "BraTS-GLI-01001-000.nii.gz"]
+
+
+def test_without_a_command_it_infers_and_says_a_line_a_case(folder: Path, tmp_path: Path) -> None:
+    done = brats_opt("--input", folder / "input", "--output", tmp_path, "--weights", folder / "weights")
+    assert done.returncode == 0, done.stderr
+    assert names(tmp_path) == BOTH
+    lines = done.stderr.strip().splitlines()
+    assert [line.split(":")[0] for line in lines] == ["[1/2] BraTS-GLI-01000-000", "[2/2] BraTS-GLI-01001-000"]
+    assert done.stdout == ""
+    checked = brats_opt("check", "--input", folder / "input", "--output", tmp_path)
+    assert checked.returncode == 0, checked.stdout
+
+
+def test_mlcube_spellings_with_an_empty_parameters_file(folder: Path, tmp_path: Path) -> None:
+    parameters = tmp_path / "parameters.yaml"
+    parameters.touch()
+    done = brats_opt(
+        "infer",
+        f"--data_path={folder / 'input'}",
+        f"--parameters_file={parameters}",
+        f"--additional_files={folder / 'weights'}",
+        f"--output_path={tmp_path / 'out'}",
+    )
+    assert done.returncode == 0, done.stderr
+    assert names(tmp_path / "out") == BOTH
+
+
+def test_environment_gives_options_and_the_command_line_wins(folder: Path, tmp_path: Path) -> None:
+    environment = {
+        "BRATS_OPT_INPUT": str(folder / "input"),
+        "BRATS_OPT_OUTPUT": str(tmp_path / "not here"),
+        "BRATS_OPT_WEIGHTS": str(folder / "weights"),
+    }
+    assert brats_opt("--output", tmp_path / "here", **environment).returncode == 0
+    assert names(tmp_path) == ["here"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("speed: 3", "speed"),
+        ("flips: perhaps", "flips"),
+        ("mode: quick", "mode"),
+        ("task: met", "task"),
+        ("[1, 2]", "the file"),
+        ("a: b: c", "not YAML"),
+        ("!!python/object/apply:os.system ['true']", "not YAML"),
+    ],
+)
+def test_parameters_that_are_not_known_are_refused_by_name(
+    folder: Path, tmp_path: Path, text: str, message: str
+) -> None:
+    parameters = tmp_path / "parameters.yaml"
+    parameters.write_text(text)
+    done = brats_opt("--input", folder / "input", "--output", tmp_path / "out", "--parameters_file", parameters)
+    assert done.returncode == 2
+    assert one_line(done).startswith(f"brats-opt: {parameters}")
+    assert message in done.stderr
+
+
+def test_parameters_file_is_obeyed_where_the_command_line_is_silent(folder: Path, tmp_path: Path) -> None:
+    parameters = tmp_path / "parameters.yaml"
+    parameters.write_text("on_error: blank\nmode: accurate\nflips: true\n")
+    broken = Path(shutil.copytree(folder / "input", tmp_path / "input"))
+    (broken / "BraTS-GLI-01000-000" / "BraTS-GLI-01000-000-t1c.nii.gz").unlink()
+    common = ("--input", broken, "--weights", folder / "weights", "--parameters_file", parameters)
+    blank = brats_opt(*common, "--output", tmp_path / "blank")
+    assert (blank.returncode, names(tmp_path / "blank")) == (0, BOTH)
+    assert "lacks t1c" in blank.stderr
+    fail = brats_opt(*common, "--output", tmp_path / "fail", "--on-error", "fail")
+    assert (fail.returncode, names(tmp_path / "fail")) == (3, BOTH[1:])
+
+
+def one_line(done: subprocess.CompletedProcess[str]) -> str:
+    """The message of a run that ended early: one line, no traceback."""
+    assert "Traceback" not in done.stderr
+    (line,) = done.stderr.strip().splitlines()
+    return line
+
+
+def test_exit_codes_and_messages(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").touch()
+    flipped = Path(shutil.copytree(folder / "weights", tmp_path / "flipped"))
+    member = flipped / "small-0.safetensors"
+    content = bytearray(member.read_bytes())
+    content[-5] ^= 1
+    member.write_bytes(content)
+    good = ("--input", folder / "input", "--output", tmp_path / "out", "--weights", folder / "weights")
+    endings = {
+        ("--input", tmp_path / "empty", "--output", tmp_path / "out"): (4, "empty: holds no case"),
+        ("--input", tmp_path / "absent", "--output", tmp_path / "out"): (2, "absent: is not a folder"),
+        (*good, "--weights", flipped): (5, "small-0.safetensors"),
+        (*good, "--weights", tmp_path / "empty"): (5, "manifest.json"),
+        (*good, "--output", tmp_path / "file"): (6, "file: cannot be written"),
+        (*good, "--output", folder / "input"): (2, "is the input folder"),
+        (*good, "--device", "cuda:7"): (2, "--device cuda:7"),
+        (*good, "--task", "men"): (5, "no member for the task men"),
+    }
+    for args, (code, message) in endings.items():
+        done = brats_opt(*args)
+        assert (done.returncode, message in one_line(done)) == (code, True), (args, done.stderr)
+    assert not (tmp_path / "out").exists() or not names(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "args", [("--task", "met"), ("--shard", "3/2"), ("--mode", "quick"), ("--nonsense",), ("sing",)]
+)
+def test_wrong_usage_is_exit_code_2(args: tuple[str, ...]) -> None:
+    done = brats_opt(*args)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+def test_unknown_ids_ask_for_the_task(folder: Path, tmp_path: Path) -> None:
+    for path in (folder / "input" / "BraTS-GLI-01000-000").iterdir():
+        (tmp_path / path.name.replace("BraTS-GLI-01000-000", "patient7")).symlink_to(path)
+    done = brats_opt("--input", tmp_path, "--output", tmp_path / "out")
+    assert done.returncode == 2
+    assert "--task gli|ssa|men" in one_line(done)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_signal_in_the_middle_leaves_only_whole_files(folder: Path, tmp_path: Path, number: int, code: int) -> None:
+    write_samples(tmp_path / "input", "gli", 30, seed=3, shape=SHAPE)
+    command = [sys.executable, ROOT / "entrypoint.py", "--input", tmp_path / "input", "--output", tmp_path / "out"]
+    command += ["--weights", folder / "weights", "--device", "cpu"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            deadline = time.monotonic() + 60
+            while not list((tmp_path / "out").glob("*.nii.gz")):
+                assert process.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            process.send_signal(number)
+            _, stderr = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == code, stderr
+    assert "--resume" in stderr
+    assert "Traceback" not in stderr
+    written = names(tmp_path / "out")
+    assert 0 < len(written) < 30
+    assert all(name.endswith("-000.nii.gz") for name in written)
+    done = brats_opt("check", "--input", tmp_path / "input", "--output", tmp_path / "out")
+    assert len(done.stdout.splitlines()) == 30 - len(written) + 1, "nothing but missing files"
+
+
+def test_report_has_a_picture_of_each_case(folder: Path, tmp_path: Path) -> None:
+    args = ("--input", folder / "input", "--output", tmp_path / "out", "--weights", folder / "weights")
+    assert brats_opt(*args, "--report", tmp_path / "report").returncode == 0
+    assert names(tmp_path / "report") == ["BraTS-GLI-01000-000.png", "BraTS-GLI-01001-000.png", "report.json"]
+    report = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert [case["status"] for case in report["cases"]] == ["written", "written"]
+    assert names(tmp_path / "out") == BOTH
+
+
+def test_info_lists_the_members_with_their_hashes(folder: Path) -> None:
+    facts = json.loads(brats_opt("info", "--weights", folder / "weights", "--json").stdout)
+    assert facts["members"][0]["file"] == "small-0.safetensors"
+    assert facts["members"][0]["sha256"] in brats_opt("info", "--weights", folder / "weights").stdout
+
+
+def test_help_does_not_wait_for_torch() -> None:
+    code = "import sys; import brats_infer.cli; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_phantom_writes_the_same_bytes_for_the_same_seed(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_samples(tmp_path / name, "ssa", 1, seed=4, shape=SHAPE)
+    for path in sorted((tmp_path / "a").glob("*/*")):
+        assert path.read_bytes() == (tmp_path / "b" / path.relative_to(tmp_path / "a")).read_bytes()

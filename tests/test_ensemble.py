@@ -1,0 +1,350 @@
+"""Windows against MONAI, flips and means against plain loops, and what a weights folder may not be."""
+
+import itertools
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from monai.inferers import sliding_window_inference
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import Tensor
+from torch.nn import functional
+
+from brats_infer.ensemble import (
+    Ensemble,
+    autocast,
+    gaussian_weights,
+    keep_brain,
+    load_ensemble,
+    network_input,
+    pick_device,
+    predict_member,
+    sliding_window,
+    whole,
+)
+from brats_infer.errors import UsageError, WeightsError
+from brats_infer.preprocess import Normalisation, histogram_reference, normalise
+from brats_infer.settings import Mode
+from brats_infer.tasks import TASKS
+from model.checkpoint import MANIFEST, Member, save_reference
+from model.unet import UNet, UNetConfig
+from tests.small_networks import SMALL, WINDOW, brain_images, cropped_of, member_of, random_network, write_weights
+
+CPU = torch.device("cpu")
+GLI = TASKS["gli"]
+Shape = tuple[int, int, int]
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+def random_input(shape: tuple[int, ...], seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def where_in_the_window(batch: Tensor) -> Tensor:
+    """A "network" whose result depends on where in the window a voxel lies, so that every weight counts."""
+    x = batch[:, :2]  # (B, 2, X, Y, Z)
+    return torch.cat((x.cumsum(dim=2) + x.cumsum(dim=4), x.flip(3).sin(), x - x.mean(dim=(2, 3, 4), keepdim=True)), 1)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    shape=st.tuples(*[st.integers(1, 21)] * 3),
+    window=st.tuples(*[st.integers(1, 10)] * 3),
+    overlap=st.sampled_from([0.5, 0.25, 0.0]),
+)
+def test_windows_are_summed_as_monai_does(shape: Shape, window: Shape, overlap: float) -> None:
+    x = random_input((2, *shape))
+    expected = sliding_window_inference(
+        x[None], window, 1, where_in_the_window, overlap=overlap, mode="gaussian", sigma_scale=0.125
+    )[0]
+    torch.testing.assert_close(sliding_window(x, where_in_the_window, window, overlap), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 8), (5, 7, 3), (17, 12, 9), (9, 4, 14)])
+def test_windows_of_a_network_are_summed_as_monai_does(shape: Shape) -> None:
+    network = random_network()
+    x = random_input((5, *shape))
+    with torch.no_grad():
+        expected = sliding_window_inference(x[None], WINDOW, 4, network, 0.5, mode="gaussian", sigma_scale=0.125)[0]
+        found = sliding_window(x, network, WINDOW)
+    assert found.shape == (3, *shape)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_window_as_large_as_the_input_is_one_plain_pass() -> None:
+    x = random_input((2, 8, 6, 10))
+    calls: list[Tensor] = []
+
+    def predictor(batch: Tensor) -> Tensor:
+        calls.append(batch)
+        return where_in_the_window(batch)
+
+    found = sliding_window(x, predictor, (8, 6, 10))
+    assert len(calls) == 1
+    torch.testing.assert_close(found, where_in_the_window(x[None])[0])
+
+
+def test_weights_fall_from_the_centre_and_never_vanish() -> None:
+    weights = gaussian_weights((16, 17, 64), CPU)
+    assert weights.shape == (16, 17, 64)
+    assert 0.9 < float(weights.max()) <= 1
+    assert float(weights[0, 0, 0]) == float(weights.min()) == pytest.approx(1e-3)
+    for axis in range(3):
+        torch.testing.assert_close(weights, weights.flip(axis))
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 8), (5, 7, 3), (17, 12, 23), (16, 8, 8)])
+@torch.no_grad()
+def test_whole_brain_is_the_network_on_the_padded_input(shape: Shape) -> None:
+    network = random_network()
+    x = random_input((5, *shape))
+    sides = [max(8, -(-n // 4) * 4) for n in shape]
+    padded = torch.zeros((1, 5, *sides))
+    padded[0, :, : shape[0], : shape[1], : shape[2]] = x
+    expected = network(padded)[0, :, : shape[0], : shape[1], : shape[2]]
+    torch.testing.assert_close(whole(x, network, network.config.multiple), expected, rtol=0, atol=1e-6)
+
+
+def mirrored_mean(x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+    """The plain loop over eight mirror images, one index at a time."""
+    results = []
+    for signs in itertools.product((1, -1), repeat=3):
+        indices = [
+            torch.arange(n) if sign == 1 else torch.arange(n - 1, -1, -1)
+            for n, sign in zip(x.shape[1:], signs, strict=True)
+        ]
+        i, j, k = torch.meshgrid(*indices, indexing="ij")
+        results.append(function(x[:, i, j, k])[:, i, j, k])
+    assert len(results) == 8
+    return torch.stack(results).mean(dim=0)
+
+
+def sigmoid_of(network: UNet) -> Callable[[Tensor], Tensor]:
+    def probabilities(batch: Tensor) -> Tensor:
+        with autocast(CPU):
+            return torch.sigmoid(network(batch).float())
+
+    return probabilities
+
+
+@pytest.mark.parametrize("window", [None, WINDOW], ids=["whole", "windows"])
+@torch.no_grad()
+def test_flips_are_the_mean_over_eight_mirror_images(window: Shape | None) -> None:
+    network = random_network()
+    x = random_input((5, 9, 8, 7))
+    probabilities = sigmoid_of(network)
+
+    def once(flipped: Tensor) -> Tensor:
+        return sliding_window(flipped, probabilities, window) if window else whole(flipped, probabilities, 4)
+
+    found = predict_member(network, x, window, flips=True)
+    torch.testing.assert_close(found, mirrored_mean(x, once), rtol=0, atol=1e-6)
+    plain = predict_member(network, x, window, flips=False)
+    torch.testing.assert_close(plain, once(x), rtol=0, atol=0)
+    assert (found - plain).abs().max() > 0.01
+
+
+@torch.no_grad()
+def test_flipped_input_gives_the_flipped_result() -> None:
+    network = random_network()
+    x = random_input((5, 8, 12, 16))  # needs no padding
+    for axis in (1, 2, 3):
+        found = predict_member(network, x.flip(axis), None, flips=True).flip(axis)
+        torch.testing.assert_close(found, predict_member(network, x, None, flips=True), rtol=0, atol=1e-6)
+
+
+@torch.no_grad()
+def test_predicting_leaves_the_input_as_it_was() -> None:
+    x = random_input((5, 9, 8, 8))
+    before = x.clone()
+    for window in (None, WINDOW):
+        predict_member(random_network(), x, window, flips=True)
+        assert torch.equal(x, before)
+
+
+def member_probabilities(network: UNet, member: Member, images: NDArray[np.float32], mode: Mode) -> NDArray[np.float32]:
+    """One member by hand: normalise, add the mask, one pass, nothing outside the brain."""
+    brain = (images != 0).any(axis=0, keepdims=True)
+    x = normalise(images, Normalisation(member.normalisation))
+    if member.config.foreground:
+        x = np.concatenate((x, brain))
+    with torch.no_grad():
+        window = member.window if mode is Mode.ACCURATE else None
+        return predict_member(network, torch.from_numpy(x.astype(np.float32)), window, flips=False).numpy() * brain
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_members_of_any_input_are_averaged(mode: Mode, rng: np.random.Generator) -> None:
+    images = brain_images((10, 9, 8), rng)
+    plain = replace(SMALL, foreground=False)
+    members = (
+        (member_of(), random_network(seed=0)),
+        (replace(member_of(config=plain), normalisation="zscore"), random_network(plain, seed=1)),
+        (replace(member_of(), normalisation="zscore", window=(8, 12, 8)), random_network(seed=2)),
+        (replace(member_of(config=UNetConfig((2, 4))), normalisation="none"), random_network(UNetConfig((2, 4)), 3)),
+    )
+    found = Ensemble(members, CPU).predict(cropped_of(images), mode, flips=False)
+    each = [member_probabilities(network, member, images, mode) for member, network in members]
+    assert max(float(np.abs(a - b).max()) for a, b in itertools.combinations(each, 2)) > 0.1
+    assert found.dtype == np.float32
+    assert found.shape == (3, 10, 9, 8)
+    np.testing.assert_allclose(found, np.mean(each, axis=0), rtol=0, atol=1e-6)
+
+
+def test_an_ensemble_of_one_twice_is_that_one(rng: np.random.Generator) -> None:
+    cropped = cropped_of(brain_images((9, 9, 9), rng))
+    one = (member_of(), random_network())
+    single = Ensemble((one,), CPU).predict(cropped, Mode.FAST, flips=True)
+    np.testing.assert_allclose(Ensemble((one, one), CPU).predict(cropped, Mode.FAST, flips=True), single, atol=1e-6)
+    assert 0 <= single.min() < single.max() <= 1
+
+
+def test_cavity_at_the_edge_of_the_volume_is_outside_the_brain() -> None:
+    brain = np.array([[[1, 0, 1], [0, 1, 1]], [[0, 1, 1], [1, 1, 1]]], bool)  # fill_voids alone fills one of them
+    assert np.array_equal(keep_brain(np.ones((3, *brain.shape), np.float32), brain) > 0, np.stack([brain] * 3))
+
+
+@settings(max_examples=50, deadline=None)
+@given(shape=st.tuples(*[st.integers(1, 7)] * 3), seed=st.integers(0, 2**31), share=st.floats(0.3, 1))
+def test_only_what_the_brain_encloses_is_kept(shape: Shape, seed: int, share: float) -> None:
+    rng = np.random.default_rng(seed)
+    brain = rng.random(shape) < share
+    before = brain.copy()
+    probabilities = rng.random((3, *shape), dtype=np.float32) + np.float32(0.01)
+    kept = keep_brain(probabilities, brain)
+    assert kept.dtype == np.float32
+    assert np.array_equal(kept, probabilities * ndimage.binary_fill_holes(brain))
+    assert np.array_equal(brain, before)
+
+
+def test_mask_channel_is_the_brain_not_the_intensity(rng: np.random.Generator) -> None:
+    images = brain_images((6, 5, 4), rng)
+    brain = cropped_of(images).brain
+    with_mask = network_input(images, brain, foreground=True)
+    assert with_mask.dtype == np.float32
+    assert np.array_equal(with_mask[:4], images)
+    assert np.array_equal(with_mask[4], (images != 0).any(axis=0))
+    assert network_input(images, brain, foreground=False) is images
+
+
+def test_histogram_member_reads_its_reference(tmp_path: Path, rng: np.random.Generator) -> None:
+    images = brain_images((10, 9, 8), rng)
+    reference = histogram_reference([brain_images((10, 9, 8), rng) ** 2 for _ in range(2)])
+    sha256 = save_reference(tmp_path / "small-0.histogram.safetensors", reference)
+    changes = {"normalisation": "zscore+rescale+histogram", "histogram_sha256": sha256}
+    write_weights(tmp_path, [random_network()], **changes)
+    ensemble = load_ensemble(tmp_path, GLI, CPU)
+    assert np.array_equal(ensemble.references["small-0.safetensors"], reference)
+    found = ensemble.predict(cropped_of(images), Mode.FAST, flips=False)
+    matched = normalise(images, Normalisation.HISTOGRAM, reference)
+    brain = cropped_of(images).brain
+    x = torch.from_numpy(network_input(matched, brain, foreground=True))
+    with torch.no_grad():
+        expected = predict_member(ensemble.members[0][1], x, None, flips=False).numpy() * brain
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+    assert not np.array_equal(matched, normalise(images, Normalisation.RESCALE))
+
+
+def test_members_of_other_tasks_stay_out(tmp_path: Path) -> None:
+    members = write_weights(tmp_path, [random_network(seed=seed) for seed in range(3)])
+    manifest = json.loads((tmp_path / MANIFEST).read_text())
+    manifest["members"][1]["task"] = "ssa"
+    (tmp_path / MANIFEST).write_text(json.dumps(manifest))
+    (tmp_path / members[1].file).unlink()
+    ensemble = load_ensemble(tmp_path, GLI, CPU)
+    assert [member.file for member, _ in ensemble.members] == [members[0].file, members[2].file]
+    assert ensemble.references == {}
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"task": "men"}, "no member"),
+        ({"sha256": "0" * 64}, "sha256"),
+        ({"file": "other.safetensors"}, "cannot be read"),
+        ({"normalisation": "histogram"}, "normalisation"),
+        ({"config": UNetConfig((3, 5, 6), modalities=3)}, "channels"),
+        ({"config": UNetConfig((3, 5, 6), regions=4)}, "channels"),
+        ({"config": UNetConfig((3, 5, 6), foreground=False)}, "does not fit"),
+        ({"normalisation": "zscore+rescale+histogram"}, r"small-0\.histogram"),
+    ],
+    ids=lambda value: str(value)[:50],
+)
+def test_weights_that_cannot_be_used_are_named(tmp_path: Path, change: dict[str, object], word: str) -> None:
+    write_weights(tmp_path, [random_network()], **change)
+    with pytest.raises(WeightsError, match=word) as caught:
+        load_ensemble(tmp_path, GLI, CPU)
+    assert str(tmp_path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{}", b'{"version": 1, "members": []}'])
+def test_weights_folder_without_members(tmp_path: Path, content: bytes | None) -> None:
+    if content is not None:
+        (tmp_path / MANIFEST).write_bytes(content)
+    with pytest.raises(WeightsError, match=str(tmp_path)):
+        load_ensemble(tmp_path, GLI, CPU)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "gpu", "CPU", "cpu:0", "cpu ", "cuda:", "cuda:-1", "cuda:x", "cuda:0:1", "cuda:01", "cuda:٣", "meta", "mps"],
+)
+def test_unknown_device_is_wrong_usage(name: str) -> None:
+    with pytest.raises(UsageError, match="unknown device"):
+        pick_device(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "devices"),
+    [("cuda", 0), ("cuda:0", 0), ("cuda:1", 1), ("cuda:256", 2), ("cuda:99999999999999999999", 1)],
+)
+def test_cuda_device_that_is_not_there(name: str, devices: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    offer(devices, monkeypatch)
+    with pytest.raises(UsageError, match=f"--device {name}: this machine offers {devices} "):
+        pick_device(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "devices", "expected"),
+    [
+        ("cpu", 0, "cpu"),
+        ("auto", 0, "cpu"),
+        ("auto", 1, "cuda"),
+        ("cuda", 1, "cuda"),
+        ("cuda:1", 2, "cuda:1"),
+        ("cpu", 2, "cpu"),
+    ],
+)
+def test_devices_that_are_there(name: str, devices: int, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    offer(devices, monkeypatch)
+    assert str(pick_device(name)) == expected
+
+
+def offer(devices: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: devices > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: devices)
+
+
+def test_background_around_a_brain_smaller_than_the_window_is_shared_out() -> None:
+    x = random_input((2, 3, 4, 5))
+    seen: list[Tensor] = []
+
+    def predictor(batch: Tensor) -> Tensor:
+        seen.append(batch)
+        return batch
+
+    found = sliding_window(x, predictor, (8, 8, 8))
+    assert torch.equal(seen[0][0], functional.pad(x, (1, 2, 2, 2, 2, 3)))
+    torch.testing.assert_close(found, x)

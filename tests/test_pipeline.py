@@ -1,0 +1,230 @@
+"""From folders of images to folders of label maps, with a small network of random weights."""
+
+import itertools
+import shutil
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from nibabel import orientations as nio
+from numpy.typing import NDArray
+
+from brats_infer import pipeline
+from brats_infer.ensemble import Ensemble
+from brats_infer.errors import NoCasesError, OutputError, UsageError, WeightsError
+from brats_infer.phantom.sample import write_samples
+from brats_infer.pipeline import CaseResult, Status, segment
+from brats_infer.settings import Mode, OnError, Settings
+from brats_infer.volume import read_labels
+from model.checkpoint import write_manifest
+from tests.small_networks import random_network, write_weights
+
+SHAPE = (30, 34, 26)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("weights")
+    write_weights(folder, [random_network(seed=5)])  # one of those that find every label
+    return folder
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("samples")
+    write_samples(folder, "gli", 3, seed=1, shape=SHAPE)
+    return folder
+
+
+@pytest.fixture
+def cases(samples: Path, tmp_path: Path) -> Path:
+    """Three cases that the test may break."""
+    return Path(shutil.copytree(samples, tmp_path / "input"))
+
+
+def run(cases: Path, output: Path, weights: Path, **changes: object) -> dict[str, CaseResult]:
+    settings = Settings(**changes)  # type: ignore[arg-type]
+    results = segment(cases, output, task="gli", weights=weights, device="cpu", settings=settings)
+    return {result.id: result for result in results}
+
+
+def labels_in(folder: Path) -> dict[str, NDArray[np.uint8]]:
+    return {path.name: read_labels(path)[0] for path in sorted(folder.iterdir())}
+
+
+def test_every_case_gets_a_label_map_on_its_own_grid_and_nothing_else(
+    cases: Path, weights: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "new" / "output"
+    results = run(cases, output, weights)
+    assert sorted(path.name for path in output.iterdir()) == [f"BraTS-GLI-0100{i}-000.nii.gz" for i in range(3)]
+    assert {result.status for result in results.values()} == {Status.WRITTEN}
+    for case_id in results:
+        image = nib.load(cases / case_id / f"{case_id}-t1n.nii.gz")
+        labels = nib.load(output / f"{case_id}.nii.gz")
+        assert labels.get_data_dtype() == np.uint8
+        assert labels.shape == image.shape
+        np.testing.assert_array_equal(labels.affine, image.affine)
+        values = np.asarray(labels.dataobj)
+        assert set(np.unique(values)) <= {0, 1, 2, 3}
+        assert values.any(), "a random network labels something; else this test shows nothing"
+
+
+def test_same_case_gives_the_same_bytes(cases: Path, weights: Path, tmp_path: Path) -> None:
+    run(cases, tmp_path / "a", weights)
+    run(cases, tmp_path / "b", weights)
+    for path in sorted((tmp_path / "a").iterdir()):
+        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
+
+
+AXES = [
+    "".join(code) + "".join("+-"[flip] for flip in flips)
+    for code, flips in zip(
+        itertools.permutations("xyz"), itertools.islice(itertools.product((0, 1), repeat=3), 1, 7), strict=True
+    )
+]
+
+
+@pytest.mark.parametrize("axes", AXES)
+def test_flipped_and_permuted_axes_give_the_same_anatomy(cases: Path, weights: Path, tmp_path: Path, axes: str) -> None:
+    for folder in list(cases.iterdir())[1:]:
+        shutil.rmtree(folder)
+    run(cases, tmp_path / "plain", weights)
+    turned = np.array(
+        [["xyz".index(axis), -1 if sign == "-" else 1] for axis, sign in zip(axes[:3], axes[3:], strict=True)], float
+    )
+    for path in cases.glob("*/*.nii.gz"):
+        nib.load(path).as_reoriented(turned).to_filename(path)
+    run(cases, tmp_path / "turned", weights)
+    (plain,) = (nib.load(path) for path in (tmp_path / "plain").iterdir())
+    (other,) = (nib.load(path) for path in (tmp_path / "turned").iterdir())
+    assert not np.allclose(plain.affine, other.affine)
+    same_axes = other.as_reoriented(
+        nio.ornt_transform(nio.io_orientation(other.affine), nio.io_orientation(plain.affine))
+    )
+    np.testing.assert_array_equal(np.asarray(plain.dataobj), np.asarray(same_axes.dataobj))
+
+
+def test_bad_case_does_not_stop_the_others(cases: Path, weights: Path, tmp_path: Path) -> None:
+    broken = cases / "BraTS-GLI-01001-000" / "BraTS-GLI-01001-000-t2w.nii.gz"
+    broken.write_bytes(broken.read_bytes()[:-100])
+    results = run(cases, tmp_path / "out", weights)
+    assert results["BraTS-GLI-01001-000"].status is Status.FAILED
+    assert str(broken) in results["BraTS-GLI-01001-000"].message
+    assert sorted(labels_in(tmp_path / "out")) == ["BraTS-GLI-01000-000.nii.gz", "BraTS-GLI-01002-000.nii.gz"]
+
+
+def test_network_that_returns_nan_fails_the_case_and_writes_no_empty_map(
+    cases: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predict = Ensemble.predict
+    monkeypatch.setattr(Ensemble, "predict", lambda *args: predict(*args) * np.float32("nan"))
+    results = run(cases, tmp_path / "out", weights)
+    assert all("NaN" in result.message and result.status is Status.FAILED for result in results.values())
+    assert not labels_in(tmp_path / "out")
+
+
+@pytest.mark.parametrize("damage", ["one image", "every image", "missing image"])
+def test_blank_policy_writes_background_on_the_grid_of_the_case(
+    cases: Path, weights: Path, tmp_path: Path, damage: str
+) -> None:
+    images = sorted((cases / "BraTS-GLI-01001-000").glob("*-t*.nii.gz"))
+    for path in images if damage == "every image" else images[:1]:
+        path.unlink() if damage == "missing image" else path.write_bytes(b"\x1f\x8bnothing")
+    results = run(cases, tmp_path / "out", weights, on_error=OnError.BLANK)
+    assert results["BraTS-GLI-01001-000"].status is Status.BLANK
+    blank = labels_in(tmp_path / "out")["BraTS-GLI-01001-000.nii.gz"]
+    assert not blank.any()
+    assert blank.shape == ((240, 240, 155) if damage == "every image" else SHAPE)
+
+
+def test_resume_keeps_whole_maps_and_makes_damaged_ones_again(cases: Path, weights: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    run(cases, output, weights)
+    first, second, third = sorted(output.iterdir())
+    expected = second.read_bytes()
+    second.write_bytes(expected[:-20])
+    third.unlink()
+    before = first.stat().st_mtime_ns
+    results = run(cases, output, weights, resume=True)
+    assert [result.status for result in results.values()] == [Status.SKIPPED, Status.WRITTEN, Status.WRITTEN]
+    assert first.stat().st_mtime_ns == before
+    assert second.read_bytes() == expected
+
+
+def test_probabilities_are_those_behind_the_labels(cases: Path, weights: Path, tmp_path: Path) -> None:
+    run(cases, tmp_path / "out", weights, probabilities=tmp_path / "p", mode=Mode.ACCURATE)
+    for name, labels in labels_in(tmp_path / "out").items():
+        probabilities = np.asarray(nib.load(tmp_path / "p" / name).dataobj)
+        assert probabilities.shape == (*SHAPE, 3)
+        assert probabilities.dtype == np.float32
+        assert 0 <= probabilities.min() < probabilities.max() <= 1
+        assert (probabilities[labels == 3].min(axis=0) >= (0.45, 0.40, 0.45)).all()
+
+
+def test_shards_share_the_cases_without_overlap(cases: Path, weights: Path, tmp_path: Path) -> None:
+    parts = [
+        segment(cases, tmp_path / "out", weights=weights, device="cpu", shard=(k, 2), settings=Settings())
+        for k in (1, 2)
+    ]
+    assert [len(part) for part in parts] == [2, 1]
+    assert len(labels_in(tmp_path / "out")) == 3
+
+
+def test_mixed_folder_takes_each_task_from_the_case_id(samples: Path, tmp_path: Path) -> None:
+    both = Path(shutil.copytree(samples, tmp_path / "input"))
+    write_samples(both, "men", 1, seed=2, shape=SHAPE)
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    gli = write_weights(weights, [random_network(seed=5)])
+    write_manifest(weights, [*gli, *(replace(member, task="men") for member in gli)])
+    results = segment(both, tmp_path / "out", weights=weights, device="cpu")
+    assert [result.task for result in results] == ["gli", "gli", "gli", "men"]
+
+
+def test_case_of_thick_slices_is_resampled_and_given_back_on_its_grid(
+    cases: Path, weights: Path, tmp_path: Path
+) -> None:
+    for path in cases.glob("*01000*/*-t*.nii.gz"):
+        image = nib.load(path)
+        thick = nib.Nifti1Image(np.asarray(image.dataobj)[:, :, ::3], image.affine @ np.diag([1, 1, 3, 1]))
+        thick.to_filename(path)
+    results = run(cases, tmp_path / "out", weights)
+    assert labels_in(tmp_path / "out")["BraTS-GLI-01000-000.nii.gz"].shape == (30, 34, 9)
+    assert "resampled" in " ".join(results["BraTS-GLI-01000-000"].warnings)
+
+
+def test_reading_goes_on_in_a_thread_of_its_own(
+    cases: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = set()
+    crop = pipeline.crop_to_brain
+    monkeypatch.setattr(
+        pipeline, "crop_to_brain", lambda volumes: seen.add(threading.current_thread().name) or crop(volumes)
+    )
+    run(cases, tmp_path / "out", weights)
+    assert seen == {"reader_0"}
+
+
+def test_wrong_folders_and_weights_are_told_before_any_case_is_read(
+    cases: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nothing_may_be_read(*_: object) -> None:
+        raise AssertionError("a case was read")
+
+    monkeypatch.setattr(pipeline, "read_images", nothing_may_be_read)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").touch()
+    with pytest.raises(NoCasesError, match="expected"):
+        segment(tmp_path / "empty", tmp_path / "out", weights=weights)
+    with pytest.raises(UsageError, match="is not a folder"):
+        segment(tmp_path / "absent", tmp_path / "out", weights=weights)
+    with pytest.raises(UsageError, match="is the input folder"):
+        segment(cases, cases, weights=weights)
+    with pytest.raises(OutputError, match="file"):
+        segment(cases, tmp_path / "file", weights=weights)
+    with pytest.raises(WeightsError, match=r"manifest\.json"):
+        segment(cases, tmp_path / "out", weights=tmp_path)

@@ -1,0 +1,418 @@
+"""Grid, crop and intensities, and the way back; against world coordinates, scipy and plain numpy."""
+
+import itertools
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from brats_infer.errors import CaseError
+from brats_infer.geometry import Geometry
+from brats_infer.preprocess import (
+    CROP_MARGIN,
+    Cropped,
+    Normalisation,
+    crop_labels,
+    crop_to_brain,
+    histogram_reference,
+    normalise,
+    restore_probabilities,
+)
+from brats_infer.volume import Volume, read_images
+from tests.case_files import SRI24, edit_header, head, write_case
+
+ORIENTATIONS = [
+    (order, flips) for order in itertools.permutations(range(3)) for flips in itertools.product((1, -1), repeat=3)
+]
+
+
+def case_of(images: list[NDArray[np.float32]], affine: NDArray[np.float64]) -> dict[Path, Volume]:
+    geometry = Geometry.of_affine(images[0].shape, affine)
+    return {Path(f"case/{i}.nii.gz"): Volume(image, geometry) for i, image in enumerate(images)}
+
+
+def turned(
+    image: NDArray[np.generic], affine: NDArray[np.float64], order: tuple[int, ...], flips: tuple[int, ...]
+) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
+    """The same anatomy stored with other axes, and the affine that says so."""
+    there = np.zeros((4, 4))  # indices of the new array -> those of the old
+    there[3, 3] = 1
+    for new, (old, flip) in enumerate(zip(order, flips, strict=True)):
+        there[old, new] = flip
+        there[old, 3] += image.shape[old] - 1 if flip < 0 else 0
+    new_image = image.transpose(order)[tuple(slice(None, None, flip) for flip in flips)]
+    return new_image, affine @ there
+
+
+def place_numbers(shape: tuple[int, int, int], affine: NDArray[np.float64]) -> NDArray[np.float32]:
+    """An ellipsoid in which each voxel's value tells its place in the world, in a background of 0."""
+    at = np.stack(np.meshgrid(*(np.arange(n) for n in shape), indexing="ij"), axis=-1)
+    world = nib.affines.apply_affine(affine, at)
+    middle = nib.affines.apply_affine(affine, (np.array(shape) - 1) / 2)
+    inside = (((world - middle - 1) / (3.5, 5.5, 4.5)) ** 2).sum(axis=-1) < 1
+    return np.where(inside, world @ [1, 100, 10_000] + 5e6, 0).astype(np.float32)
+
+
+# axes
+
+
+def test_canonical_axes_are_those_of_the_challenges_grid() -> None:
+    image = place_numbers((16, 20, 18), SRI24)
+    cropped = crop_to_brain(case_of([image] * 4, SRI24))
+    assert np.array_equal(cropped.images[0], image[cropped.restore.box])
+
+
+@pytest.mark.parametrize(("order", "flips"), ORIENTATIONS)
+def test_any_axis_order_and_flip_gives_the_same_brain_and_returns_to_its_own_grid(
+    order: tuple[int, ...], flips: tuple[int, ...]
+) -> None:
+    plain = place_numbers((16, 20, 18), SRI24)
+    image, affine = turned(plain, SRI24, order, flips)
+    assert np.array_equal(image, place_numbers(image.shape, affine))  # the oracle turns anatomy, not only arrays
+    images = [image * factor for factor in (1, 2, 3, 4)]
+    cropped = crop_to_brain(case_of(images, affine))
+    expected = crop_to_brain(case_of([plain * factor for factor in (1, 2, 3, 4)], SRI24))
+    assert np.array_equal(cropped.images, expected.images)
+    assert cropped.images.flags.c_contiguous
+    back = restore_probabilities(cropped.images, cropped.restore)
+    assert np.array_equal(back, np.stack(images))
+    assert back.flags.c_contiguous
+    labels = (image != 0).astype(np.uint8) * (1 + np.argsort(order)[0]).astype(np.uint8)
+    assert np.array_equal(crop_labels(labels, cropped.restore) > 0, cropped.brain)
+
+
+@pytest.mark.parametrize(("order", "flips"), ORIENTATIONS[::7])
+@pytest.mark.parametrize("angle", [0.0, 0.3, 0.7])
+def test_oblique_grids_keep_their_voxels_and_take_the_nearest_axes(
+    order: tuple[int, ...], flips: tuple[int, ...], angle: float
+) -> None:
+    oblique = nib.affines.from_matvec(nib.eulerangles.euler2mat(angle / 2, 0, angle)) @ SRI24
+    image, affine = turned(place_numbers((16, 20, 18), oblique), oblique, order, flips)
+    cropped = crop_to_brain(case_of([image] * 4, affine))
+    plain = crop_to_brain(case_of([place_numbers((16, 20, 18), oblique)] * 4, oblique))
+    assert np.array_equal(cropped.images, plain.images)
+    assert np.array_equal(restore_probabilities(cropped.images[:1], cropped.restore)[0], image)
+
+
+@given(
+    hnp.array_shapes(min_dims=3, max_dims=3, min_side=1, max_side=14),
+    st.sampled_from(ORIENTATIONS),
+    st.integers(0, 2**32 - 1),
+)
+def test_restore_undoes_the_crop_on_any_grid_of_1_mm(shape: tuple[int, int, int], orientation, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    image = np.zeros(shape, np.float32)
+    for _ in range(2):
+        image[tuple(int(rng.integers(n)) for n in shape)] = rng.normal()
+    image[tuple(int(rng.integers(n)) for n in shape)] = -7
+    _, affine = turned(image, SRI24, *orientation)
+    try:
+        cropped = crop_to_brain(case_of([image] * 4, affine))
+    except CaseError:  # all in one voxel
+        assert len(np.unique(image[image != 0])) == 1
+        return
+    back = restore_probabilities(cropped.images, cropped.restore)
+    assert np.array_equal(back, np.stack([image] * 4))
+    labels = rng.integers(0, 4, shape).astype(np.uint8)
+    assert np.array_equal(
+        restore_probabilities(crop_labels(labels, cropped.restore)[None].astype(np.float32), cropped.restore)[0],
+        np.where(restore_probabilities(np.ones_like(cropped.images[:1]), cropped.restore)[0] > 0, labels, 0),
+    )
+
+
+# crop
+
+
+def test_the_crop_is_the_bounding_box_of_all_modalities_with_a_margin_inside_the_volume() -> None:
+    images = [np.zeros((40, 30, 20), np.float32) for _ in range(4)]
+    for image in images:
+        image[20, 15, 10], image[21, 15, 10] = 5, 6
+    images[0][10, 15, 10] = -1  # negative is brain
+    images[3][20, 28, 1] = 1e-6
+    cropped = crop_to_brain(case_of(images, SRI24))
+    m = CROP_MARGIN
+    assert cropped.restore.box == (slice(10 - m, 22 + m), slice(15 - m, 30), slice(0, 11 + m))
+    assert cropped.images.shape == (4, 12 + 2 * m, 15 + m, 11 + m)
+    assert cropped.brain.sum() == 4
+
+
+@pytest.mark.parametrize(
+    ("value", "fault"), [(0.0, "every voxel is 0"), (7.0, "has the value 7"), (-2.5, "has the value -2.5")]
+)
+def test_an_image_that_is_empty_or_constant_is_refused_by_name(value: float, fault: str) -> None:
+    good = head().astype(np.float32)
+    with pytest.raises(CaseError, match=rf"^case/2.nii.gz: every voxel .*{fault.removeprefix('every voxel ')}"):
+        crop_to_brain(case_of([good, good, np.full_like(good, value), good], SRI24))
+    if value:  # a mask in place of an image
+        with pytest.raises(CaseError, match=fault):
+            crop_to_brain(case_of([good, good, np.where(good != 0, np.float32(value), 0), good], SRI24))
+
+
+def test_what_was_odd_about_the_files_is_told_with_the_case(tmp_path: Path) -> None:
+    paths = write_case(tmp_path)
+    edit_header(paths["t1c"], qoffset_x=50)
+    cropped = crop_to_brain(read_images(paths.values()))
+    assert len(cropped.warnings) == 1
+    assert "t1c.nii.gz: qform and sform differ" in cropped.warnings[0]
+
+
+# spacing
+
+
+def smooth_case(
+    shape: tuple[int, int, int], spacing: tuple[float, float, float]
+) -> tuple[dict[Path, Volume], np.ndarray]:
+    """A smooth brain on a grid of that spacing, and the mask of a ball of 6 mm in it."""
+    centres = [(np.arange(n) + 0.5) * mm for n, mm in zip(shape, spacing, strict=True)]
+    at = np.stack(np.meshgrid(*centres, indexing="ij"))
+    middle = np.array(shape) * spacing / 2
+    distance = np.sqrt(((at - middle[:, None, None, None]) ** 2).sum(axis=0))
+    image = np.where(distance < 12, 100 + 10 * at[0] - 3 * at[1] + at[2], 0).astype(np.float32)
+    affine = np.diag([-spacing[0], -spacing[1], spacing[2], 1.0])
+    return case_of([image] * 4, affine), distance < 6
+
+
+SPACINGS = [(0.8, 0.8, 0.8), (1.0, 1.0, 3.0), (0.5, 1.7, 1.2), (2.0, 2.0, 2.0), (1.0, 0.9375, 1.4)]
+
+
+def extent(spacing: tuple[float, float, float], mm: int = 30) -> tuple[int, int, int]:
+    x, y, z = (round(mm / step) for step in spacing)
+    return x, y, z
+
+
+def dice(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
+    return float(2 * (a & b).sum() / (a.sum() + b.sum()))
+
+
+@pytest.mark.parametrize("spacing", SPACINGS)
+def test_resampling_to_1_mm_is_linear_interpolation_between_voxel_centres(spacing: tuple[float, float, float]) -> None:
+    volumes, _ = smooth_case(extent(spacing), spacing)
+    cropped = crop_to_brain(volumes)
+    image = next(iter(volumes.values())).data
+    shape = cropped.restore.canonical_shape
+    assert shape == tuple(round(n * mm) for n, mm in zip(image.shape, spacing, strict=True))
+    at = [(np.arange(n) + 0.5) / mm - 0.5 for n, mm in zip(shape, spacing, strict=True)]
+    there = np.stack(np.meshgrid(*at, indexing="ij"))
+    expected = ndimage.map_coordinates(image, there, order=1, mode="nearest")[cropped.restore.box]
+    brain = cropped.brain
+    assert np.allclose(cropped.images[0][brain], expected[brain], rtol=1e-4)
+    whole = ndimage.map_coordinates((image != 0).astype(np.float32), there, order=1)[cropped.restore.box]
+    assert brain[whole > 0.999].all()  # the mask neither grows nor shrinks
+    assert not brain[whole < 0.001].any()
+    assert "resampled to 1 mm" in cropped.warnings[0]
+
+
+@pytest.mark.parametrize("spacing", SPACINGS)
+def test_a_blob_survives_the_way_to_1_mm_and_back(spacing: tuple[float, float, float]) -> None:
+    volumes, ball = smooth_case(extent(spacing), spacing)
+    cropped = crop_to_brain(volumes)
+    at_1mm = crop_labels(ball.astype(np.uint8), cropped.restore)
+    assert at_1mm.shape == cropped.images.shape[1:]
+    assert at_1mm.sum() == pytest.approx(ball.sum() * np.prod(spacing), rel=0.1)
+    back = restore_probabilities(at_1mm[None].astype(np.float32), cropped.restore)
+    assert back.shape == (1, *ball.shape)
+    assert dice(back[0] > 0.5, ball) > 0.93
+
+
+@pytest.mark.parametrize(("order", "flips"), ORIENTATIONS)
+def test_other_spacings_and_axes_together_give_the_same_brain(order: tuple[int, ...], flips: tuple[int, ...]) -> None:
+    spacing = (1.4, 0.9, 2.0)
+    volumes, ball = smooth_case(extent(spacing), spacing)
+    volume = next(iter(volumes.values()))
+    plain = crop_to_brain(volumes)
+    image, affine = turned(volume.data, volume.geometry.affine, order, flips)
+    cropped = crop_to_brain(case_of([image] * 4, affine))
+    assert np.allclose(cropped.images, plain.images, atol=1e-2)
+    mask, _ = turned(ball, volume.geometry.affine, order, flips)
+    back = restore_probabilities(crop_labels(mask.astype(np.uint8), cropped.restore)[None] > 0.5, cropped.restore)
+    assert dice(back[0] > 0.5, mask) > 0.93
+
+
+@pytest.mark.parametrize("off", [0.0, 0.009, -0.009])
+def test_a_spacing_of_almost_1_mm_is_left_alone(off: float) -> None:
+    image = place_numbers((16, 20, 18), SRI24)
+    cropped = crop_to_brain(case_of([image] * 4, np.diag([-1 - off, -1, 1, 1])))
+    assert not cropped.restore.resampled
+    assert cropped.warnings == ()
+    assert np.array_equal(restore_probabilities(cropped.images[:1], cropped.restore)[0], image)
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing"), [((20, 20, 1), (1.0, 1.0, 5.0)), ((20, 20, 3), (1.0, 1.0, 0.2)), ((1, 9, 9), (1.0, 1.0, 1.0))]
+)
+def test_a_thin_slab_and_a_single_slice_work(shape: tuple[int, int, int], spacing: tuple[float, float, float]) -> None:
+    image = np.random.default_rng(0).normal(50, 9, shape).astype(np.float32)
+    cropped = crop_to_brain(case_of([image] * 4, np.diag([*spacing, 1.0])))
+    assert restore_probabilities(cropped.images, cropped.restore).shape == (4, *shape)
+
+
+def test_a_grid_larger_than_a_head_is_refused_before_anything_is_resampled() -> None:
+    image = head().astype(np.float32)
+    with pytest.raises(CaseError, match=r"^case: 1200x1400x1000 mm is larger than a head"):
+        crop_to_brain(case_of([image] * 4, np.diag([100.0, 100.0, 100.0, 1.0])))
+
+
+def test_a_brain_that_vanishes_at_1_mm_is_refused() -> None:
+    image = np.zeros((40, 40, 40), np.float32)
+    image[0, 0, :2] = (3, 4)
+    with pytest.raises(CaseError, match="nothing is left of the brain at 1 mm"):
+        crop_to_brain(case_of([image] * 4, np.diag([0.1, 0.1, 0.1, 1.0])))
+
+
+def test_background_stays_exactly_0_when_resampled() -> None:
+    volumes, _ = smooth_case((24, 30, 15), (1.3, 1.0, 2.0))
+    cropped = crop_to_brain(volumes)
+    corner = cropped.images[:, :2, :2, :2]
+    assert np.array_equal(corner, np.zeros_like(corner))
+
+
+# intensities
+
+
+def brains(seed: int = 0, shape: tuple[int, int, int] = (14, 15, 16)) -> NDArray[np.float32]:
+    """(4, X, Y, Z): skewed, partly negative, of four scales; each modality with background of its own."""
+    rng = np.random.default_rng(seed)
+    images = rng.gamma(2, 100, (4, *shape)) - 60
+    images *= np.array([1, 30, 0.01, -5])[:, None, None, None]
+    images[rng.random((4, *shape)) < 0.4] = 0
+    return images.astype(np.float32)
+
+
+@pytest.mark.parametrize("variant", Normalisation)
+def test_background_stays_exactly_0_and_the_input_as_it_was(variant: Normalisation) -> None:
+    images = brains()
+    before = images.copy()
+    out = normalise(images, variant, reference=np.linspace(0, 1, 100, dtype=np.float32)[None].repeat(4, axis=0))
+    assert out.dtype == np.float32
+    assert out.shape == images.shape
+    assert np.isfinite(out).all()
+    assert (out[images == 0] == 0).all()
+    assert np.array_equal(images, before)
+    assert out is not images
+
+
+def test_none_changes_nothing() -> None:
+    assert np.array_equal(normalise(brains(), Normalisation.NONE), brains())
+
+
+def test_zscore_is_that_of_each_modalitys_own_brain_voxels_negative_ones_among_them() -> None:
+    images = brains()
+    out = normalise(images, Normalisation.ZSCORE)
+    for before, after in zip(images, out, strict=True):
+        voxels = before[before != 0].astype(np.float64)
+        assert (voxels < 0).any()
+        assert np.allclose(after[before != 0], (voxels - voxels.mean()) / voxels.std(), atol=1e-5)
+
+
+def by_definition(values: NDArray[np.float64], share: float) -> float:
+    """The percentile, interpolated between the ordered values."""
+    ordered = np.sort(values)
+    place = share / 100 * (len(ordered) - 1)
+    low = int(place)
+    high = min(low + 1, len(ordered) - 1)
+    return float(ordered[low] + (place - low) * (ordered[high] - ordered[low]))
+
+
+@pytest.mark.parametrize("zscore_first", [False, True])
+def test_rescale_stretches_the_2nd_to_98th_percentile_of_the_brain_and_clips(zscore_first: bool) -> None:
+    images = brains()
+    out = normalise(images, Normalisation.RESCALE)
+    for before, after in zip(images, out, strict=True):
+        voxels = before[before != 0].astype(np.float64)
+        if zscore_first:  # as the paper says; the percentiles undo it, which is why it is left out
+            voxels = (voxels - voxels.mean()) / voxels.std()
+        low, high = by_definition(voxels, 2), by_definition(voxels, 98)
+        assert np.allclose(after[before != 0], np.clip((voxels - low) / (high - low), 0, 1), atol=1e-5)
+        assert (after.min(), after.max()) == (0, 1)
+
+
+@given(st.floats(0.01, 100), st.floats(-1000, 1000), st.integers(0, 5))
+@settings(max_examples=30)
+def test_zscore_and_rescale_do_not_depend_on_the_scanners_scale(gain: float, shift: float, seed: int) -> None:
+    images = brains(seed)[:1]
+    mask = images != 0
+    scaled = np.where(mask, images * np.float32(gain) + np.float32(shift), 0).astype(np.float32)
+    if (mask & (scaled == 0)).any():
+        return
+    for variant in (Normalisation.ZSCORE, Normalisation.RESCALE):
+        assert np.allclose(normalise(scaled, variant), normalise(images, variant), atol=2e-2)
+
+
+def test_images_of_a_tiny_scale_are_stretched_as_any_other() -> None:
+    images = brains()[:1]
+    for variant in (Normalisation.ZSCORE, Normalisation.RESCALE):
+        assert np.allclose(normalise(images * np.float32(1e-12), variant), normalise(images, variant), atol=1e-3)
+
+
+def test_each_modality_is_normalised_by_itself() -> None:
+    images = brains()
+    for variant in (Normalisation.ZSCORE, Normalisation.RESCALE):
+        together = normalise(images, variant)
+        assert all(np.array_equal(together[i], normalise(images[i : i + 1], variant)[0]) for i in range(4))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("variant", [Normalisation.ZSCORE, Normalisation.RESCALE, Normalisation.HISTOGRAM])
+def test_brains_of_nearly_one_value_stay_finite(variant: Normalisation) -> None:
+    images = np.zeros((4, 8, 8, 8), np.float32)
+    images[:, 2:6, 2:6, 2:6] = 40
+    images[0, 3, 3, 3] = 41  # beyond the 98th percentile
+    images[1, 3, 3, 3] = 40.000004
+    images[3] = 0  # a modality that resampling emptied
+    out = normalise(images, variant, np.linspace(0, 1, 64, dtype=np.float32)[None].repeat(4, axis=0))
+    assert np.isfinite(out).all()
+    assert (out[images == 0] == 0).all()
+
+
+@pytest.mark.parametrize("shape_of_reference", ["uniform", "skewed"])
+def test_histogram_matching_gives_the_references_distribution_and_keeps_the_order(shape_of_reference: str) -> None:
+    images = brains(shape=(24, 24, 24))
+    even = np.linspace(0, 1, 4096, dtype=np.float32)
+    reference = np.stack([even if shape_of_reference == "uniform" else even**power for power in (2, 3, 0.5, 1)])
+    out = normalise(images, Normalisation.HISTOGRAM, reference)
+    for before, after, wanted in zip(images, out, reference, strict=True):
+        voxels = after[before != 0]
+        at = np.linspace(0.03, 0.97, 40)  # what the rescaling clipped is one value and cannot be spread out
+        assert np.allclose(np.quantile(voxels, at), np.quantile(wanted, at), atol=0.02)
+        order = np.argsort(before[before != 0], kind="stable")
+        assert (np.diff(voxels[order]) >= -1e-5).all()
+
+
+def test_histogram_matching_without_a_reference_is_told() -> None:
+    with pytest.raises(ValueError, match="needs a reference"):
+        normalise(brains(), Normalisation.HISTOGRAM)
+
+
+def test_the_reference_is_the_mean_of_the_cases_quantiles() -> None:
+    cases = [brains(seed) for seed in range(3)]
+    reference = histogram_reference(cases, samples=101)
+    assert reference.shape == (4, 101)
+    assert reference.dtype == np.float32
+    assert (np.diff(reference) >= 0).all()
+    for channel in range(4):
+        rescaled = [normalise(case, Normalisation.RESCALE)[channel][case[channel] != 0] for case in cases]
+        expected = np.mean([[by_definition(voxels, share) for share in range(101)] for voxels in rescaled], axis=0)
+        assert np.allclose(reference[channel], expected, atol=1e-5)
+
+
+# real cases
+
+
+def cropped_case(shared: Path, name: str) -> Cropped:
+    folder = shared / "cases" / name
+    return crop_to_brain(read_images([folder / f"{folder.name}-{m}.nii.gz" for m in ("t1n", "t1c", "t2w", "t2f")]))
+
+
+def test_real_cases_of_both_grids_come_back_voxel_by_voxel(shared: Path) -> None:
+    for name in ("gli/images/BraTS-GLI-90004-000", "ssa/images/BraTS-SSA-00002-000"):
+        cropped = cropped_case(shared, name)
+        expected = nib.load(shared / "cases" / name / f"{Path(name).name}-t1c.nii.gz").get_fdata(dtype=np.float32)
+        assert np.array_equal(restore_probabilities(cropped.images[1:2], cropped.restore)[0], expected)
+        assert cropped.warnings == ()
+        assert np.prod(cropped.images.shape[1:]) < 0.6 * expected.size

@@ -1,0 +1,147 @@
+"""Training cases from real files: what is found, what is held out, what is refused."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from brats_infer.errors import CaseError, UsageError
+from brats_infer.preprocess import CROP_MARGIN, Normalisation, histogram_reference, normalise
+from brats_infer.train.data import Split, load_split
+
+AFFINE = np.diag([-1.0, -1.0, 1.0, 1.0])
+SHAPE = (20, 18, 16)
+BRAIN = (slice(6, 14), slice(5, 13), slice(5, 11))
+IDS = [f"BraTS-GLI-0000{i}-000" for i in range(4)]
+
+
+def write(path: Path, data: NDArray[np.generic], affine: NDArray[np.float64] = AFFINE) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(data, affine), path)
+
+
+def images_of(seed: int) -> NDArray[np.float32]:
+    images = np.zeros((4, *SHAPE), np.float32)
+    images[:, *BRAIN] = np.random.default_rng(seed).uniform(-50, 400, (4, 8, 8, 6))
+    return images
+
+
+def labels_of() -> NDArray[np.uint8]:
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[8:12, 7:11, 6:10], labels[9:11, 8:10, 7:9], labels[10, 9, 8] = 2, 1, 3
+    return labels
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Images in one tree and label maps in another, as they are shared; the last case has no label map."""
+    for seed, case_id in enumerate(IDS):
+        for name, image in zip(("t1n", "t1c", "t2w", "t2f"), images_of(seed), strict=True):
+            write(tmp_path / "images" / case_id / f"{case_id}-{name}.nii.gz", image)
+    for case_id in IDS[:-1]:
+        write(tmp_path / "labels" / f"{case_id}-seg.nii.gz", labels_of())
+    return tmp_path
+
+
+def load(
+    folder: Path,
+    hold_out: Sequence[str] = (),
+    skip: Sequence[str] = (),
+    normalisation: Normalisation = Normalisation.RESCALE,
+) -> Split:
+    return load_split(folder, "gli", hold_out, skip, normalisation)
+
+
+def test_every_case_with_a_label_map_is_on_one_side(folder: Path) -> None:
+    split = load(folder, hold_out=[IDS[1]])
+    assert [case.id for case in split.training] == [IDS[0], IDS[2]]
+    assert [case.id for case in split.validation] == [IDS[1]]
+    assert split.histogram is None
+    assert [case.id for case in load(folder, skip=[IDS[0]]).training] == [IDS[1], IDS[2]]
+
+
+def test_case_is_what_the_network_sees(folder: Path) -> None:
+    case = load(folder).training[0]
+    box = tuple(slice(side.start - CROP_MARGIN, side.stop + CROP_MARGIN) for side in BRAIN)
+    raw = images_of(0)[:, *box]
+    brain = (raw != 0).any(axis=0)
+    np.testing.assert_allclose(case.image[:4].numpy(), normalise(raw, Normalisation.RESCALE), rtol=0, atol=5e-4)
+    assert np.array_equal(case.image[4].numpy(), brain.astype(np.float16))
+    labels = labels_of()[box]
+    for mask, inside in zip(case.regions.numpy(), ((1, 2, 3), (1, 3), (3,)), strict=True):
+        assert np.array_equal(mask, np.isin(labels, inside))
+
+
+def test_label_map_turns_with_its_images(folder: Path) -> None:
+    upright = load(folder).training[0]
+    for path in folder.rglob(f"{IDS[0]}-*.nii.gz"):
+        image = nib.load(path)
+        turned = np.asarray(image.dataobj)[::-1].transpose(2, 0, 1)
+        affine = np.zeros((4, 4))
+        affine[:3, 0], affine[:3, 1], affine[:3, 2] = AFFINE[:3, 2], -AFFINE[:3, 0], AFFINE[:3, 1]
+        affine[:, 3] = AFFINE @ [SHAPE[0] - 1, 0, 0, 1]
+        write(path, np.ascontiguousarray(turned), affine)
+    turned_case = load(folder).training[0]
+    assert np.array_equal(turned_case.image, upright.image)
+    assert np.array_equal(turned_case.regions, upright.regions)
+
+
+def test_histogram_reference_is_made_of_the_training_cases_only(folder: Path) -> None:
+    split = load(folder, [IDS[1]], normalisation=Normalisation.HISTOGRAM)
+    expected = histogram_reference([images_of(0), images_of(2)])
+    assert split.histogram is not None
+    np.testing.assert_allclose(split.histogram, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("hold_out", "skip"),
+    [(["BraTS-GLI-99999-000"], []), ([], ["BraTS-GLI-99999-000"]), ([IDS[3]], []), ([IDS[0]], [IDS[0]])],
+    ids=["unknown", "unknown to skip", "without label map", "skipped"],
+)
+def test_case_that_cannot_be_held_out_or_skipped(folder: Path, hold_out: list[str], skip: list[str]) -> None:
+    with pytest.raises(UsageError, match=(hold_out + skip)[0]):
+        load(folder, hold_out, skip)
+
+
+def test_nothing_to_train_on(folder: Path) -> None:
+    with pytest.raises(UsageError, match="no case to train on"):
+        load(folder, hold_out=IDS[:3])
+
+
+def test_two_label_maps_of_a_case(folder: Path) -> None:
+    write(folder / "other" / f"{IDS[0]}-seg.nii.gz", labels_of())
+    with pytest.raises(UsageError, match="second label map"):
+        load(folder)
+
+
+def test_case_without_a_modality_is_never_trained_on(folder: Path) -> None:
+    (folder / "images" / IDS[1] / f"{IDS[1]}-t2w.nii.gz").unlink()
+    with pytest.raises(CaseError, match="lacks t2w"):
+        load(folder)
+    assert len(load(folder, skip=[IDS[1]]).training) == 2
+
+
+@pytest.mark.parametrize(
+    ("labels", "affine"),
+    [
+        (labels_of()[:-1], AFFINE),
+        (labels_of(), np.diag([1.0, -1.0, 1.0, 1.0])),
+        (np.where(labels_of() == 3, 4, labels_of()).astype(np.uint8), AFFINE),
+    ],
+    ids=["another shape", "mirrored", "labels of 2021"],
+)
+def test_label_map_of_something_else(folder: Path, labels: NDArray[np.uint8], affine: NDArray[np.float64]) -> None:
+    path = folder / "labels" / f"{IDS[0]}-seg.nii.gz"
+    write(path, labels, affine)
+    with pytest.raises(CaseError, match=str(path)):
+        load(folder)
+
+
+def test_intensities_that_16_bits_cannot_hold(folder: Path) -> None:
+    write(folder / "images" / IDS[0] / f"{IDS[0]}-t1c.nii.gz", images_of(0)[1] * 1000)
+    with pytest.raises(CaseError, match=f"{IDS[0]}.*float16"):
+        load(folder, normalisation=Normalisation.NONE)
+    assert len(load(folder, normalisation=Normalisation.RESCALE).training) == 3

@@ -1,0 +1,315 @@
+"""Training on tiny cases: it learns, it can be stopped anywhere and goes on as if it had not been."""
+
+import itertools
+import json
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from brats_infer.errors import Terminated, UsageError
+from brats_infer.tasks import TASKS
+from brats_infer.train import loop
+from brats_infer.train.data import Split, TrainingCase
+from brats_infer.train.loop import BEST, LAST, LOG, TrainConfig, train, validate
+from model.unet import UNet, UNetConfig
+from tests.small_networks import training_case
+
+CPU = torch.device("cpu")
+GLI = TASKS["gli"]
+CONFIG = TrainConfig(UNetConfig(channels=(3, 5)), "zscore+rescale", patch=(8, 8, 8), steps=3, validate_every=2)
+
+
+def split_of(training: int = 2, shape: tuple[int, int, int] = (10, 9, 8)) -> Split:
+    """Some cases to train on and one held out."""
+    rng = np.random.default_rng(0)
+    *cases, last = (training_case(f"BraTS-GLI-{i:05d}-000", rng, shape) for i in range(training + 1))
+    return Split(tuple(cases), (last,))
+
+
+SPLIT = split_of()
+
+
+def run(out: Path, config: TrainConfig = CONFIG, split: Split = SPLIT) -> dict[str, Any]:
+    return train(config, split, GLI, out, CPU)
+
+
+def state_of(out: Path) -> dict[str, Any]:
+    state = torch.load(out / LAST, weights_only=True)
+    assert isinstance(state, dict)
+    return state
+
+
+def log_of(out: Path) -> list[dict[str, Any]]:
+    """The log, without what depends on the time."""
+    entries = [json.loads(line) for line in (out / LOG).read_text().splitlines()]
+    return [{key: value for key, value in entry.items() if key not in ("seconds", "loss")} for entry in entries]
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    a, b = state_of(one), state_of(other)
+    for name in ("network", "mean"):
+        for key, tensor in a[name].items():
+            assert torch.equal(tensor, b[name][key]), key
+    for index, moments in a["optimizer"]["state"].items():
+        for key, tensor in moments.items():
+            assert torch.equal(tensor, b["optimizer"]["state"][index][key]), key
+    assert a["rng"] == b["rng"]
+    assert a["step"] == b["step"]
+    assert log_of(one) == log_of(other)
+    assert (one / BEST).read_bytes() == (other / BEST).read_bytes()
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("uninterrupted")
+    run(out)
+    return out
+
+
+def test_loss_falls_and_the_tumor_is_found(tmp_path: Path) -> None:
+    network = UNetConfig(channels=(4, 8))
+    config = TrainConfig(network, "zscore+rescale", (12, 12, 12), steps=20, validate_every=10, learning_rate=0.4)
+    best = run(tmp_path, config, split_of(training=3, shape=(14, 13, 12)))
+    first, last = (json.loads(line)["loss"] for line in (tmp_path / LOG).read_text().splitlines())
+    assert last < 0.9 * first
+    assert best["cases"]["BraTS-GLI-00003-000"]["WT"] > 0.6
+
+
+def test_log_says_what_was_validated_when(uninterrupted: Path) -> None:
+    entries = [json.loads(line) for line in (uninterrupted / LOG).read_text().splitlines()]
+    assert [entry["step"] for entry in entries] == [2, 3]  # every second step, and the last one
+    for entry in entries:
+        assert set(entry) == {"step", "loss", "seconds", "dice", "cases"}
+        assert list(entry["cases"]) == [SPLIT.validation[0].id]
+        assert set(entry["cases"][SPLIT.validation[0].id]) == {"WT", "TC", "ET"}
+
+
+def test_best_weights_score_what_the_log_says(uninterrupted: Path) -> None:
+    network = UNet(CONFIG.network)
+    network.load_state_dict({name: tensor.float() for name, tensor in load_file(uninterrupted / BEST).items()})
+    best = run(uninterrupted)  # finished: only tells
+    again = validate(network, SPLIT.validation, GLI, CPU)
+    assert again["dice"] == pytest.approx(best["dice"], abs=0.01)  # 16 bits
+
+
+def test_validation_is_the_dice_of_each_region(uninterrupted: Path) -> None:
+    class Sure(UNet):
+        """Finds every region in the bright voxels of a modality, and the last one everywhere."""
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.cat((x[:, 3:4] - 0.6, x[:, 2:3] - 0.6, x[:, :1] * 0 + 1), dim=1) * 1000
+
+    case = SPLIT.validation[0]
+    wt = case.image[3].float() > 0.6
+    tc = wt & (case.image[2].float() > 0.6)
+    expected = {}
+    for name, found, true in zip(("WT", "TC", "ET"), (wt, tc, tc), case.regions, strict=True):
+        overlap, sizes = int((found & true).sum()), int(found.sum()) + int(true.sum())
+        expected[name] = 2 * overlap / sizes
+    scores = validate(Sure(CONFIG.network), (case,), GLI, CPU)
+    assert scores["cases"][case.id] == pytest.approx(expected, abs=6e-5)
+    assert scores["dice"] == pytest.approx(np.mean(list(expected.values())), abs=1e-4)
+
+
+def test_region_absent_from_both_counts_as_found(uninterrupted: Path) -> None:
+    class Blind(UNet):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x[:, :3] * 0 - 9
+
+    case = SPLIT.validation[0]
+    healthy = TrainingCase(case.id, case.image, torch.zeros_like(case.regions))
+    assert validate(Blind(CONFIG.network), (healthy,), GLI, CPU)["dice"] == 1
+    assert validate(Blind(CONFIG.network), (case,), GLI, CPU)["dice"] == 0
+
+
+def test_without_validation_cases_the_last_checkpoint_is_the_best(tmp_path: Path) -> None:
+    best = run(tmp_path, split=replace(SPLIT, validation=()))
+    assert best["step"] == CONFIG.steps
+    mean = state_of(tmp_path)["mean"]
+    for name, tensor in load_file(tmp_path / BEST).items():
+        assert torch.equal(tensor, mean[name].half())
+
+
+def test_of_equals_the_later_checkpoint_is_kept_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dice = iter([0.5, 0.5, 0.2])
+    config = replace(CONFIG, validate_every=1)
+    monkeypatch.setattr(loop, "validate", lambda *_: {"dice": next(dice), "cases": {}})
+    saved: list[Path] = []
+    monkeypatch.setattr(loop, "save_weights", lambda path, _: saved.append(path))
+    assert run(tmp_path, config)["step"] == 2
+    assert saved == [tmp_path / BEST] * 2
+    assert run(tmp_path, config)["step"] == 2
+
+
+def test_same_seed_same_run(uninterrupted: Path, tmp_path: Path) -> None:
+    torch.rand(3)
+    run(tmp_path)
+    assert_same_run(uninterrupted, tmp_path)
+
+
+def at_call(function: Callable[..., Any], call: int, event: Callable[[], None]) -> Callable[..., Any]:
+    """The function, with an event in the middle of its n-th call."""
+    calls = itertools.count(1)
+
+    def wrapped(*args: Any, **options: Any) -> Any:
+        result = function(*args, **options)
+        if next(calls) == call:
+            event()
+        return result
+
+    return wrapped
+
+
+def send_at(function: Callable[..., Any], call: int, number: int) -> Callable[..., Any]:
+    return at_call(function, call, lambda: os.kill(os.getpid(), number))
+
+
+def fail_at(function: Callable[..., Any], call: int) -> Callable[..., Any]:
+    def fail() -> None:
+        raise MemoryError
+
+    return at_call(function, call, fail)
+
+
+@pytest.mark.parametrize(
+    ("name", "call", "number", "error"),
+    [
+        ("deep_supervision_loss", 3, signal.SIGINT, KeyboardInterrupt),  # in a step
+        ("predict_member", 1, signal.SIGTERM, Terminated),  # in a validation
+        ("predict_member", 2, signal.SIGINT, KeyboardInterrupt),  # in the last one
+        ("save_weights", 1, signal.SIGTERM, Terminated),
+    ],
+)
+def test_run_stopped_by_a_signal_goes_on_as_if_it_had_not_been(
+    uninterrupted: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    call: int,
+    number: int,
+    error: type[BaseException],
+) -> None:
+    before = signal.getsignal(number)
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, name, send_at(getattr(loop, name), call, number))
+        with pytest.raises(error):
+            run(tmp_path)
+    assert signal.getsignal(number) == before
+    assert {path.name for path in tmp_path.iterdir()} <= {LAST, LOG, BEST}
+    run(tmp_path)
+    assert_same_run(uninterrupted, tmp_path)
+
+
+def test_stopped_after_every_step_it_still_ends_the_same(
+    uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for step in range(1, CONFIG.steps + 1):
+        with monkeypatch.context() as patched:
+            patched.setattr(loop, "draw_batch", send_at(loop.draw_batch, 1, signal.SIGTERM))
+            with pytest.raises(Terminated):
+                run(tmp_path)
+        assert state_of(tmp_path)["step"] == step
+    run(tmp_path)
+    assert_same_run(uninterrupted, tmp_path)
+
+
+@pytest.mark.parametrize(("name", "call"), [("draw_batch", 3), ("save_weights", 1)])
+def test_run_that_died_goes_on_from_its_last_checkpoint(
+    uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, call: int
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, name, fail_at(getattr(loop, name), call))
+        with pytest.raises(MemoryError):
+            run(tmp_path)
+    run(tmp_path)
+    assert_same_run(uninterrupted, tmp_path)
+
+
+def test_ignored_interrupt_stays_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        monkeypatch.setattr(loop, "draw_batch", send_at(loop.draw_batch, 1, signal.SIGINT))
+        assert run(tmp_path, replace(CONFIG, steps=1))["step"] == 1
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_finished_run_is_told_again_and_left_alone(uninterrupted: Path) -> None:
+    before = {path.name: path.read_bytes() for path in uninterrupted.iterdir()}
+    assert run(uninterrupted)["dice"] == max(entry["dice"] for entry in log_of(uninterrupted))
+    assert {path.name: path.read_bytes() for path in uninterrupted.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"steps": 4}, {"seed": 1}, {"network": UNetConfig(channels=(3, 6))}, {"normalisation": "zscore"}],
+    ids=str,
+)
+def test_folder_of_other_settings_is_refused(uninterrupted: Path, change: dict[str, Any]) -> None:
+    before = (uninterrupted / LAST).read_bytes()
+    with pytest.raises(UsageError, match=LAST):
+        run(uninterrupted, replace(CONFIG, **change))
+    assert (uninterrupted / LAST).read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "split",
+    [
+        Split(SPLIT.training + SPLIT.validation, SPLIT.validation),
+        Split(SPLIT.training[:1], SPLIT.validation),
+        Split(SPLIT.training[:1] + SPLIT.validation, SPLIT.training[1:]),
+        Split(SPLIT.training, ()),
+    ],
+    ids=["a held-out case more", "a case less", "swapped", "none held out"],
+)
+def test_folder_of_other_cases_is_refused(uninterrupted: Path, split: Split) -> None:
+    with pytest.raises(UsageError, match="other settings or cases"):
+        run(uninterrupted, split=split)
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[:1000], lambda b: b"", lambda b: b"text"])
+def test_damaged_checkpoint_is_refused(uninterrupted: Path, tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+    (tmp_path / LAST).write_bytes(damage((uninterrupted / LAST).read_bytes()))
+    with pytest.raises(UsageError, match="damaged"):
+        run(tmp_path)
+
+
+def test_checkpoint_of_another_program_is_refused(tmp_path: Path) -> None:
+    torch.save({"epoch": 3}, tmp_path / LAST)
+    with pytest.raises(UsageError, match="another version"):
+        run(tmp_path)
+
+
+def test_loss_that_is_no_number_ends_the_run_and_spares_the_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses = itertools.chain([torch.ones((), requires_grad=True)] * 2, [torch.tensor(float("nan"))])
+    monkeypatch.setattr(loop, "deep_supervision_loss", lambda *_: next(losses))
+    monkeypatch.setattr(nn.utils, "clip_grad_norm_", lambda *_: None)  # there are no gradients
+    with pytest.raises(UsageError, match="nan at step 2"):
+        run(tmp_path)
+    assert state_of(tmp_path)["step"] == 2
+
+
+@pytest.mark.parametrize("patch", [(2, 2, 2), (8, 8, 9), (0, 8, 8)])
+def test_patch_that_does_not_fit_is_refused_before_anything_is_written(
+    tmp_path: Path, patch: tuple[int, int, int]
+) -> None:
+    with pytest.raises(UsageError, match="--patch"):
+        run(tmp_path / "out", replace(CONFIG, patch=patch))
+    assert not (tmp_path / "out").exists()
+
+
+def test_network_without_foreground_channel_is_trained(tmp_path: Path) -> None:
+    config = replace(CONFIG, network=replace(CONFIG.network, foreground=False), steps=1)
+    run(tmp_path, config)
+    assert state_of(tmp_path)["network"]["down.1.conv1.weight"].shape[1] == 4

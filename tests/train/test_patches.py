@@ -1,0 +1,185 @@
+"""Patches against plain slices, torch.rot90 and scipy; images and masks move together."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import Tensor
+
+from brats_infer.train.data import TrainingCase
+from brats_infer.train.patches import bend_patch, change_contrast, cut_patch, draw_batch, draw_patch, random_rotation
+from tests.small_networks import training_case
+
+Array = NDArray[np.float64]
+Shape = tuple[int, int, int]
+CENTRE = np.array([10.0, 9.0, 11.0])
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def case(rng: np.random.Generator) -> TrainingCase:
+    return training_case("BraTS-GLI-00000-000", rng)
+
+
+@pytest.mark.parametrize("centre", [CENTRE, np.array([0.0, 17.0, 3.0])], ids=["inside", "at the edge"])
+@pytest.mark.parametrize("patch", [(8, 8, 8), (6, 12, 10), (32, 32, 32)])
+def test_plain_patch_is_the_slice_around_its_centre(case: TrainingCase, patch: Shape, centre: Array) -> None:
+    image, target = cut_patch(case, centre, patch)
+    wide = 40
+    for found, whole in ((image, case.image), (target, case.regions)):
+        padded = np.pad(whole.numpy().astype(np.float32), [(0, 0)] + [(wide, wide)] * 3)
+        box = [slice(int(c) + wide - n // 2, int(c) + wide - n // 2 + n) for c, n in zip(centre, patch, strict=True)]
+        assert found.dtype == torch.float32
+        np.testing.assert_array_equal(found.numpy(), padded[:, *box])
+
+
+@pytest.mark.parametrize("flips", [(1, 1, 1), (-1, 1, 1), (1, -1, -1), (-1, -1, -1)])
+@pytest.mark.parametrize("patch", [(8, 8, 8), (6, 12, 10), (24, 8, 30)])
+def test_bent_patch_without_rotation_is_the_plain_one(case: TrainingCase, patch: Shape, flips: Shape) -> None:
+    axes = [axis + 1 for axis in range(3) if flips[axis] < 0]
+    image, target = (tensor.flip(axes) for tensor in cut_patch(case, CENTRE, patch))
+    bent_image, bent_target = bend_patch(case, CENTRE, np.diag(flips).astype(np.float64), patch)
+    torch.testing.assert_close(bent_image, image, rtol=0, atol=1e-4)
+    assert torch.equal(bent_image[4], image[4])
+    assert torch.equal(bent_target, target)
+
+
+QUARTER_TURNS = {
+    (2, 3): np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]]),
+    (1, 3): np.array([[0, 0, 1.0], [0, 1, 0], [-1, 0, 0]]),
+    (1, 2): np.array([[0, 1.0, 0], [-1, 0, 0], [0, 0, 1]]),
+}
+
+
+@pytest.mark.parametrize("plane", QUARTER_TURNS)
+def test_quarter_turn_is_rot90(case: TrainingCase, plane: tuple[int, int]) -> None:
+    image, target = cut_patch(case, CENTRE, (12, 12, 12))
+    turned_image, turned_target = bend_patch(case, CENTRE, QUARTER_TURNS[plane], (12, 12, 12))
+    torch.testing.assert_close(turned_image, torch.rot90(image, 1, plane), rtol=0, atol=1e-4)
+    assert torch.equal(turned_target, torch.rot90(target, 1, plane))
+    assert not torch.equal(turned_target, target)
+
+
+@pytest.mark.parametrize("patch", [(12, 12, 12), (8, 16, 10)])
+@pytest.mark.parametrize("zoom", [1.0, 0.8, 1.3])
+def test_any_rotation_and_zoom_is_that_of_scipy(case: TrainingCase, patch: Shape, zoom: float) -> None:
+    matrix = np.diag([1.0, -1.0, 1.0]) @ random_rotation(np.random.default_rng(5)) * zoom
+    image, target = bend_patch(case, CENTRE, matrix, patch)
+    offset = CENTRE - 0.5 - matrix @ ((np.array(patch) - 1) / 2)
+    brain = image[4] > 0
+    for channel in range(4):
+        expected = sample(case.image[channel], matrix, offset, patch, order=1)
+        np.testing.assert_allclose(image[channel][brain].numpy(), expected[brain.numpy()], rtol=0, atol=1e-3)
+    for found, mask in zip((image[4], *target), (case.image[4], *case.regions), strict=True):
+        agreement = found.numpy() == sample(mask, matrix, offset, patch, order=0)
+        assert agreement.mean() > 0.995  # ties of nearest neighbours fall either way
+
+
+def test_rotations_turn_and_do_nothing_else(rng: np.random.Generator) -> None:
+    for _ in range(20):
+        matrix = random_rotation(rng)
+        np.testing.assert_allclose(matrix @ matrix.T, np.eye(3), atol=1e-12)
+        assert np.linalg.det(matrix) == pytest.approx(1)
+
+
+def sample(volume: Tensor, matrix: Array, offset: Array, patch: Shape, order: int) -> NDArray[np.float32]:
+    source = volume.numpy().astype(np.float32)
+    out = ndimage.affine_transform(source, matrix, offset, patch, order=order, mode="grid-constant")
+    return np.asarray(out, np.float32)
+
+
+def test_images_and_masks_move_together(rng: np.random.Generator) -> None:
+    """The first modality is the tumor itself: wherever the patch lies and however it is bent, they must agree."""
+    case = training_case("BraTS-GLI-00000-000", rng)
+    case.image[0] = case.regions[0] * 1.0
+    for _ in range(40):
+        image, target = bend_patch(case, CENTRE, random_rotation(rng) * rng.uniform(0.75, 1.35), (12, 16, 12))
+        sure = (image[0] < 0.4) | (image[0] > 0.6)  # a linear value of 0.5 is the border itself
+        assert ((image[0] > 0.5) == (target[0] > 0))[sure].float().mean() > 0.97
+        assert bool((target[0] >= target[1]).all() & (target[1] >= target[2]).all())
+        assert set(torch.unique(target).tolist()) <= {0.0, 1.0}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_background_stays_zero(case: TrainingCase, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    for _ in range(15):
+        image, target = draw_patch(case, (16, 16, 16), rng)
+        outside = image[4] == 0
+        assert outside.any()
+        assert (image[:4, outside] == 0).all()
+        assert (target[:, outside] == 0).all()
+        assert set(torch.unique(image[4]).tolist()) <= {0.0, 1.0}
+        assert image.isfinite().all()
+
+
+def test_same_seed_same_patches_whatever_torch_drew(case: TrainingCase) -> None:
+    def batches(seed: int) -> list[Tensor]:
+        torch.rand(seed + 1)
+        rng = np.random.default_rng(7)
+        return [tensor for _ in range(5) for tensor in draw_batch([case], (8, 8, 8), 2, True, rng)]
+
+    assert all(torch.equal(a, b) for a, b in zip(batches(0), batches(1), strict=True))
+
+
+def test_next_patches_differ(case: TrainingCase, rng: np.random.Generator) -> None:
+    first, second = (draw_batch([case], (8, 8, 8), 1, True, rng)[0] for _ in range(2))
+    assert not torch.equal(first, second)
+
+
+@pytest.mark.parametrize(("foreground", "channels"), [(True, 5), (False, 4)])
+def test_batch_has_the_networks_channels(
+    case: TrainingCase, rng: np.random.Generator, foreground: bool, channels: int
+) -> None:
+    images, targets = draw_batch([case, case], (8, 10, 12), 3, foreground, rng)
+    assert images.shape == (3, channels, 8, 10, 12)
+    assert targets.shape == (3, 3, 8, 10, 12)
+    assert images.dtype == targets.dtype == torch.float32
+
+
+def test_drawing_leaves_the_case_as_it_was(case: TrainingCase, rng: np.random.Generator) -> None:
+    image, regions = case.image.clone(), case.regions.clone()
+    for _ in range(20):
+        draw_patch(case, (16, 16, 16), rng)
+    assert torch.equal(case.image, image)
+    assert torch.equal(case.regions, regions)
+
+
+def test_most_patches_show_tumor_and_a_case_without_any_can_be_drawn(
+    case: TrainingCase, rng: np.random.Generator
+) -> None:
+    small = TrainingCase(case.id, case.image, torch.zeros_like(case.regions))
+    small.regions[:, 10, 9, 11] = True
+    shown = sum(bool(draw_patch(small, (4, 4, 4), rng)[1].any()) for _ in range(200))
+    assert 100 < shown < 180
+    healthy = TrainingCase(case.id, case.image, torch.zeros_like(case.regions))
+    assert not draw_patch(healthy, (8, 8, 8), rng)[1].any()
+
+
+@pytest.mark.parametrize(
+    "spread", [lambda x: x, lambda x: x * 8 - 3, lambda x: x * 30_000], ids=["rescaled", "z-score", "raw"]
+)
+def test_contrast_keeps_the_anatomy_at_any_scale(
+    case: TrainingCase, rng: np.random.Generator, spread: Callable[[Tensor], Tensor]
+) -> None:
+    """Every normalisation must survive: bright tissue stays brighter than dark tissue, on the scale it came in."""
+    image = spread(case.image[:4].float()) * case.image[4]
+    brain, tumor = case.image[4] > 0, case.regions[0]
+    contrast = image[3, tumor].mean() - image[3, brain & ~tumor].mean()
+    for _ in range(40):
+        changed = change_contrast(image, rng)
+        assert changed.shape == image.shape
+        ratio = (changed[3, tumor].mean() - changed[3, brain & ~tumor].mean()) / contrast
+        assert 0.2 < ratio < 4
+
+
+def test_contrast_of_an_empty_patch_is_finite(rng: np.random.Generator) -> None:
+    for _ in range(20):
+        assert change_contrast(torch.zeros((4, 8, 8, 8)), rng).isfinite().all()
