@@ -17,6 +17,8 @@ from brats_infer.volume import Volume
 CANONICAL_AXES = ("L", "P", "S")  # voxel axes of the common grid of the challenges, whose affine is diag(-1, -1, 1)
 CROP_MARGIN = 4  # voxels around the brain, so that the edge of a convolution's reach sees background
 SPACING_TOLERANCE = 0.01  # mm off 1 mm that needs no resampling
+TILT_WARNING = 15.0  # degrees between an axis of the grid and one of the body
+BRAIN_SHARE_WARNING = 0.9  # of the voxels; in the challenges' grid a brain fills about 0.17
 ONE_MM = (1.0, 1.0, 1.0)
 PERCENTILES = (2.0, 98.0)
 HISTOGRAM_LEVELS = 1024
@@ -93,6 +95,7 @@ def crop_to_brain(volumes: dict[Path, Volume]) -> Cropped:
         brain |= image != 0
     if not brain.any():
         raise CaseError(f"{case}: nothing is left of the brain at 1 mm: its voxels of {_size(spacing)} mm are too few")
+    warnings += _oddities(case, geometry, float(brain.mean()))
     restore = Restore(geometry, orientation, oriented_shape, spacing, _shape3(brain), _box(brain))
     cropped = [np.ascontiguousarray(image[restore.box]) for image in images]
     return Cropped(np.stack(cropped), restore, tuple(warnings))
@@ -163,6 +166,18 @@ def _check_content(path: Path, data: NDArray[np.float32]) -> None:
         raise CaseError(f"{path}: every voxel is 0: export the image again")
     if inside.min() == inside.max():
         raise CaseError(f"{path}: every voxel inside the brain has the value {inside[0]:g}: export the image again")
+
+
+def _oddities(case: Path, geometry: Geometry, brain_share: float) -> list[str]:
+    """Warnings for what can be segmented but is not what the networks were trained on."""
+    warnings = []
+    directions = np.abs(geometry.affine[:3, :3] / geometry.spacing)
+    tilt = float(np.degrees(np.arccos(np.clip(directions.max(axis=0), 0, 1)).max()))
+    if tilt > TILT_WARNING:
+        warnings.append(f"{case}: its axes are tilted by {tilt:.0f} degrees: register it to the atlas for good results")
+    if brain_share > BRAIN_SHARE_WARNING:
+        warnings.append(f"{case}: {brain_share:.0%} of its voxels are not 0: remove the skull and the background first")
+    return warnings
 
 
 def _needs_resampling(spacing: tuple[float, float, float]) -> bool:

@@ -416,3 +416,18 @@ def test_real_cases_of_both_grids_come_back_voxel_by_voxel(shared: Path) -> None
         assert np.array_equal(restore_probabilities(cropped.images[1:2], cropped.restore)[0], expected)
         assert cropped.warnings == ()
         assert np.prod(cropped.images.shape[1:]) < 0.6 * expected.size
+
+
+def test_tilted_grid_is_told() -> None:
+    turn = np.eye(4)
+    turn[:2, :2] = [[np.cos(0.4), -np.sin(0.4)], [np.sin(0.4), np.cos(0.4)]]
+    for tilt, expected in ((turn, True), (np.eye(4), False)):
+        warnings = crop_to_brain(case_of([head((12, 14, 10)).astype(np.float32)] * 4, SRI24 @ tilt)).warnings
+        assert any("tilted by 23 degrees" in warning for warning in warnings) is expected
+
+
+def test_background_that_is_not_0_is_told() -> None:
+    for offset, expected in ((1000, True), (0, False)):
+        image = (head((12, 14, 10)) + offset).astype(np.float32)
+        warnings = crop_to_brain(case_of([image] * 4, SRI24)).warnings
+        assert any("remove the skull" in warning for warning in warnings) is expected
