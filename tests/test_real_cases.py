@@ -21,11 +21,12 @@ pytestmark = pytest.mark.slow
 UNSEEN = ("BraTS-GLI-90001-000", "BraTS-GLI-90002-000", "BraTS-GLI-90003-000")
 """Real cases that had no part in the weights, neither in training nor in choosing the checkpoint."""
 MAX_RSS_KIB = 6 * 2**20
+ROOT = Path(__file__).parents[1]
 
 
 def test_whole_folder_is_segmented_within_six_gibibytes(shared: Path, tmp_path: Path) -> None:
     images = shared / "cases" / "gli" / "images"
-    command = [sys.executable, "-m", "brats_infer.cli", "--task", "gli", "--input", images]
+    command = [sys.executable, ROOT / "entrypoint.py", "--task", "gli", "--input", images]
     with subprocess.Popen([*command, "--output", tmp_path, "--device", "cpu"]) as process:
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
