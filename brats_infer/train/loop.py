@@ -44,7 +44,7 @@ class TrainConfig:
     patch: tuple[int, int, int] = (96, 96, 96)
     batch: int = 1
     steps: int = 2000
-    validate_every: int = 100
+    validate_every: int = 200
     learning_rate: float = 1e-3
     ema: float = 0.99
     """Weight of the running mean of the parameters, which is what is validated and kept."""

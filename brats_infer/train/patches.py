@@ -13,12 +13,12 @@ from torch.nn import functional
 
 from brats_infer.train.data import TrainingCase
 
-FOREGROUND_SHARE = 0.67  # of the patches are centred on a tumor voxel, the others on a brain voxel
+FOREGROUND_SHARE = 0.4  # of the patches are centred on a tumor voxel, the others on a brain voxel
 BENT_SHARE = 0.5  # of the patches are rotated and scaled
 MAX_ROTATION = np.pi / 6
 ZOOM = (0.75, 1.35)
-CONTRAST_SHARE = 0.4  # probability of each change of contrast, a modality at a time
-NOISE_SHARE = 0.25
+CONTRAST_SHARE = 0.3  # probability of each change of contrast, a modality at a time
+NOISE_SHARE = 0.15
 
 
 def draw_batch(
@@ -48,37 +48,48 @@ def draw_patch(case: TrainingCase, patch: tuple[int, int, int], rng: np.random.G
 def change_contrast(image: Tensor, rng: np.random.Generator) -> Tensor:
     """(C, X, Y, Z): each modality on its own: gamma, contrast, brightness, bias field, noise, lower resolution.
 
-    The background (0) is changed as well: mask it afterwards.
+    Strengths are relative to the mean and standard deviation of the brain's voxels (those that are not 0), so that
+    they are the same for every normalisation. The background is changed as well: mask it afterwards.
     """
     changed = []
     for channel in image:
-        # what every change is relative to: 0..1 where the normalisation rescales, wider where it does not
-        low, high = min(0.0, float(channel.min())), max(1.0, float(channel.max()))
-        changed.append(_change_one((channel - low) / (high - low), channel != 0, rng) * (high - low) + low)
+        brain = channel[channel != 0]
+        if len(brain) < 2:
+            changed.append(channel)
+            continue
+        mean, spread = float(brain.mean()), float(brain.std()) or 1.0
+        changed.append(_change_one((channel - mean) / spread, rng) * spread + mean)
     return torch.stack(changed)
 
 
-def _change_one(x: Tensor, brain: Tensor, rng: np.random.Generator) -> Tensor:
-    """(X, Y, Z) in 0..1."""
+def _change_one(x: Tensor, rng: np.random.Generator) -> Tensor:
+    """(X, Y, Z) with mean 0 and standard deviation 1."""
     chance = rng.random(6)
     if chance[0] < CONTRAST_SHARE:
-        gamma = float(np.exp(rng.uniform(-0.5, 0.5)))
-        x = x.clamp_min(0).pow(gamma) if rng.random() < 0.7 else 1 - (1 - x).clamp_min(0).pow(gamma)
+        x = _gamma(x, float(np.exp(rng.uniform(-0.5, 0.5))), inverted=rng.random() < 0.3)
     if chance[1] < CONTRAST_SHARE:
-        mean = x[brain].mean() if bool(brain.any()) else x.mean()
-        x = (x - mean) * rng.uniform(0.6, 1.5) + mean
+        x = x * rng.uniform(0.65, 1.5)
     if chance[2] < CONTRAST_SHARE:
-        x = x * rng.uniform(0.7, 1.3) + rng.uniform(-0.1, 0.1)
+        x = x + rng.uniform(-0.5, 0.5)
     if chance[3] < CONTRAST_SHARE:
-        knots = torch.from_numpy(rng.uniform(-0.3, 0.3, (1, 1, 3, 3, 3)).astype(np.float32))
-        x = x * functional.interpolate(knots, size=x.shape, mode="trilinear", align_corners=True)[0, 0].exp()
-    if chance[4] < NOISE_SHARE / 2:
+        knots = torch.from_numpy(rng.uniform(-0.5, 0.5, (1, 1, 3, 3, 3)).astype(np.float32))
+        x = x + functional.interpolate(knots, size=x.shape, mode="trilinear", align_corners=True)[0, 0]
+    if chance[4] < NOISE_SHARE:
         scale = 1 / rng.uniform(1.2, 2.5)
         small = functional.interpolate(x[None, None], scale_factor=scale, mode="trilinear")
         x = functional.interpolate(small, size=x.shape, mode="trilinear")[0, 0]
     if chance[5] < NOISE_SHARE:
-        x = x + torch.from_numpy(rng.standard_normal(x.shape, dtype=np.float32)) * rng.uniform(0, 0.08)
+        x = x + torch.from_numpy(rng.standard_normal(x.shape, dtype=np.float32)) * rng.uniform(0, 0.3)
     return x
+
+
+def _gamma(x: Tensor, gamma: float, inverted: bool) -> Tensor:
+    """x ** gamma over 0..1, which stands for two standard deviations below the mean to four above; slope 1 beyond."""
+    sign = -1 if inverted else 1
+    unit = (sign * x + 2) / 6 if not inverted else (sign * x + 4) / 6
+    inside = unit.clamp(0, 1)
+    bent = inside.pow(gamma) + (unit - inside)
+    return bent * 6 - 2 if not inverted else -(bent * 6 - 4)
 
 
 def _centre(case: TrainingCase, rng: np.random.Generator) -> NDArray[np.float64]:
