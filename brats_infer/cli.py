@@ -133,11 +133,12 @@ def evaluate(
 @option("--cases", "count", type=click.IntRange(1), required=True, help="How many.")
 @option("--out", type=FOLDER, required=True)
 @option("--seed", type=click.IntRange(0, 99), default=0, show_default=True)
-def phantom(task: str, count: int, out: Path, seed: int) -> None:
-    """Write simple synthetic cases with labels, in the layout of 2023, to try things on."""
-    from brats_infer.phantom.sample import write_samples
+@option("--anatomy", type=FOLDER, help="Label maps of brains to build on.", show_default="simple ellipsoids")
+def phantom(task: str, count: int, out: Path, seed: int, anatomy: Path | None) -> None:
+    """Write synthetic cases with labels, in the layout of 2023, to train on and to try things on."""
+    from brats_infer.phantom.cohort import write_cohort
 
-    for case_id in write_samples(out, task, count, seed):
+    for case_id in write_cohort(out, task, count, seed, anatomy):
         click.echo(out / case_id)
 
 
@@ -158,6 +159,9 @@ def info(weights: Path | None, as_json: bool) -> None:
 @option("--out", type=FOLDER, required=True, help="The run's folder; an interrupted run goes on from there.")
 @option("--hold-out", multiple=True, metavar="ID", help="Validate on this case; may be given several times.")
 @option("--skip", multiple=True, metavar="ID", help="Leave this case alone; may be given several times.")
+@option("--phantoms", type=FOLDER, help="A folder of synthetic cases to train on as well.")
+@option("--phantom-share", type=click.FloatRange(0, 1), default=0.7, show_default=True, help="Of the patches.")
+@option("--cache", type=FOLDER, show_default="OUT/cache", help="Where preprocessed cases are kept, for any run.")
 @option("--channels", default="16,32,64,96,128,160", show_default=True, help="Feature maps of each level.")
 @option("--normalisation", default="zscore+rescale", show_default=True, help="As in the paper's Table 1.")
 @option("--patch", type=int, default=96, show_default=True, help="Side of the training patch, voxels of 1 mm.")

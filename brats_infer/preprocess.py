@@ -1,5 +1,6 @@
 """From a case's images to the network's input, and back: grid, brain crop, intensities (paper 2.1, 3.1)."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -152,7 +153,7 @@ def normalise(
     return out
 
 
-def histogram_reference(cases: list[NDArray[np.float32]], samples: int = 4096) -> NDArray[np.float32]:
+def histogram_reference(cases: Iterable[NDArray[np.float32]], samples: int = 4096) -> NDArray[np.float32]:
     """(4, samples) sorted intensities: the mean quantiles of rescaled brain voxels over cases (4, X, Y, Z)."""
     at = np.linspace(0.0, 1.0, samples)
     quantiles = [[np.quantile(_rescale(image[image != 0]), at) for image in case] for case in cases]

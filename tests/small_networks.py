@@ -83,4 +83,4 @@ def training_case(case_id: str, rng: np.random.Generator, shape: tuple[int, int,
     for channel, region in zip((3, 2, 1), regions, strict=True):
         image[channel] += 0.4 * region
     image = np.concatenate((np.clip(image, 0.01, 1) * brain, brain[None])).astype(np.float16)
-    return TrainingCase(case_id, torch.from_numpy(image), torch.from_numpy(regions))
+    return TrainingCase.of_arrays(case_id, image, regions)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from brats_infer.check import check_output
-from brats_infer.phantom.sample import write_samples
+from brats_infer.phantom.cohort import write_cohort
 
 SHAPE = (12, 14, 10)
 FIRST = "BraTS-GLI-01000-000.nii.gz"
@@ -20,7 +20,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`input` with two cases and `output` with their own labels."""
     folder = tmp_path_factory.mktemp("check")
     (folder / "output").mkdir()
-    for case_id in write_samples(folder / "input", "gli", 2, seed=1, shape=SHAPE):
+    for case_id in write_cohort(folder / "input", "gli", 2, seed=1, shape=SHAPE):
         shutil.copy(folder / "input" / case_id / f"{case_id}-seg.nii.gz", folder / "output" / f"{case_id}.nii.gz")
     return folder
 

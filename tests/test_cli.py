@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from brats_infer.phantom.sample import write_samples
+from brats_infer.phantom.cohort import write_cohort
 from tests.small_networks import random_network, write_weights
 
 ROOT = Path(__file__).parents[1]
@@ -22,7 +22,7 @@ SHAPE = (30, 34, 26)
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`input` with two cases, and `weights`."""
     folder = tmp_path_factory.mktemp("cli")
-    write_samples(folder / "input", "gli", 2, seed=1, shape=SHAPE)
+    list(write_cohort(folder / "input", "gli", 2, seed=1, shape=SHAPE))
     (folder / "weights").mkdir()
     write_weights(folder / "weights", [random_network(seed=5)])
     return folder
@@ -169,7 +169,7 @@ def test_unknown_ids_ask_for_the_task(folder: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_signal_in_the_middle_leaves_only_whole_files(folder: Path, tmp_path: Path, number: int, code: int) -> None:
-    write_samples(tmp_path / "input", "gli", 30, seed=3, shape=SHAPE)
+    list(write_cohort(tmp_path / "input", "gli", 30, seed=3, shape=SHAPE))
     command = [sys.executable, ROOT / "entrypoint.py", "--input", tmp_path / "input", "--output", tmp_path / "out"]
     command += ["--weights", folder / "weights", "--device", "cpu"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
@@ -215,6 +215,6 @@ def test_help_does_not_wait_for_torch() -> None:
 
 def test_phantom_writes_the_same_bytes_for_the_same_seed(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        write_samples(tmp_path / name, "ssa", 1, seed=4, shape=SHAPE)
+        list(write_cohort(tmp_path / name, "ssa", 1, seed=4, shape=SHAPE))
     for path in sorted((tmp_path / "a").glob("*/*")):
         assert path.read_bytes() == (tmp_path / "b" / path.relative_to(tmp_path / "a")).read_bytes()

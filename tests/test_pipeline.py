@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from brats_infer import pipeline
 from brats_infer.ensemble import Ensemble
 from brats_infer.errors import NoCasesError, OutputError, UsageError, WeightsError
-from brats_infer.phantom.sample import write_samples
+from brats_infer.phantom.cohort import write_cohort
 from brats_infer.pipeline import CaseResult, Status, segment
 from brats_infer.settings import Mode, OnError, Settings
 from brats_infer.volume import read_labels
@@ -35,7 +35,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("samples")
-    write_samples(folder, "gli", 3, seed=1, shape=SHAPE)
+    list(write_cohort(folder, "gli", 3, seed=1, shape=SHAPE))
     return folder
 
 
@@ -176,7 +176,7 @@ def test_shards_share_the_cases_without_overlap(cases: Path, weights: Path, tmp_
 
 def test_mixed_folder_takes_each_task_from_the_case_id(samples: Path, tmp_path: Path) -> None:
     both = Path(shutil.copytree(samples, tmp_path / "input"))
-    write_samples(both, "men", 1, seed=2, shape=SHAPE)
+    list(write_cohort(both, "men", 1, seed=2, shape=SHAPE))
     weights = tmp_path / "weights"
     weights.mkdir()
     gli = write_weights(weights, [random_network(seed=5)])

@@ -1,15 +1,10 @@
 """A simple seeded sample case: an ellipsoid brain with folds, ventricles and one tumor, for demos and tests."""
 
-from pathlib import Path
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from brats_infer.errors import OutputError
-from brats_infer.geometry import Geometry
-from brats_infer.tasks import ED, ET, GRID_AFFINE, GRID_SHAPE, MODALITIES, NCR, TASKS
-from brats_infer.volume import write_image, write_labels
+from brats_infer.tasks import ED, ET, GRID_SHAPE, MODALITIES, NCR
 
 CSF, GREY, WHITE = 4, 5, 6
 MEANS = {  # of each tissue in t1n, t1c, t2w and t2f; 1 is the brightest
@@ -21,29 +16,6 @@ MEANS = {  # of each tissue in t1n, t1c, t2w and t2f; 1 is the brightest
     ET: (0.50, 1.00, 0.65, 0.75),
 }
 SCALE = 1000.0
-ID_FORMATS = {"gli": "BraTS-GLI-{:05d}-000", "ssa": "BraTS-SSA-{:05d}-000", "men": "BraTS-MEN-{:05d}-000"}
-
-
-def write_samples(
-    folder: Path, task_name: str, count: int, seed: int, shape: tuple[int, int, int] = GRID_SHAPE
-) -> list[str]:
-    """Writes cases in the 2023 layout, `{ID}/{ID}-{modality}.nii.gz` and `{ID}/{ID}-seg.nii.gz`; returns their IDs.
-
-    Same seed, same bytes. Raises OutputError.
-    """
-    geometry = Geometry.of_affine(shape, np.array(GRID_AFFINE))
-    ids = [ID_FORMATS[TASKS[task_name].name].format(seed * 1000 + number) for number in range(count)]
-    for number, case_id in enumerate(ids):
-        images, labels = sample_case(seed * 1000 + number, shape)
-        target = folder / case_id
-        try:
-            target.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"{target}: cannot be made ({error.strerror}): choose another --out") from error
-        for modality, image in zip(MODALITIES, images, strict=True):
-            write_image(target / f"{case_id}{modality.suffixes[0]}.nii.gz", image, geometry)
-        write_labels(target / f"{case_id}-seg.nii.gz", labels, geometry)
-    return ids
 
 
 def sample_case(seed: int, shape: tuple[int, int, int] = GRID_SHAPE) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:

@@ -28,6 +28,9 @@ def run(
     steps: int,
     seed: int,
     device: str,
+    cache: Path | None,
+    phantoms: Path | None,
+    phantom_share: float,
     publish_to: Path | None,
     trained_on: str,
     licence: str,
@@ -40,8 +43,8 @@ def run(
         raise UsageError(f"--channels {channels} --normalisation {normalisation}: {error}") from error
     if patch < 1 or patch % network.multiple:
         raise UsageError(f"--patch {patch}: choose a multiple of {network.multiple} for {network.levels} levels")
-    config = TrainConfig(network, variant, (patch, patch, patch), batch, steps, seed=seed)
-    split = load_split(data, task, hold_out, skip, variant)
+    config = TrainConfig(network, variant, (patch, patch, patch), batch, steps, seed=seed, phantom_share=phantom_share)
+    split = load_split(data, task, hold_out, skip, variant, cache or out / "cache", phantoms)
     best = train(config, split, task_named(task), out, pick_device(device))
     if publish_to:
         publish(publish_to, out, task, config, split, best, trained_on, licence)

@@ -1,7 +1,12 @@
-"""Training cases: found, preprocessed once, kept in memory as float16."""
+"""Training cases: found, preprocessed once into a cache on disk, memory-mapped from there."""
 
-from collections.abc import Sequence
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,23 +16,35 @@ from torch import Tensor
 
 from brats_infer.cases import Case, find_cases
 from brats_infer.ensemble import network_input
-from brats_infer.errors import CaseError, UsageError
+from brats_infer.errors import CaseError, OutputError, UsageError
 from brats_infer.geometry import AFFINE_TOLERANCE
 from brats_infer.labels import regions_from_labels
 from brats_infer.preprocess import Normalisation, crop_labels, crop_to_brain, histogram_reference, normalise
-from brats_infer.tasks import Task, task_named
+from brats_infer.tasks import ET, Task, task_named
 from brats_infer.volume import read_images, read_labels
+
+CACHE_VERSION = 1
+ET_2021 = 4
+CENTRES = 4096  # voxels remembered of each region and of the brain, to centre patches on
 
 
 @dataclass(frozen=True)
 class TrainingCase:
-    """One case as the network sees it."""
+    """One case as the network sees it, in memory or memory-mapped."""
 
     id: str
     image: Tensor
     """(5, X, Y, Z) float16: four normalised modalities and the brain mask; background is 0."""
     regions: Tensor
     """(R, X, Y, Z) bool, in the task's order."""
+    centres: tuple[NDArray[np.int32], ...]
+    """Of each region, and last of the brain: (N, 3) voxels inside it, N = 0 where it is empty."""
+
+    @classmethod
+    def of_arrays(cls, case_id: str, image: NDArray[np.float16], regions: NDArray[np.bool_]) -> "TrainingCase":
+        """In memory, with its centres."""
+        masks = [*regions, image[4] > 0]
+        return cls(case_id, torch.from_numpy(image), torch.from_numpy(regions), tuple(_some_voxels(m) for m in masks))
 
 
 @dataclass(frozen=True)
@@ -37,45 +54,122 @@ class Split:
     training: tuple[TrainingCase, ...]
     validation: tuple[TrainingCase, ...]
     histogram: NDArray[np.float32] | None = None
+    phantoms: tuple[TrainingCase, ...] = ()
+    """Synthetic cases, trained on beside the others."""
 
 
 def load_split(
-    folder: Path, task_name: str, hold_out: Sequence[str], skip: Sequence[str], normalisation: Normalisation
+    folder: Path,
+    task_name: str,
+    hold_out: Sequence[str],
+    skip: Sequence[str],
+    normalisation: Normalisation,
+    cache: Path,
+    phantoms: Path | None = None,
 ) -> Split:
-    """Loads every case below a folder that has a `{ID}-seg.nii.gz`, wherever in it.
+    """Loads every case below a folder that has a `{ID}-seg.nii.gz`, wherever in it; all of `phantoms` likewise.
 
     `hold_out` are the IDs to validate on, `skip` those to leave alone. A histogram reference is made from the
-    training cases only. Raises UsageError for IDs that cannot be held out or skipped and for nothing to train on,
-    CaseError for a case or file that cannot be used.
+    training cases only. What is preprocessed is kept below `cache`. Raises UsageError for IDs that cannot be held
+    out or skipped and for nothing to train on, CaseError for a case or file that cannot be used, OutputError for a
+    cache that cannot be written.
     """
     task = task_named(task_name)
-    cases = {case.id: case for case in find_cases(folder, task_name)}
-    unknown = (set(hold_out) | set(skip)) - set(cases)
-    if unknown:
+    used = _labelled_cases(folder, task_name)
+    every = {case.id for case in find_cases(folder, task_name)}
+    if unknown := (set(hold_out) | set(skip)) - every:
         raise UsageError(f"{folder}: holds no case {', '.join(sorted(unknown))}: check --hold-out and --skip")
-    references = _references(folder)
-    used = [case for case in cases.values() if case.id in references and case.id not in skip]
-    if lost := set(hold_out) - {case.id for case in used}:
+    used = [(case, reference) for case, reference in used if case.id not in skip]
+    if lost := set(hold_out) - {case.id for case, _ in used}:
         raise UsageError(f"{folder}: cannot hold out {', '.join(sorted(lost))}: skipped, or without {{ID}}-seg.nii.gz")
-    raw = {case.id: _read(case, references[case.id], task) for case in used}
-    training = [case_id for case_id in raw if case_id not in hold_out]
+    training = [pair for pair in used if pair[0].id not in hold_out]
     if not training:
         raise UsageError(
             f"{folder}: no case to train on has a {{ID}}-seg.nii.gz: give the folder that holds images and labels"
         )
-    histogram = histogram_reference([raw[i][0] for i in training]) if normalisation == Normalisation.HISTOGRAM else None
-    ready = {
-        case_id: _training_case(case_id, images, regions, normalisation, histogram)
-        for case_id, (images, regions) in raw.items()
-    }
-    return Split(tuple(ready[i] for i in training), tuple(ready[i] for i in raw if i in hold_out), histogram)
+    histogram = None
+    if normalisation == Normalisation.HISTOGRAM:
+        histogram = histogram_reference(_read(case, reference, task)[0] for case, reference in training)
+    load = partial(_load, task, normalisation, histogram, cache)
+    validation = [pair for pair in used if pair[0].id in hold_out]
+    extra = _labelled_cases(phantoms, task_name) if phantoms else []
+    return Split(load(training), load(validation), histogram, load(extra))
+
+
+def _labelled_cases(folder: Path, task_name: str) -> list[tuple[Case, Path]]:
+    references = _references(folder)
+    return [(case, references[case.id]) for case in find_cases(folder, task_name) if case.id in references]
+
+
+def _load(
+    task: Task,
+    normalisation: Normalisation,
+    histogram: NDArray[np.float32] | None,
+    cache: Path,
+    cases: Iterable[tuple[Case, Path]],
+) -> tuple[TrainingCase, ...]:
+    """From the cache, after what it lacks was added to it."""
+    settings = repr((CACHE_VERSION, task, str(normalisation))).encode()
+    if histogram is not None:
+        settings += histogram.tobytes()
+
+    def one(pair: tuple[Case, Path]) -> TrainingCase:
+        case, reference = pair
+        path = cache / f"{case.id}-{_fingerprint(settings, (*case.paths.values(), reference))}"
+        if not path.exists():
+            images, regions = _read(case, reference, task)
+            _keep(path, _training_case(case.id, images, regions, normalisation, histogram))
+        return _mapped(case.id, path)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return tuple(pool.map(one, cases))
+
+
+def _fingerprint(settings: bytes, paths: Iterable[Path]) -> str:
+    """Changes with the files (by size and time) and with how they are prepared."""
+    digest = hashlib.sha256(settings)
+    for path in paths:
+        status = path.stat()
+        digest.update(f"{path.resolve()} {status.st_size} {status.st_mtime_ns}".encode())
+    return digest.hexdigest()[:16]
+
+
+def _keep(path: Path, case: TrainingCase) -> None:
+    """Writes a case's folder of the cache, whole or not at all."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as name:
+            folder = Path(name) / "case"
+            folder.mkdir()
+            np.save(folder / "image.npy", case.image.numpy())
+            np.save(folder / "regions.npy", case.regions.numpy())
+            np.savez(folder / "centres.npz", *case.centres)
+            folder.rename(path)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror}): choose another --cache") from error
+
+
+def _mapped(case_id: str, path: Path) -> TrainingCase:
+    image = np.load(path / "image.npy", mmap_mode="c")  # copy on write: torch wants arrays that it could write to
+    regions = np.load(path / "regions.npy", mmap_mode="c")
+    with np.load(path / "centres.npz") as stored:
+        centres = tuple(stored[name] for name in stored.files)
+    return TrainingCase(case_id, torch.from_numpy(image), torch.from_numpy(regions), centres)
+
+
+def _some_voxels(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """(N, 3): up to CENTRES voxels of a mask (X, Y, Z), drawn evenly, always the same ones."""
+    flat = np.flatnonzero(mask)
+    if len(flat) > CENTRES:
+        flat = np.random.default_rng(0).choice(flat, CENTRES, replace=False)
+    return np.stack(np.unravel_index(flat, mask.shape), axis=1).astype(np.int32)
 
 
 def _references(folder: Path) -> dict[str, Path]:
     """{case ID: label map}, wherever in the folder. Raises UsageError where a case has two."""
     found: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*-seg.nii.gz")):
-        case_id = path.name.removesuffix("-seg.nii.gz")
+    for path in sorted((*folder.rglob("*-seg.nii.gz"), *folder.rglob("*_seg.nii.gz"))):
+        case_id = path.name.removesuffix("seg.nii.gz")[:-1]
         if case_id in found:
             raise UsageError(f"{path}: is a second label map of {case_id}, beside {found[case_id]}: remove one")
         found[case_id] = path
@@ -91,6 +185,8 @@ def _read(case: Case, reference: Path, task: Task) -> tuple[NDArray[np.float32],
     expected = cropped.restore.geometry
     if geometry.shape != expected.shape or not np.allclose(geometry.affine, expected.affine, atol=AFFINE_TOLERANCE):
         raise CaseError(f"{reference}: its grid is not that of the images: use the label map of this case")
+    if ET not in labels:
+        labels[labels == ET_2021] = ET
     if unknown := set(np.unique(labels).tolist()) - {0, *task.labels}:
         raise CaseError(f"{reference}: holds the labels {sorted(unknown)}, not only {task.labels}: rename them")
     return cropped.images, regions_from_labels(crop_labels(labels, cropped.restore), task)
@@ -107,5 +203,4 @@ def _training_case(
     image = network_input(normalise(images, normalisation, histogram), brain, foreground=True)
     if np.abs(image).max() > np.finfo(np.float16).max:
         raise CaseError(f"{case_id}: intensities beyond float16: choose another normalisation than {normalisation}")
-    image = image.astype(np.float16)
-    return TrainingCase(case_id, torch.from_numpy(image), torch.from_numpy(regions))
+    return TrainingCase.of_arrays(case_id, image.astype(np.float16), regions)

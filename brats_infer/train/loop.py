@@ -49,6 +49,8 @@ class TrainConfig:
     ema: float = 0.99
     """Weight of the running mean of the parameters, which is what is validated and kept."""
     seed: int = 0
+    phantom_share: float = 0.0
+    """Of the patches that come from synthetic cases, where there are any."""
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "network": self.network.to_json(), "patch": list(self.patch)}
@@ -91,7 +93,7 @@ def train(config: TrainConfig, split: Split, task: Task, out: Path, device: torc
             while run.step < config.steps or _validation_due(run, config):
                 if not _validation_due(run, config):
                     with interrupts.held():
-                        losses.append(_step(run, config, split.training, device))
+                        losses.append(_step(run, config, split, device))
                     continue
                 entry = {
                     "step": run.step,
@@ -144,8 +146,10 @@ def _validation_due(run: Run, config: TrainConfig) -> bool:
     return asked and (not run.log or run.log[-1]["step"] < run.step)
 
 
-def _step(run: Run, config: TrainConfig, cases: tuple[TrainingCase, ...], device: torch.device) -> float:
-    images, targets = draw_batch(cases, config.patch, config.batch, config.network.foreground, run.rng)
+def _step(run: Run, config: TrainConfig, split: Split, device: torch.device) -> float:
+    images, targets = draw_batch(
+        split, config.phantom_share, config.patch, config.batch, config.network.foreground, run.rng
+    )
     rate = config.learning_rate * 0.5 * (1 + math.cos(math.pi * run.step / config.steps))
     for group in run.optimizer.param_groups:  # a plain float: with numpy's, the checkpoint could not be read again
         group["lr"] = rate * min(1.0, (run.step + 1) / WARM_UP_STEPS)
@@ -175,6 +179,7 @@ def _settings(config: TrainConfig, split: Split, task: Task) -> dict[str, Any]:
         "task": task.name,
         "training": [case.id for case in split.training],
         "validation": [case.id for case in split.validation],
+        "phantoms": [case.id for case in split.phantoms],
     }
 
 

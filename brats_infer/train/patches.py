@@ -3,15 +3,13 @@
 Everything is drawn from one generator, so that a resumed run sees the same patches as an uninterrupted one.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from brats_infer.train.data import TrainingCase
+from brats_infer.train.data import Split, TrainingCase
 
 FOREGROUND_SHARE = 0.4  # of the patches are centred on a tumor voxel, the others on a brain voxel
 BENT_SHARE = 0.5  # of the patches are rotated and scaled
@@ -22,10 +20,18 @@ NOISE_SHARE = 0.15
 
 
 def draw_batch(
-    cases: Sequence[TrainingCase], patch: tuple[int, int, int], size: int, foreground: bool, rng: np.random.Generator
+    split: Split,
+    phantom_share: float,
+    patch: tuple[int, int, int],
+    size: int,
+    foreground: bool,
+    rng: np.random.Generator,
 ) -> tuple[Tensor, Tensor]:
     """(B, 4 or 5, X, Y, Z) float32 images and (B, R, X, Y, Z) float32 targets, augmented."""
-    drawn = [draw_patch(cases[int(rng.integers(len(cases)))], patch, rng) for _ in range(size)]
+    drawn = []
+    for _ in range(size):
+        cases = split.phantoms if split.phantoms and rng.random() < phantom_share else split.training
+        drawn.append(draw_patch(cases[int(rng.integers(len(cases)))], patch, rng))
     images = torch.stack([image for image, _ in drawn])
     return images if foreground else images[:, :-1], torch.stack([target for _, target in drawn])
 
@@ -94,13 +100,12 @@ def _gamma(x: Tensor, gamma: float, inverted: bool) -> Tensor:
 
 def _centre(case: TrainingCase, rng: np.random.Generator) -> NDArray[np.float64]:
     """A voxel of a region picked at random, or any voxel of the brain."""
-    mask = case.image[4]
+    *regions, brain = case.centres
+    voxels = brain
     if rng.random() < FOREGROUND_SHARE:
-        present = [region for region in case.regions if bool(region.any())]
-        mask = present[int(rng.integers(len(present)))] if present else mask
-    where = mask.reshape(-1).nonzero()
-    flat = int(where[rng.integers(len(where))])
-    return np.array(np.unravel_index(flat, mask.shape), np.float64)
+        present = [region for region in regions if len(region)]
+        voxels = present[int(rng.integers(len(present)))] if present else brain
+    return voxels[rng.integers(len(voxels))].astype(np.float64)
 
 
 def cut_patch(case: TrainingCase, centre: NDArray[np.float64], patch: tuple[int, int, int]) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from brats_infer.errors import CaseError, UsageError
+from brats_infer.errors import CaseError, OutputError, UsageError
 from brats_infer.preprocess import CROP_MARGIN, Normalisation, histogram_reference, normalise
 from brats_infer.train.data import Split, load_split
 
@@ -52,7 +52,7 @@ def load(
     skip: Sequence[str] = (),
     normalisation: Normalisation = Normalisation.RESCALE,
 ) -> Split:
-    return load_split(folder, "gli", hold_out, skip, normalisation)
+    return load_split(folder, "gli", hold_out, skip, normalisation, folder.parent / f"{folder.name} cache")
 
 
 def test_every_case_with_a_label_map_is_on_one_side(folder: Path) -> None:
@@ -129,9 +129,9 @@ def test_case_without_a_modality_is_never_trained_on(folder: Path) -> None:
     [
         (labels_of()[:-1], AFFINE),
         (labels_of(), np.diag([1.0, -1.0, 1.0, 1.0])),
-        (np.where(labels_of() == 3, 4, labels_of()).astype(np.uint8), AFFINE),
+        (np.where(labels_of() == 3, 7, labels_of()).astype(np.uint8), AFFINE),
     ],
-    ids=["another shape", "mirrored", "labels of 2021"],
+    ids=["another shape", "mirrored", "unknown label"],
 )
 def test_label_map_of_something_else(folder: Path, labels: NDArray[np.uint8], affine: NDArray[np.float64]) -> None:
     path = folder / "labels" / f"{IDS[0]}-seg.nii.gz"
@@ -145,3 +145,47 @@ def test_intensities_that_16_bits_cannot_hold(folder: Path) -> None:
     with pytest.raises(CaseError, match=f"{IDS[0]}.*float16"):
         load(folder, normalisation=Normalisation.NONE)
     assert len(load(folder, normalisation=Normalisation.RESCALE).training) == 3
+
+
+def test_second_load_reads_the_cache_and_a_changed_file_does_not(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = load(folder)
+    monkeypatch.setattr("brats_infer.train.data._read", None)
+    for case, again in zip(first.training, load(folder).training, strict=True):
+        assert np.array_equal(case.image, again.image)
+        assert np.array_equal(case.regions, again.regions)
+        assert all(np.array_equal(a, b) for a, b in zip(case.centres, again.centres, strict=True))
+    monkeypatch.undo()
+    write(folder / "images" / IDS[0] / f"{IDS[0]}-t1n.nii.gz", images_of(9)[0])
+    changed = load(folder)
+    assert not np.array_equal(changed.training[0].image, first.training[0].image)
+    assert np.array_equal(changed.training[1].image, first.training[1].image)
+
+
+def test_centres_lie_in_their_regions(folder: Path) -> None:
+    case = load(folder).training[0]
+    for mask, voxels in zip((*case.regions.numpy(), case.image[4].numpy() > 0), case.centres, strict=True):
+        assert sorted(map(tuple, voxels)) == sorted(zip(*mask.nonzero(), strict=True))
+
+
+def test_label_4_of_2021_is_et(folder: Path) -> None:
+    expected = load(folder).training[0].regions
+    labels = labels_of()
+    labels[labels == 3] = 4
+    path = folder / "labels" / f"{IDS[0]}-seg.nii.gz"
+    write(path.with_name(f"{IDS[0]}_seg.nii.gz"), labels)
+    path.unlink()
+    assert np.array_equal(load(folder).training[0].regions, expected)
+
+
+def test_phantoms_come_from_a_folder_of_their_own(folder: Path) -> None:
+    split = load_split(
+        folder, "gli", [], [IDS[0]], Normalisation.ZSCORE, folder.parent / f"{folder.name} cache", folder
+    )
+    assert [case.id for case in split.training] == IDS[1:3]
+    assert [case.id for case in split.phantoms] == IDS[:3]
+
+
+def test_cache_that_cannot_be_written_is_named(folder: Path) -> None:
+    (folder.parent / f"{folder.name} cache").write_text("a file")
+    with pytest.raises(OutputError, match=r"cache.*--cache"):
+        load(folder)

@@ -18,7 +18,7 @@ from torch import nn
 from brats_infer.errors import Terminated, UsageError
 from brats_infer.tasks import TASKS
 from brats_infer.train import loop
-from brats_infer.train.data import Split, TrainingCase
+from brats_infer.train.data import Split
 from brats_infer.train.loop import BEST, LAST, LOG, TrainConfig, train, validate
 from model.unet import UNet, UNetConfig
 from tests.small_networks import training_case
@@ -126,7 +126,7 @@ def test_region_absent_from_both_counts_as_found(uninterrupted: Path) -> None:
             return x[:, :3] * 0 - 9
 
     case = SPLIT.validation[0]
-    healthy = TrainingCase(case.id, case.image, torch.zeros_like(case.regions))
+    healthy = replace(case, regions=torch.zeros_like(case.regions))
     assert validate(Blind(CONFIG.network), (healthy,), GLI, CPU)["dice"] == 1
     assert validate(Blind(CONFIG.network), (case,), GLI, CPU)["dice"] == 0
 

@@ -1,6 +1,7 @@
 """Patches against plain slices, torch.rot90 and scipy; images and masks move together."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
-from brats_infer.train.data import TrainingCase
+from brats_infer.train.data import Split, TrainingCase
 from brats_infer.train.patches import bend_patch, change_contrast, cut_patch, draw_batch, draw_patch, random_rotation
 from tests.small_networks import training_case
 
@@ -124,13 +125,13 @@ def test_same_seed_same_patches_whatever_torch_drew(case: TrainingCase) -> None:
     def batches(seed: int) -> list[Tensor]:
         torch.rand(seed + 1)
         rng = np.random.default_rng(7)
-        return [tensor for _ in range(5) for tensor in draw_batch([case], (8, 8, 8), 2, True, rng)]
+        return [tensor for _ in range(5) for tensor in draw_batch(Split((case,), ()), 0, (8, 8, 8), 2, True, rng)]
 
     assert all(torch.equal(a, b) for a, b in zip(batches(0), batches(1), strict=True))
 
 
 def test_next_patches_differ(case: TrainingCase, rng: np.random.Generator) -> None:
-    first, second = (draw_batch([case], (8, 8, 8), 1, True, rng)[0] for _ in range(2))
+    first, second = (draw_batch(Split((case,), ()), 0, (8, 8, 8), 1, True, rng)[0] for _ in range(2))
     assert not torch.equal(first, second)
 
 
@@ -138,10 +139,18 @@ def test_next_patches_differ(case: TrainingCase, rng: np.random.Generator) -> No
 def test_batch_has_the_networks_channels(
     case: TrainingCase, rng: np.random.Generator, foreground: bool, channels: int
 ) -> None:
-    images, targets = draw_batch([case, case], (8, 10, 12), 3, foreground, rng)
+    images, targets = draw_batch(Split((case, case), ()), 0, (8, 10, 12), 3, foreground, rng)
     assert images.shape == (3, channels, 8, 10, 12)
     assert targets.shape == (3, 3, 8, 10, 12)
     assert images.dtype == targets.dtype == torch.float32
+
+
+def test_phantoms_are_drawn_at_their_share(case: TrainingCase, rng: np.random.Generator) -> None:
+    blank = TrainingCase.of_arrays("phantom", np.zeros_like(case.image.numpy()), np.ones_like(case.regions.numpy()))
+    split = Split((case,), (), phantoms=(replace(blank, centres=case.centres),))
+    images, _ = draw_batch(split, 0.25, (4, 4, 4), 200, True, rng)
+    assert 25 < sum(not bool(image.any()) for image in images) < 80
+    assert not draw_batch(split, 1, (4, 4, 4), 5, True, rng)[0].any()
 
 
 def test_drawing_leaves_the_case_as_it_was(case: TrainingCase, rng: np.random.Generator) -> None:
@@ -152,14 +161,15 @@ def test_drawing_leaves_the_case_as_it_was(case: TrainingCase, rng: np.random.Ge
     assert torch.equal(case.regions, regions)
 
 
-def test_most_patches_show_tumor_and_a_case_without_any_can_be_drawn(
+def test_enough_patches_show_tumor_and_a_case_without_any_can_be_drawn(
     case: TrainingCase, rng: np.random.Generator
 ) -> None:
-    small = TrainingCase(case.id, case.image, torch.zeros_like(case.regions))
-    small.regions[:, 10, 9, 11] = True
+    regions = np.zeros(case.regions.shape, bool)
+    regions[:, 10, 9, 11] = True
+    small = TrainingCase.of_arrays(case.id, case.image.numpy(), regions)
     shown = sum(bool(draw_patch(small, (4, 4, 4), rng)[1].any()) for _ in range(200))
-    assert 100 < shown < 180
-    healthy = TrainingCase(case.id, case.image, torch.zeros_like(case.regions))
+    assert 50 < shown < 120
+    healthy = TrainingCase.of_arrays(case.id, case.image.numpy(), np.zeros_like(regions))
     assert not draw_patch(healthy, (8, 8, 8), rng)[1].any()
 
 

@@ -1,0 +1,104 @@
+"""Anatomies: label maps of heads -> tissue classes of the brain, on canonical axes at 1 mm."""
+
+from enum import IntEnum
+from pathlib import Path
+
+import cc3d
+import nibabel as nib
+import numpy as np
+import torch
+from nibabel import orientations as nio
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import Tensor
+
+from brats_infer.errors import UsageError
+from brats_infer.preprocess import CANONICAL_AXES
+
+MARGIN = 4  # voxels left around a brain
+MENINGES = 5  # fluid further than this from tissue, in voxels, is no part of a stripped brain
+
+
+class Tissue(IntEnum):
+    """What a voxel of a brain without a tumor is made of; 0 is outside."""
+
+    OUTSIDE = 0
+    CSF = 1
+    """Cisterns and sulci."""
+    VENTRICLE = 2
+    CORTEX = 3
+    WHITE = 4
+    DEEP_GREY = 5
+    PALLIDUM = 6
+    CEREBELLAR_CORTEX = 7
+    CEREBELLAR_WHITE = 8
+    BRAINSTEM = 9
+
+
+FREESURFER = {
+    Tissue.CSF: (24, 30, 62, 85, 0),
+    Tissue.VENTRICLE: (4, 5, 14, 15, 43, 44, 31, 63, 72),
+    Tissue.CORTEX: (3, 42, 17, 18, 53, 54, 25, 57, 136, 137, 163, 164),
+    Tissue.WHITE: (2, 41, 77, 78, 79, 251, 252, 253, 254, 255),
+    Tissue.DEEP_GREY: (10, 11, 12, 26, 49, 50, 51, 58),
+    Tissue.PALLIDUM: (13, 52, 28, 60),
+    Tissue.CEREBELLAR_CORTEX: (8, 47),
+    Tissue.CEREBELLAR_WHITE: (7, 46),
+    Tissue.BRAINSTEM: (16,),
+}
+"""FreeSurfer's codes, as in SynthSeg's label maps, whose codes from 500 on lie outside the brain."""
+SIMPLE = {Tissue.CSF: (1,), Tissue.CORTEX: (2,), Tissue.WHITE: (3,)}
+"""Tissue maps: 1 CSF, 2 grey, 3 white matter, as in the SRI24 atlas."""
+
+
+def load_anatomies(folder: Path) -> list[Tensor]:
+    """(X, Y, Z) uint8 `Tissue` maps of every `*.nii.gz` label map in a folder, cropped to the brain.
+
+    Maps with codes above 3 are read as FreeSurfer's, others as 1 CSF, 2 grey, 3 white matter. Raises UsageError.
+    """
+    paths = sorted(folder.glob("*.nii.gz"))
+    anatomies = [anatomy for path in paths if (anatomy := read_anatomy(path)) is not None]
+    if not anatomies:
+        raise UsageError(f"{folder}: holds no label map (*.nii.gz) of a brain: choose another --anatomy")
+    return anatomies
+
+
+def read_anatomy(path: Path) -> Tensor | None:
+    """One label map, or None where the file holds an image instead. Raises UsageError for a file nobody can read."""
+    try:
+        image = nib.load(path)  # type: ignore[attr-defined]
+        data = np.asarray(image.dataobj)  # type: ignore[attr-defined]
+    except (OSError, nib.filebasedimages.ImageFileError) as error:
+        raise UsageError(f"{path}: cannot be read ({error}): remove it or choose another --anatomy") from error
+    data = data.reshape(data.shape[:3])
+    if not np.array_equal(data, np.round(data)) or len(np.unique(data)) > 200:
+        return None
+    affine = image.affine  # type: ignore[attr-defined]
+    turn = nio.ornt_transform(nio.io_orientation(affine), nio.axcodes2ornt(CANONICAL_AXES))
+    return torch.from_numpy(tissues_of(np.asarray(nio.apply_orientation(data, turn)).astype(np.int64)))
+
+
+def tissues_of(codes: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """(X, Y, Z) codes -> `Tissue` map, cropped to the brain with a margin."""
+    table = SIMPLE if codes.max() <= 3 else FREESURFER
+    lookup = np.zeros(max(1, int(codes.max()) + 1), np.uint8)
+    for tissue, members in table.items():
+        for code in members:
+            if 0 < code < len(lookup):
+                lookup[code] = tissue
+    tissues = lookup[np.maximum(codes, 0)]
+    solid = tissues > Tissue.CSF
+    if not solid.any():
+        return np.zeros((1, 1, 1), np.uint8)
+    box = ndimage.find_objects(solid.astype(np.uint8))[0]
+    reach = MENINGES + MARGIN
+    padded = np.pad(tissues, reach)
+    return _near_brain(padded[tuple(slice(side.start, side.stop + 2 * reach) for side in box)])
+
+
+def _near_brain(tissues: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(X, Y, Z) without the fluid far from tissue (spinal canal, orbits) and without what is not attached."""
+    solid = tissues > Tissue.CSF
+    kept = solid | ((tissues == Tissue.CSF) & (ndimage.distance_transform_edt(~solid) <= MENINGES))
+    largest = cc3d.largest_k(kept, k=1, connectivity=6)
+    return np.where(largest > 0, tissues, 0).astype(np.uint8)

@@ -1,0 +1,81 @@
+"""One synthetic case: an anatomy, bent; a tumor, grown; four contrasts, scanned."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from brats_infer.phantom.anatomy import Tissue
+from brats_infer.phantom.contrast import paint
+from brats_infer.phantom.fields import Draw, blur, grid_of, random_affine, sample, smooth_noise
+from brats_infer.phantom.growth import Lesion, displacement, grow, plan_lesions
+from brats_infer.phantom.scanner import scan
+
+MAX_SHAPE = (220, 235, 155)
+WILD_SHARE = 0.5  # of the cases have contrasts far beyond what is realistic
+ROTATION = 0.12
+ZOOM = (0.92, 1.1)
+
+
+@dataclass(frozen=True)
+class Phantom:
+    """A synthetic case on canonical axes at 1 mm."""
+
+    images: Tensor
+    """(4, X, Y, Z) float32, background exactly 0."""
+    labels: Tensor
+    """(X, Y, Z) uint8: 1 NCR, 2 ED, 3 ET."""
+
+
+@torch.inference_mode()
+def make_phantom(anatomies: Sequence[Tensor], task: str, seed: int, device: torch.device | None = None) -> Phantom:
+    """A case of a task from one of the anatomies (X, Y, Z), `Tissue` maps. Same seed and device, same case."""
+    draw = Draw.of_seed(seed, device or torch.device("cpu"))
+    anatomy = anatomies[int(draw.rng.integers(len(anatomies)))].to(draw.device)
+    at = _bent_grid(draw, anatomy)
+    tissues = _tissues_at(anatomy, at, at)
+    lesions = plan_lesions(draw, tissues, task)
+    own = grid_of(tuple(tissues.shape), draw.device)
+    moved = own
+    for lesion in lesions:
+        moved = moved + displacement(lesion, own)
+    tissues = _tissues_at(anatomy, sample(at, moved, "bilinear"), moved)
+    tissues = _narrow_sulci(draw, tissues)
+    labels = grow(draw, lesions, tissues, task)
+    kind = "men" if task == "men" else "low" if lesions[0].low_grade else "high"
+    images = paint(draw, tissues, labels, kind, draw.chance(WILD_SHARE))
+    images = scan(draw, images, tissues > 0, task)
+    seen = (images != 0).any(dim=0)
+    return Phantom(images, labels * seen)
+
+
+def _tissues_at(anatomy: Tensor, at: Tensor, moved: Tensor) -> Tensor:
+    """(X, Y, Z) uint8: the anatomy read where `at` (3, X, Y, Z) points."""
+    out: Tensor = sample(anatomy[None], at)[0]
+    return out.to(torch.uint8)
+
+
+def _bent_grid(draw: Draw, anatomy: Tensor) -> Tensor:
+    """(3, X, Y, Z): where each voxel of the case lies in the anatomy: affine, smooth bending, other ventricles."""
+    matrix = torch.from_numpy(random_affine(draw, ROTATION, (1 / ZOOM[1], 1 / ZOOM[0]), 0.04)).float().to(draw.device)
+    reach = np.abs(np.linalg.inv(matrix.cpu().numpy())) @ np.array(anatomy.shape)
+    shape = tuple(min(limit, int(side)) for limit, side in zip(MAX_SHAPE, reach, strict=True))
+    own = grid_of(shape, draw.device)
+    middle = torch.tensor(shape, device=draw.device).reshape(3, 1, 1, 1) / 2
+    centre = torch.tensor(anatomy.shape, device=draw.device).reshape(3, 1, 1, 1) / 2
+    bent = own + draw.uniform(1, 4) * smooth_noise(draw, shape, 45, 3) + 0.8 * smooth_noise(draw, shape, 18, 3)
+    at = torch.einsum("ij,jxyz->ixyz", matrix, bent - middle) + centre
+    where = (anatomy == Tissue.VENTRICLE).nonzero().float()
+    if len(where):
+        x, y, z = (float(v) for v in where.mean(dim=0))
+        at = at + displacement(Lesion((x, y, z), 25.0, 0.0, 0.0, draw.uniform(-0.6, 0.7)), at)
+    return at
+
+
+def _narrow_sulci(draw: Draw, tissues: Tensor) -> Tensor:
+    """(X, Y, Z): cortex grown into the fluid around it, by nothing to about 2 mm."""
+    cortex = blur((tissues == Tissue.CORTEX).float()[None], 1.2)[0]
+    limit = draw.uniform(0.08, 0.45)
+    return torch.where((tissues == Tissue.CSF) & (cortex > limit), int(Tissue.CORTEX), tissues)

@@ -1,0 +1,81 @@
+"""Cohorts on disk: synthetic cases in the layout of 2023, with labels."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import torch
+from nibabel import orientations as nio
+from numpy.typing import NDArray
+
+from brats_infer.errors import OutputError
+from brats_infer.geometry import Geometry
+from brats_infer.phantom.anatomy import load_anatomies
+from brats_infer.phantom.case import make_phantom
+from brats_infer.phantom.fields import Draw
+from brats_infer.phantom.sample import sample_case
+from brats_infer.phantom.scanner import to_integers
+from brats_infer.preprocess import CANONICAL_AXES
+from brats_infer.tasks import GRID_AFFINE, GRID_SHAPE, MODALITIES, TASKS
+from brats_infer.volume import write_image, write_labels
+
+ID_FORMATS = {"gli": "BraTS-GLI-{:05d}-000", "ssa": "BraTS-SSA-{:05d}-000", "men": "BraTS-MEN-{:05d}-000"}
+CASES_A_SEED = 1000
+OTHER_AFFINE = ((1.0, 0, 0, 0), (0, 1.0, 0, 0), (0, 0, 1.0, 0), (0, 0, 0, 1.0))  # as the cases of ssa have it
+
+Maker = Callable[[int], tuple[NDArray[np.int16], NDArray[np.uint8], Geometry]]
+
+
+def write_cohort(
+    folder: Path,
+    task_name: str,
+    count: int,
+    seed: int,
+    anatomy: Path | None = None,
+    shape: tuple[int, int, int] = GRID_SHAPE,
+) -> Iterator[str]:
+    """Writes `{ID}/{ID}-{modality}.nii.gz` and `{ID}/{ID}-seg.nii.gz`, case by case; yields the IDs written.
+
+    From label maps in the folder `anatomy`, or, without one, simple ellipsoid brains. Same seed, same bytes.
+    Raises UsageError for an unusable anatomy and OutputError.
+    """
+    make = _samples(shape) if anatomy is None else _phantoms(anatomy, task_name, shape)
+    for number in range(count):
+        images, labels, geometry = make(seed * CASES_A_SEED + number)
+        case_id = ID_FORMATS[TASKS[task_name].name].format(seed * CASES_A_SEED + number)
+        target = folder / case_id
+        try:
+            target.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{target}: cannot be made ({error.strerror}): choose another --out") from error
+        for modality, image in zip(MODALITIES, images, strict=True):
+            write_image(target / f"{case_id}{modality.suffixes[0]}.nii.gz", image, geometry)
+        write_labels(target / f"{case_id}-seg.nii.gz", labels, geometry)
+        yield case_id
+
+
+def _samples(shape: tuple[int, int, int]) -> Maker:
+    geometry = Geometry.of_affine(shape, np.array(GRID_AFFINE))
+    return lambda seed: (*sample_case(seed, shape), geometry)
+
+
+def _phantoms(anatomy: Path, task_name: str, shape: tuple[int, int, int]) -> Maker:
+    anatomies = load_anatomies(anatomy)
+
+    def make(seed: int) -> tuple[NDArray[np.int16], NDArray[np.uint8], Geometry]:
+        phantom = make_phantom(anatomies, task_name, seed)
+        draw = Draw.of_seed(seed, torch.device("cpu"))
+        affine = np.array(OTHER_AFFINE if draw.chance(0.5) else GRID_AFFINE)
+        volumes = torch.cat((to_integers(draw, phantom.images), phantom.labels[None].to(torch.int16)))
+        *images, labels = on_grid(volumes.numpy(), shape, affine)
+        return np.stack(images), labels.astype(np.uint8), Geometry.of_affine(shape, affine)
+
+    return make
+
+
+def on_grid(volumes: NDArray[np.int16], shape: tuple[int, int, int], affine: NDArray[np.float64]) -> NDArray[np.int16]:
+    """(C, X, Y, Z) on canonical axes -> the middle of a grid of that shape, its axes as the affine says."""
+    margins = [(0, 0), *(((g - n) // 2, g - n - (g - n) // 2) for n, g in zip(volumes.shape[1:], shape, strict=True))]
+    turn = nio.ornt_transform(nio.axcodes2ornt(CANONICAL_AXES), nio.axcodes2ornt(nib.aff2axcodes(affine)))
+    return np.stack([nio.apply_orientation(v, turn) for v in np.pad(volumes, margins)])
