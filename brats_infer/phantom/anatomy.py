@@ -8,6 +8,7 @@ import nibabel as nib
 import numpy as np
 import torch
 from nibabel import orientations as nio
+from nibabel.filebasedimages import ImageFileError
 from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
@@ -66,14 +67,14 @@ def load_anatomies(folder: Path) -> list[Tensor]:
 def read_anatomy(path: Path) -> Tensor | None:
     """One label map, or None where the file holds an image instead. Raises UsageError for a file nobody can read."""
     try:
-        image = nib.load(path)  # type: ignore[attr-defined]
-        data = np.asarray(image.dataobj)  # type: ignore[attr-defined]
-    except (OSError, nib.filebasedimages.ImageFileError) as error:
+        image = nib.load(path)
+        data = np.asarray(image.dataobj)
+    except (OSError, ImageFileError) as error:
         raise UsageError(f"{path}: cannot be read ({error}): remove it or choose another --anatomy") from error
     data = data.reshape(data.shape[:3])
     if not np.array_equal(data, np.round(data)) or len(np.unique(data)) > 200:
         return None
-    affine = image.affine  # type: ignore[attr-defined]
+    affine = image.affine
     turn = nio.ornt_transform(nio.io_orientation(affine), nio.axcodes2ornt(CANONICAL_AXES))
     return torch.from_numpy(tissues_of(np.asarray(nio.apply_orientation(data, turn)).astype(np.int64)))
 

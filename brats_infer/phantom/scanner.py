@@ -55,7 +55,8 @@ def ringing(x: Tensor, kept: float) -> Tensor:
     spectrum = torch.fft.rfft2(x, dim=(0, 1))
     fx = torch.fft.fftfreq(x.shape[0], device=x.device).abs()[:, None, None]
     fy = torch.fft.rfftfreq(x.shape[1], device=x.device).abs()[None, :, None]
-    return torch.fft.irfft2(spectrum * ((fx <= kept / 2) & (fy <= kept / 2)), s=list(x.shape[:2]), dim=(0, 1))
+    out: Tensor = torch.fft.irfft2(spectrum * ((fx <= kept / 2) & (fy <= kept / 2)), s=list(x.shape[:2]), dim=(0, 1))
+    return out
 
 
 def rician(draw: Draw, x: Tensor, sigma: float) -> Tensor:

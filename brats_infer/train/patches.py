@@ -105,7 +105,7 @@ def _centre(case: TrainingCase, rng: np.random.Generator) -> NDArray[np.float64]
     if rng.random() < FOREGROUND_SHARE:
         present = [region for region in regions if len(region)]
         voxels = present[int(rng.integers(len(present)))] if present else brain
-    return voxels[rng.integers(len(voxels))].astype(np.float64)
+    return np.asarray(voxels[rng.integers(len(voxels))], np.float64)
 
 
 def cut_patch(case: TrainingCase, centre: NDArray[np.float64], patch: tuple[int, int, int]) -> tuple[Tensor, Tensor]:

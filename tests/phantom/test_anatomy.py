@@ -1,0 +1,70 @@
+"""Label maps of heads become tissue maps of brains."""
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from brats_infer.errors import UsageError
+from brats_infer.phantom.anatomy import MARGIN, MENINGES, Tissue, load_anatomies, read_anatomy, tissues_of
+from tests.phantom.heads import head_codes
+
+LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+def save(path: Path, data: np.ndarray, affine: np.ndarray = LPS) -> Path:
+    nib.save(nib.Nifti1Image(data, affine), path)
+    return path
+
+
+def test_codes_become_tissues_and_the_skull_goes() -> None:
+    codes = head_codes()
+    tissues = tissues_of(codes.astype(np.int64))
+    assert set(np.unique(tissues)) == {0, Tissue.CSF, Tissue.VENTRICLE, Tissue.CORTEX, Tissue.WHITE}
+    for tissue, code in ((Tissue.WHITE, 2), (Tissue.CORTEX, 3), (Tissue.VENTRICLE, 4)):
+        assert (tissues == tissue).sum() == (codes == code).sum()
+
+
+def test_fluid_far_from_tissue_is_no_part_of_the_brain() -> None:
+    codes = head_codes()
+    codes[40:48, 40:48, :10] = 24  # a spinal canal
+    depth = int(np.flatnonzero((codes == 3).any(axis=(0, 1)))[0])
+    tissues = tissues_of(codes.astype(np.int64))
+    below = int(np.flatnonzero((tissues == Tissue.CORTEX).any(axis=(0, 1)))[0])
+    assert depth > 10
+    assert not tissues[:, :, : below - MENINGES].any()
+    assert min(np.flatnonzero(tissues.any(axis=(0, 1)))[0], MARGIN) == MARGIN
+
+
+def test_tissue_maps_of_three_classes_are_read_as_such() -> None:
+    codes = np.zeros((20, 20, 20), np.int64)
+    codes[4:16, 4:16, 4:16], codes[5:15, 5:15, 5:15], codes[7:13, 7:13, 7:13] = 1, 2, 3
+    counts = np.bincount(tissues_of(codes).ravel(), minlength=5)
+    assert (counts[Tissue.CSF], counts[Tissue.CORTEX], counts[Tissue.WHITE]) == (728, 784, 216)
+
+
+@pytest.mark.parametrize("signs", [(1, 1, 1), (-1, 1, -1), (-1, -1, 1)])
+def test_any_orientation_ends_on_the_same_axes(tmp_path: Path, signs: tuple[int, int, int]) -> None:
+    codes = head_codes(40)
+    codes[20:, :20, 25:] = np.where(codes[20:, :20, 25:] == 2, 16, codes[20:, :20, 25:])  # one corner is marked
+    expected = read_anatomy(save(tmp_path / "a.nii.gz", codes))
+    flips = [axis for axis in range(3) if signs[axis] != LPS[axis, axis]]
+    turned = read_anatomy(save(tmp_path / "b.nii.gz", np.flip(codes, flips), np.diag([*signs, 1.0])))
+    assert expected is not None
+    assert turned is not None
+    assert np.array_equal(expected, turned)
+
+
+def test_images_and_a_trailing_axis(tmp_path: Path) -> None:
+    save(tmp_path / "image.nii.gz", np.random.default_rng(0).normal(size=(20, 20, 20)).astype(np.float32))
+    save(tmp_path / "labels.nii.gz", head_codes(40)[..., np.newaxis])
+    assert len(load_anatomies(tmp_path)) == 1
+
+
+def test_unusable_folders_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"holds no label map.*--anatomy"):
+        load_anatomies(tmp_path)
+    (tmp_path / "broken.nii.gz").write_bytes(b"nothing")
+    with pytest.raises(UsageError, match=r"broken.nii.gz: cannot be read"):
+        load_anatomies(tmp_path)
