@@ -215,7 +215,7 @@ def _reason(case: Case, error: Exception) -> str:
         return str(error)
     if isinstance(error, MemoryError):
         return f"{case.id}: does not fit into memory: give the run more, or crop the images"
-    return printable(f"{case.id}: {type(error).__name__}: {error}: a fault of brats-opt, --debug shows where")
+    return printable(f"{case.id}: {type(error).__name__}: {error}: run it with --debug to see where")
 
 
 def _any_geometry(case: Case) -> Geometry:
