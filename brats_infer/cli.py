@@ -28,6 +28,7 @@ log = logging.getLogger("brats_infer")
 
 
 FOLDER = click.Path(path_type=Path)
+TARGET = click.Path(path_type=Path, readable=False)  # click leaves it to the run, which has an exit code for it
 TASK = click.Choice([*TASKS, "auto"])
 
 
@@ -46,7 +47,7 @@ def cli() -> None:
 @cli.command()
 @option("--task", type=TASK, default="auto", show_default=True, help="The challenge; auto: from the case IDs.")
 @option("--input", "--data_path", "input_folder", type=FOLDER, default=Path("/input"), show_default=True)
-@option("--output", "--output_path", "output_folder", type=FOLDER, default=Path("/output"), show_default=True)
+@option("--output", "--output_path", "output_folder", type=TARGET, default=Path("/output"), show_default=True)
 @option("--weights", type=FOLDER, show_default=SHIPPED, help="A folder with a manifest.json.")
 @option("--additional_files", type=FOLDER, help="MLCube's name for --weights; ignored without a manifest.json in it.")
 @option("--parameters_file", type=FOLDER, help="MLCube's YAML file of options; may be absent or empty.")
@@ -56,8 +57,8 @@ def cli() -> None:
 @option("--on-error", type=ByValue(OnError), default=Settings.on_error, show_default=True)
 @option("--resume", is_flag=True, help="Leave alone what is already there: whole, of the right shape, not empty.")
 @option("--dust-fill", type=ByValue(DustFill), default=Settings.dust_fill, show_default=True)
-@option("--report", type=FOLDER, help="A folder for report.json and a picture of each case.")
-@option("--probabilities", type=FOLDER, help="A folder for the region probabilities.")
+@option("--report", type=TARGET, help="A folder for report.json and a picture of each case.")
+@option("--probabilities", type=TARGET, help="A folder for the region probabilities.")
 @option("--shard", type=Shard(), default="1/1", show_default=True, help="Only the K-th of N parts of the cases.")
 @debug
 @click.pass_context

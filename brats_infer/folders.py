@@ -1,5 +1,6 @@
 """The folders that a run writes to: each one its own, made and tried before any work is done."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -13,7 +14,7 @@ def prepare_folder(folder: Path, option: str, others: Mapping[str, Path]) -> Non
     Raises UsageError if it is one of them, OutputError if it cannot be written.
     """
     for what, other in others.items():
-        if folder.resolve() == other.resolve():
+        if os.path.realpath(folder) == os.path.realpath(other):
             raise UsageError(f"{folder}: is {what}: choose another {option}")
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from brats_infer.cli import cli
 from brats_infer.errors import OutputError, UsageError
 from brats_infer.folders import prepare_folder
 
@@ -24,6 +25,18 @@ def test_one_that_is_taken_is_refused_with_the_option_to_change(tmp_path: Path) 
     (tmp_path / "link").symlink_to(tmp_path)
     with pytest.raises(UsageError, match="is the input folder: choose another --report"):
         prepare_folder(tmp_path / "link", "--report", {"the input folder": tmp_path})
+
+
+def test_a_link_to_itself_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(OutputError, match="loop: cannot be written"):
+        prepare_folder(tmp_path / "loop", "--output", {"the input folder": tmp_path})
+
+
+def test_one_that_may_not_be_read_is_no_wrong_usage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.access", lambda *_: False)
+    for option in ("--output", "--report", "--probabilities"):
+        cli.commands["infer"].make_context("infer", [option, str(tmp_path)])
 
 
 def test_one_that_cannot_be_made_is_named(tmp_path: Path) -> None:
