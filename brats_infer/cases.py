@@ -7,7 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from brats_infer.errors import NoCasesError, UsageError
+from brats_infer.errors import NoCasesError, UsageError, printable
 from brats_infer.tasks import MODALITIES, TASKS, Task, task_named, task_of_id
 
 log = logging.getLogger(__name__)
@@ -108,7 +108,7 @@ def _walk(root: Path) -> tuple[list[tuple[Path, list[str]]], dict[Path, str]]:
         if task_of_id(folder.name):
             odd[folder] = reason
         else:  # such as the lost+found of a disk
-            log.warning("%s: is left out, it %s", folder, reason)
+            log.warning("%s: is left out, it %s", printable(str(folder)), reason)
 
     for name, below, files in os.walk(root, onerror=refuse):
         folder = Path(name)
@@ -118,6 +118,9 @@ def _walk(root: Path) -> tuple[list[tuple[Path, list[str]]], dict[Path, str]]:
             for f in (*below, *files)
             if task_of_id(f) and (folder / f).is_symlink()
         }
+        for f in below:
+            if not task_of_id(f) and (folder / f).is_symlink():
+                log.warning("%s: is left out, it is a link: mount the folder itself", printable(str(folder / f)))
         folders.append((folder, sorted(f for f in files if not f.startswith("."))))
     return folders, odd
 

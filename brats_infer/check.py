@@ -30,7 +30,7 @@ def check_output(input_folder: Path, output_folder: Path, task_name: str = "auto
     expected = {case.output_name: case for case in cases}
     present = {path.name: path for path in sorted(output_folder.iterdir())} if output_folder.is_dir() else {}
     findings = [
-        Finding(f"{output_folder / name}: is missing: run brats-opt on {case.id} again")
+        Finding(f"{output_folder / name}: is missing: {case.problem or f'run brats-opt on {case.id} again'}")
         for name, case in expected.items()
         if name not in present
     ]
@@ -91,3 +91,6 @@ def _check_grid(path: Path, geometry: Geometry, case: Case) -> Iterator[Finding]
             yield Finding(
                 f"{path}: {name} is {int(geometry.fields[name])}, not {int(image.fields[name])} as in the images"
             )
+    ours, theirs = geometry.qform, image.qform
+    if ours is not None and theirs is not None and not np.allclose(ours, theirs, atol=AFFINE_TOLERANCE, equal_nan=True):
+        yield Finding(f"{path}: its qform is not that of the images: write it with brats-opt")

@@ -2,8 +2,9 @@
 
 import json
 import logging
-import signal
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ from typing import Any
 import click
 
 from brats_infer import __version__
-from brats_infer.errors import BratsOptError, ExitCode, Terminated, UsageError
-from brats_infer.options import ByValue, DefaultGroup, Shard, option
+from brats_infer.errors import BratsOptError, ExitCode, Terminated, UsageError, printable
+from brats_infer.folders import prepare_folder
+from brats_infer.options import ByValue, DefaultGroup, Shard, debug, option
 from brats_infer.parameters import read_parameters
 from brats_infer.settings import DustFill, Mode, OnError, Settings
+from brats_infer.signals import INTERRUPTED, TERMINATED, end_at_once, ignore, raise_once
 from brats_infer.tasks import TASKS
 
 INTERNAL_ERROR = 1
@@ -25,6 +28,7 @@ log = logging.getLogger("brats_infer")
 
 
 FOLDER = click.Path(path_type=Path)
+TARGET = click.Path(path_type=Path, readable=False)  # click leaves it to the run, which has an exit code for it
 TASK = click.Choice([*TASKS, "auto"])
 
 
@@ -43,7 +47,7 @@ def cli() -> None:
 @cli.command()
 @option("--task", type=TASK, default="auto", show_default=True, help="The challenge; auto: from the case IDs.")
 @option("--input", "--data_path", "input_folder", type=FOLDER, default=Path("/input"), show_default=True)
-@option("--output", "--output_path", "output_folder", type=FOLDER, default=Path("/output"), show_default=True)
+@option("--output", "--output_path", "output_folder", type=TARGET, default=Path("/output"), show_default=True)
 @option("--weights", type=FOLDER, show_default=SHIPPED, help="A folder with a manifest.json.")
 @option("--additional_files", type=FOLDER, help="MLCube's name for --weights; ignored without a manifest.json in it.")
 @option("--parameters_file", type=FOLDER, help="MLCube's YAML file of options; may be absent or empty.")
@@ -51,22 +55,22 @@ def cli() -> None:
 @option("--mode", type=ByValue(Mode), default=Settings.mode, show_default=True, help="Windows or whole brain.")
 @option("--flips/--no-flips", default=Settings.flips, show_default=True, help="Mean over eight mirror images.")
 @option("--on-error", type=ByValue(OnError), default=Settings.on_error, show_default=True)
-@option("--resume", is_flag=True, help="Leave alone what is already there, whole and of the right shape.")
+@option("--resume", is_flag=True, help="Leave alone what is already there: whole, of the right shape, not empty.")
 @option("--dust-fill", type=ByValue(DustFill), default=Settings.dust_fill, show_default=True)
-@option("--report", type=FOLDER, help="A folder for report.json and a picture of each case.")
-@option("--probabilities", type=FOLDER, help="A folder for the region probabilities.")
+@option("--report", type=TARGET, help="A folder for report.json and a picture of each case.")
+@option("--probabilities", type=TARGET, help="A folder for the region probabilities.")
 @option("--shard", type=Shard(), default="1/1", show_default=True, help="Only the K-th of N parts of the cases.")
-@option("--debug", is_flag=True, help="Show tracebacks.")
+@debug
 @click.pass_context
-def infer(ctx: click.Context, /, parameters_file: Path | None, debug: bool, **given: Any) -> None:
+def infer(ctx: click.Context, /, parameters_file: Path | None, **given: Any) -> None:
     """Segment every case of a folder: --input/{ID}/{ID}-{t1n,t1c,t2w,t2f}.nii.gz to --output/{ID}.nii.gz."""
-    if debug:
-        log.setLevel(logging.DEBUG)
-    signal.signal(signal.SIGTERM, _terminate)
+    raise_once()
     given |= _from_file(ctx, parameters_file)
-    from brats_infer.pipeline import Status, segment
-    from brats_infer.progress import Progress
+    with end_at_once():
+        from brats_infer.pipeline import Status, segment
+        from brats_infer.progress import Progress
 
+        write_report = _report_to(given)
     with Progress() as progress:
         results = segment(
             given["input_folder"],
@@ -79,9 +83,7 @@ def infer(ctx: click.Context, /, parameters_file: Path | None, debug: bool, **gi
             on_start=progress.start,
             on_result=progress.advance,
         )
-    if given["report"]:
-        from brats_infer.report import write_report
-
+    if write_report:
         write_report(given["report"], given["input_folder"], given["output_folder"], given["task"], results)
     ctx.exit(ExitCode.CASES_FAILED if any(r.status is Status.FAILED for r in results) else ExitCode.OK)
 
@@ -90,6 +92,7 @@ def infer(ctx: click.Context, /, parameters_file: Path | None, debug: bool, **gi
 @option("--input", "input_folder", type=FOLDER, required=True)
 @option("--output", "output_folder", type=FOLDER, required=True)
 @option("--task", type=TASK, default="auto", show_default=True)
+@debug
 @click.pass_context
 def check(ctx: click.Context, input_folder: Path, output_folder: Path, task: str) -> None:
     """Compare an output folder with the contract; a line for each thing that breaks it, exit code 6 if any does."""
@@ -97,7 +100,7 @@ def check(ctx: click.Context, input_folder: Path, output_folder: Path, task: str
 
     findings = check_output(input_folder, output_folder, task)
     for finding in findings:
-        click.echo(f"{'warning' if finding.warning else 'error'}: {finding.message}")
+        click.echo(f"{'warning' if finding.warning else 'error'}: {printable(finding.message)}")
     faults = sum(not finding.warning for finding in findings)
     click.echo(f"{faults} errors, {len(findings) - faults} warnings")
     ctx.exit(ExitCode.OUTPUT if faults else ExitCode.OK)
@@ -111,6 +114,7 @@ def check(ctx: click.Context, input_folder: Path, output_folder: Path, task: str
 @option("--csv", "csv_file", type=FOLDER, help="A file for the table.")
 @option("--json", "json_file", type=FOLDER, help="A file for the table and the means.")
 @option("--jobs", type=click.IntRange(1), show_default="one a core", help="Processes that work at a time.")
+@debug
 @click.pass_context
 def evaluate(
     ctx: click.Context, /, predictions: Path, references: Path, task: str, metrics: str, jobs: int | None, **files: Path
@@ -134,6 +138,7 @@ def evaluate(
 @option("--out", type=FOLDER, required=True)
 @option("--seed", type=click.IntRange(0, 99), default=0, show_default=True)
 @option("--anatomy", type=FOLDER, help="Label maps of brains to build on.", show_default="simple ellipsoids")
+@debug
 def phantom(task: str, count: int, out: Path, seed: int, anatomy: Path | None) -> None:
     """Write synthetic cases with labels, in the layout of 2023, to train on and to try things on."""
     from brats_infer.phantom.cohort import write_cohort
@@ -145,6 +150,7 @@ def phantom(task: str, count: int, out: Path, seed: int, anatomy: Path | None) -
 @cli.command()
 @option("--weights", type=FOLDER, show_default=SHIPPED)
 @click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
+@debug
 def info(weights: Path | None, as_json: bool) -> None:
     """Show version, device and members with their hashes."""
     from brats_infer.info import describe, render
@@ -172,6 +178,7 @@ def info(weights: Path | None, as_json: bool) -> None:
 @option("--publish", "publish_to", type=FOLDER, help="Add the best checkpoint to this weights folder and its manifest.")
 @option("--trained-on", default="", help="With --publish: data and credits, for the manifest.")
 @option("--licence", default="", help="With --publish: the licence of the weights.")
+@debug
 def train(**given: Any) -> None:
     """Train a network on a folder of labelled cases; a line for each validation."""
     from brats_infer.train.command import run
@@ -187,9 +194,9 @@ def main() -> None:
         error.show()
         code = error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        code = _fail("interrupted: run again with --resume to go on", ExitCode.INTERRUPTED)
+        code = _fail(INTERRUPTED, ExitCode.INTERRUPTED)
     except Terminated:
-        code = _fail("terminated: run again with --resume to go on", ExitCode.TERMINATED)
+        code = _fail(TERMINATED, ExitCode.TERMINATED)
     except BratsOptError as error:
         log.debug("", exc_info=error)
         code = _fail(str(error), error.exit_code)
@@ -198,16 +205,27 @@ def main() -> None:
         code = _fail(
             f"{type(error).__name__}: {error}: this is a fault of brats-opt, --debug shows where", INTERNAL_ERROR
         )
+    ignore()
     sys.exit(code)
 
 
 def _fail(message: str, code: int) -> int:
-    click.echo(f"brats-opt: {' '.join(message.split())}", err=True)
+    with suppress(OSError):  # the exit code counts, even if nobody reads the line
+        click.echo(f"brats-opt: {printable(message)}", err=True)
     return int(code)
 
 
-def _terminate(*_: object) -> None:
-    raise Terminated
+def _report_to(given: dict[str, Any]) -> Callable[..., None] | None:
+    """The function that writes the report, if one is wanted: what it lacks is said before hours of work."""
+    if not given["report"]:
+        return None
+    try:
+        from brats_infer.report import write_report
+    except ModuleNotFoundError as error:
+        raise UsageError(f"--report needs {error.name}: pip install 'brats-opt[report]'") from error
+    taken = {"the input folder": given["input_folder"], "the output folder": given["output_folder"]}
+    prepare_folder(given["report"], "--report", taken)
+    return write_report
 
 
 def _weights(weights: Path | None, additional_files: Path | None) -> Path:

@@ -19,15 +19,20 @@ class ExitCode(IntEnum):
     TERMINATED = 143
 
 
+def printable(text: str) -> str:
+    """One printable line: a file name or a library's text may hold newlines, terminal codes or broken UTF-8."""
+    line = " ".join(text.split())
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+
+
 class BratsOptError(Exception):
     """Base of everything this project raises on purpose."""
 
     exit_code = ExitCode.USAGE
 
     def __str__(self) -> str:
-        """One printable line: a file name or a library's text may hold newlines, terminal codes or broken UTF-8."""
-        line = " ".join(super().__str__().split())
-        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+        """One printable line."""
+        return printable(super().__str__())
 
 
 class UsageError(BratsOptError):

@@ -52,6 +52,13 @@ class Geometry:
     def voxel_mm3(self) -> float:
         return abs(float(np.linalg.det(self.affine[:3, :3])))
 
+    @property
+    def qform(self) -> NDArray[np.float64] | None:
+        """(4, 4), of the qform fields alone; None where there is none, NaN where they make no sense."""
+        header = nib.Nifti1Header()
+        self.put_into(header)
+        return _qform(header)
+
     def put_into(self, header: nib.Nifti1Header) -> None:
         """Writes qform, sform, their codes, pixdim and units as they were."""
         for name in GEOMETRY_FIELDS:

@@ -1,5 +1,6 @@
 """How the commands take their options: default command, environment, K/N, values of enumerations."""
 
+import logging
 from collections.abc import Callable
 from enum import StrEnum
 from typing import Any, TypeVar
@@ -16,7 +17,7 @@ class DefaultGroup(click.Group):
     default = "infer"
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if not args or (args[0].startswith("-") and args[0] not in ("--help", "--version")):
+        if not args or (args[0].startswith("-") and args[0] not in ("-h", "--help", "--version")):
             args = [self.default, *args]
         return super().parse_args(ctx, args)
 
@@ -40,6 +41,14 @@ def option(*names: str, **settings: Any) -> Callable[[Command], Command]:
     """A click option that can also be given as BRATS_OPT_… in the environment, after its first name."""
     name = names[0].split("/")[0].lstrip("-").replace("-", "_").upper()
     return click.option(*names, envvar=f"{ENVIRONMENT}_{name}", show_envvar=True, **settings)
+
+
+def _show_tracebacks(_ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        logging.getLogger("brats_infer").setLevel(logging.DEBUG)
+
+
+debug = option("--debug", is_flag=True, expose_value=False, callback=_show_tracebacks, help="Show tracebacks.")
 
 
 class ByValue(click.Choice[StrEnum]):

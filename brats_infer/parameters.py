@@ -25,8 +25,6 @@ def read_parameters(path: Path) -> dict[str, Any]:
 
     Raises UsageError, naming the file and the key, for anything else that is no parameters file.
     """
-    if not path.exists():
-        return {}
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         return Parameters.model_validate({} if content is None else content).model_dump(exclude_none=True)
@@ -34,5 +32,7 @@ def read_parameters(path: Path) -> dict[str, Any]:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "the file"
         raise UsageError(f"{path}: {key}: {first['msg']}: it may set {', '.join(Parameters.model_fields)}") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise UsageError(f"{path}: is not YAML ({error}): leave it empty or give --task and the like") from error

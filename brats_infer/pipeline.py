@@ -5,7 +5,6 @@ One bad case never stops the others.
 """
 
 import logging
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +18,8 @@ from numpy.typing import NDArray
 
 from brats_infer.cases import Case, find_cases, is_safe_id
 from brats_infer.ensemble import SHIPPED_WEIGHTS, Ensemble, load_ensemble, pick_device
-from brats_infer.errors import CaseError, OutputError, UsageError
+from brats_infer.errors import CaseError, OutputError, printable
+from brats_infer.folders import prepare_folder
 from brats_infer.geometry import Geometry
 from brats_infer.labels import labels_from_probabilities
 from brats_infer.postprocess import clean
@@ -85,9 +85,10 @@ def segment(
     """
     settings = settings or Settings()
     cases = find_cases(input_folder, task)[shard[0] - 1 :: shard[1]]
-    _prepare_folder(output_folder, input_folder)
+    taken = {"the input folder": input_folder}
+    prepare_folder(output_folder, "--output", taken)
     if settings.probabilities:
-        _prepare_folder(settings.probabilities, input_folder)
+        prepare_folder(settings.probabilities, "--probabilities", {**taken, "the output folder": output_folder})
     chosen = pick_device(device)
     tasks = {case.task.name: case.task for case in cases if case.task and not case.problem}
     ensembles = {name: load_ensemble(weights, found, chosen) for name, found in tasks.items()}
@@ -195,13 +196,26 @@ def _failed(case: Case, error: Exception, output: Path, settings: Settings) -> C
     """Says why, and writes a blank map where that was asked for and a name and a grid can be had."""
     log.debug("%s failed", case.id, exc_info=error)
     task = case.task.name if case.task else None
-    message = str(error) if isinstance(error, CaseError) else f"{case.id}: {type(error).__name__}: {error}"
-    message = " ".join(message.split())
+    message = _reason(case, error)
     if settings.on_error == OnError.FAIL or not is_safe_id(case.id):
         return CaseResult(case.id, Status.FAILED, task, message)
-    geometry = _any_geometry(case)
-    write_labels(output / case.output_name, np.zeros(geometry.shape, np.uint8), geometry)
+    try:
+        geometry = _any_geometry(case)
+        write_labels(output / case.output_name, np.zeros(geometry.shape, np.uint8), geometry)
+    except OutputError:
+        raise
+    except Exception as second:
+        return CaseResult(case.id, Status.FAILED, task, f"{message} (no blank map either: {_reason(case, second)})")
     return CaseResult(case.id, Status.BLANK, task, message)
+
+
+def _reason(case: Case, error: Exception) -> str:
+    """What went wrong and what to do, in one line."""
+    if isinstance(error, CaseError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return f"{case.id}: does not fit into memory: give the run more, or crop the images"
+    return printable(f"{case.id}: {type(error).__name__}: {error}: run it with --debug to see where")
 
 
 def _any_geometry(case: Case) -> Geometry:
@@ -215,7 +229,10 @@ def _any_geometry(case: Case) -> Geometry:
 
 
 def _is_whole(path: Path, case: Case) -> bool:
-    """Whether a label map of the case's grid and the task's labels lies under that name."""
+    """Whether a label map of the case's shape and the task's labels lies under that name.
+
+    An empty one does not count: it may be the blank map of a case that failed.
+    """
     if not path.is_file() or not case.task:
         return False
     try:
@@ -223,17 +240,5 @@ def _is_whole(path: Path, case: Case) -> bool:
         shape = read_geometry(next(iter(case.paths.values()))).shape
     except CaseError:
         return False
-    return geometry.shape == shape and set(np.unique(labels).tolist()) <= {0, *case.task.labels}
-
-
-def _prepare_folder(folder: Path, input_folder: Path) -> None:
-    """Makes an output folder and tries it. Raises UsageError for the input folder itself, OutputError if unwritable."""
-    if folder.resolve() == input_folder.resolve():
-        raise UsageError(f"{folder}: is the input folder: choose another --output")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".brats-opt-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be written ({error.strerror}): choose another --output") from error
+    found = set(np.unique(labels).tolist())
+    return geometry.shape == shape and found != {0} and found <= {0, *case.task.labels}

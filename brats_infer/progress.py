@@ -1,13 +1,14 @@
 """What a run says while it works: a bar on a terminal, one plain line a case otherwise; all of it on stderr."""
 
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from brats_infer.errors import printable
 from brats_infer.pipeline import CaseResult
 
 
@@ -15,7 +16,7 @@ class Progress:
     """Told of the number of cases and of each case's ending."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(stderr=True, highlight=False, soft_wrap=True)
+        self.console = console or _Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         self.bar = Bar(
             *columns,
@@ -44,11 +45,18 @@ class Progress:
     def advance(self, result: CaseResult) -> None:
         """A case has ended."""
         self.done += 1
-        self.bar.advance(self.row)
-        for warning in result.warnings:
-            self.console.print(f"warning: {escape(warning)}")
-        self.console.print(f"[{self.done}/{self.total}] {result.id}: ".replace("[", r"\["), end="")
-        self.console.print(escape(_ending(result)))
+        lines = [f"warning: {warning}" for warning in result.warnings]
+        lines.append(f"[{self.done}/{self.total}] {result.id}: {_ending(result)}")
+        with suppress(OSError):  # a log on a full disk costs no case
+            self.bar.advance(self.row)
+            for line in lines:
+                self.console.print(printable(line))
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Whoever read the log has gone; rich on its own would end the run."""
+        self.quiet = True
 
 
 def _ending(result: CaseResult) -> str:

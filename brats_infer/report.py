@@ -1,6 +1,7 @@
 """What a run did: report.json, and a picture of each case: four contrasts, three planes, the labels' outline."""
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +20,8 @@ from brats_infer.tasks import LABEL_NAMES, MODALITIES
 from brats_infer.volume import read_images, read_labels
 from model.atomic import write_atomically
 
+log = logging.getLogger(__name__)
+
 PLANES = ("axial", "coronal", "sagittal")
 COLOURS = {1: "#e4572e", 2: "#ffc914", 3: "#3ddbd9"}
 """Of the labels NCR, ED and ET; told apart also by those who do not tell red from green."""
@@ -28,17 +31,27 @@ WINDOW = (1.0, 99.0)  # percentiles of the brain's voxels that are shown as blac
 def write_report(
     folder: Path, input_folder: Path, output_folder: Path, task: str, results: Sequence[CaseResult]
 ) -> None:
-    """Writes report.json and `{ID}.png` for every case that has a label map. Raises OutputError."""
+    """Writes report.json and `{ID}.png` for every case that has a label map; warns of one that cannot be drawn.
+
+    Raises OutputError.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         content = {"version": __version__, "cases": [asdict(result) for result in results]}
         write_atomically(folder / "report.json", (json.dumps(content, indent=2) + "\n").encode())
-        cases = {case.id: case for case in find_cases(input_folder, task)}
-        for result in results:
-            if result.status in (Status.WRITTEN, Status.SKIPPED):
-                draw_case(cases[result.id], output_folder / cases[result.id].output_name, folder / f"{result.id}.png")
+        done = {result.id for result in results if result.status in (Status.WRITTEN, Status.SKIPPED)}
+        for case in find_cases(input_folder, task):
+            if case.id in done:
+                _try_to_draw(case, output_folder / case.output_name, folder / f"{case.id}.png")
     except OSError as error:
         raise OutputError(f"{folder}: cannot be written ({error.strerror}): choose another --report") from error
+
+
+def _try_to_draw(case: Case, labels_path: Path, picture: Path) -> None:
+    try:
+        draw_case(case, labels_path, picture)
+    except CaseError as error:
+        log.warning("warning: no picture of %s: %s", case.id, error)
 
 
 def draw_case(case: Case, labels_path: Path, picture: Path) -> None:
@@ -50,12 +63,15 @@ def draw_case(case: Case, labels_path: Path, picture: Path) -> None:
     labels, geometry = read_labels(labels_path)
     to_ras = nio.ornt_transform(nio.io_orientation(geometry.affine), nio.axcodes2ornt(("R", "A", "S")))
     images = [np.asarray(nio.apply_orientation(volume.data, to_ras)) for volume in volumes.values()]
+    if not all(image.any() for image in images):
+        raise CaseError(f"{case.id}: an image is all zero: export it again")
     if labels.shape != volumes[next(iter(volumes))].geometry.shape:
         raise CaseError(f"{labels_path}: is not on the grid of the images: run brats-opt on {case.id} again")
     labels = np.asarray(nio.apply_orientation(labels, to_ras))
-    box = _box(images[0] != 0)
+    brain = np.any(images, axis=0)
+    box = _box(brain)
     images, labels = [image[box] for image in images], labels[box]
-    centre = _centre(labels if labels.any() else images[0] != 0)
+    centre = _centre(labels if labels.any() else brain[box])
     figure = Figure(figsize=(11, 8.6), facecolor="black", layout="constrained")
     axes = figure.subplots(len(PLANES), len(images))
     for row, plane in enumerate(PLANES):

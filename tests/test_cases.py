@@ -287,6 +287,13 @@ def test_a_linked_case_folder_is_not_followed_and_not_dropped(tmp_path: Path, ta
     assert "is a link, which is not followed" in str(found[ID])
 
 
+def test_a_linked_folder_of_any_other_name_is_left_out_aloud(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    touch_case(tmp_path / "in", ID)
+    (tmp_path / "in" / "patient7").symlink_to(touch_case(tmp_path / "outside", "patient7"))
+    assert problems(tmp_path / "in") == {ID: None}
+    assert "patient7: is left out, it is a link" in caplog.text
+
+
 def test_a_link_to_a_case_that_is_found_anyway_changes_nothing(tmp_path: Path) -> None:
     folder = touch_case(tmp_path / "all", ID)
     (tmp_path / "selected").mkdir()

@@ -57,6 +57,13 @@ def with_other_code(image: nib.Nifti1Image) -> nib.Nifti1Image:
     return image
 
 
+def with_other_qform(image: nib.Nifti1Image) -> nib.Nifti1Image:
+    affine = image.affine.copy()
+    affine[0, 3] += 1
+    image.set_qform(affine, code=1)
+    return image
+
+
 def as_float(image: nib.Nifti1Image) -> nib.Nifti1Image:
     image.set_data_dtype(np.float32)
     return image
@@ -85,6 +92,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "shape": (rewritten(cut), "shape"),
     "affine": (rewritten(moved), "affine"),
     "code": (rewritten(with_other_code), "sform_code"),
+    "qform": (rewritten(with_other_qform), "its qform"),
     "label": (rewritten(with_label_7), "[7]"),
     "description": (rewritten(described), "patient data"),
     "extension": (rewritten(extended), "patient data"),
@@ -104,6 +112,14 @@ def test_damage_is_found_and_names_the_file(good: Path, tmp_path: Path, name: st
     assert messages
     assert any(expected in message for message in messages), messages
     assert all(message.startswith(str(output)) for message in messages)
+
+
+def test_missing_map_of_a_case_that_cannot_be_segmented_says_why(good: Path, tmp_path: Path) -> None:
+    cases = Path(shutil.copytree(good / "input", tmp_path / "input"))
+    (cases / "BraTS-GLI-01000-000" / "BraTS-GLI-01000-000-t1c.nii.gz").unlink()
+    (finding, _) = check_output(cases, tmp_path / "absent")
+    assert "is missing" in finding.message
+    assert "lacks t1c" in finding.message
 
 
 def test_empty_map_is_a_warning(good: Path, tmp_path: Path) -> None:

@@ -90,6 +90,9 @@ def test_environment_gives_options_and_the_command_line_wins(folder: Path, tmp_p
         ("mode: quick", "mode"),
         ("task: met", "task"),
         ("[1, 2]", "the file"),
+        ("task: 2024-99-99", "not YAML"),
+        ("task: !!int x", "not YAML"),
+        ("[" * 3000, "not YAML"),
         ("a: b: c", "not YAML"),
         ("!!python/object/apply:os.system ['true']", "not YAML"),
     ],
@@ -141,6 +144,9 @@ def test_exit_codes_and_messages(folder: Path, tmp_path: Path) -> None:
         (*good, "--weights", tmp_path / "empty"): (5, "manifest.json"),
         (*good, "--output", tmp_path / "file"): (6, "file: cannot be written"),
         (*good, "--output", folder / "input"): (2, "is the input folder"),
+        (*good, "--probabilities", tmp_path / "out"): (2, "is the output folder: choose another --probabilities"),
+        (*good, "--report", tmp_path / "out"): (2, "is the output folder: choose another --report"),
+        (*good, "--report", tmp_path / "file"): (6, "choose another --report"),
         (*good, "--device", "cuda:7"): (2, "--device cuda:7"),
         (*good, "--task", "men"): (5, "no member for the task men"),
     }
@@ -200,6 +206,54 @@ def test_report_has_a_picture_of_each_case(folder: Path, tmp_path: Path) -> None
     report = json.loads((tmp_path / "report" / "report.json").read_text())
     assert [case["status"] for case in report["cases"]] == ["written", "written"]
     assert names(tmp_path / "out") == BOTH
+
+
+def test_report_without_its_package_is_refused_before_the_work(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "matplotlib.py").write_text("raise ModuleNotFoundError(name='matplotlib')")
+    args = ("--input", folder / "input", "--output", tmp_path / "out", "--weights", folder / "weights")
+    done = brats_opt(*args, "--report", tmp_path / "report", PYTHONPATH=str(tmp_path))
+    assert (done.returncode, "pip install 'brats-opt[report]'" in one_line(done)) == (2, True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_case_that_cannot_be_drawn_stops_no_other_picture(folder: Path, tmp_path: Path) -> None:
+    cases = Path(shutil.copytree(folder / "input", tmp_path / "input"))
+    args = ("--input", cases, "--output", tmp_path / "out", "--weights", folder / "weights")
+    assert brats_opt(*args).returncode == 0
+    damaged = cases / "BraTS-GLI-01000-000" / "BraTS-GLI-01000-000-t2w.nii.gz"
+    damaged.write_bytes(damaged.read_bytes()[:-50])
+    done = brats_opt(*args, "--resume", "--report", tmp_path / "report")
+    assert done.returncode == 0, done.stderr
+    assert f"no picture of BraTS-GLI-01000-000: {damaged}" in done.stderr
+    assert names(tmp_path / "report") == ["BraTS-GLI-01001-000.png", "report.json"]
+
+
+@pytest.mark.parametrize("how", ["full", "closed"])
+def test_log_that_cannot_be_written_costs_no_case(folder: Path, tmp_path: Path, how: str) -> None:
+    args = ["--input", folder / "input", "--output", tmp_path, "--weights", folder / "weights", "--device", "cpu"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    with Path("/dev/full").open("w") as full, os.fdopen(writer, "w") as closed:
+        log = full if how == "full" else closed
+        done = subprocess.run([sys.executable, ROOT / "entrypoint.py", *args], stderr=log, timeout=120, check=False)
+    assert (done.returncode, names(tmp_path)) == (0, BOTH)
+
+
+def test_every_command_can_show_where_it_went_wrong(tmp_path: Path) -> None:
+    done = brats_opt("info", "--weights", tmp_path, "--debug")
+    assert done.returncode == 5
+    assert "Traceback" in done.stderr
+
+
+def test_short_help_is_the_help() -> None:
+    assert brats_opt("-h").stdout == brats_opt("--help").stdout
+
+
+def test_check_says_a_line_of_a_file_with_an_odd_name(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "a\nb\x1b[31m\udcff.nii.gz").touch()
+    done = brats_opt("check", "--input", folder / "input", "--output", tmp_path, PYTHONIOENCODING="utf-8")
+    assert done.returncode == 6, done.stderr
+    assert r"a b\x1b[31m\udcff.nii.gz: belongs to no case" in done.stdout
 
 
 def test_info_lists_the_members_with_their_hashes(folder: Path) -> None:

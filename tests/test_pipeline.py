@@ -155,6 +155,35 @@ def test_resume_keeps_whole_maps_and_makes_damaged_ones_again(cases: Path, weigh
     assert second.read_bytes() == expected
 
 
+def test_resume_tries_a_case_again_that_was_left_blank(cases: Path, weights: Path, tmp_path: Path) -> None:
+    broken = cases / "BraTS-GLI-01001-000" / "BraTS-GLI-01001-000-t2w.nii.gz"
+    content = broken.read_bytes()
+    broken.write_bytes(content[:-100])
+    results = run(cases, tmp_path / "out", weights, on_error=OnError.BLANK)
+    assert results["BraTS-GLI-01001-000"].status is Status.BLANK
+    again = run(cases, tmp_path / "out", weights, on_error=OnError.BLANK, resume=True)
+    assert again["BraTS-GLI-01001-000"].status is Status.BLANK, "still broken, and still said"
+    broken.write_bytes(content)
+    mended = run(cases, tmp_path / "out", weights, on_error=OnError.BLANK, resume=True)
+    assert [result.status for result in mended.values()] == [Status.SKIPPED, Status.WRITTEN, Status.SKIPPED]
+
+
+def test_case_that_does_not_fit_into_memory_stops_no_other(
+    cases: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_memory(*_: object) -> None:
+        raise MemoryError
+
+    crop, geometry, times = pipeline.crop_to_brain, pipeline.read_geometry, iter(range(99))
+    monkeypatch.setattr(pipeline, "crop_to_brain", lambda volumes: crop(volumes) if next(times) else no_memory())
+    failed = run(cases, tmp_path / "fail", weights)["BraTS-GLI-01000-000"]
+    assert "BraTS-GLI-01000-000: does not fit into memory" in failed.message
+    monkeypatch.setattr(pipeline, "crop_to_brain", no_memory)
+    monkeypatch.setattr(pipeline, "read_geometry", lambda path: no_memory() if "01000" in path.name else geometry(path))
+    results = run(cases, tmp_path / "blank", weights, on_error=OnError.BLANK)
+    assert [result.status for result in results.values()] == [Status.FAILED, Status.BLANK, Status.BLANK]
+
+
 def test_probabilities_are_those_behind_the_labels(cases: Path, weights: Path, tmp_path: Path) -> None:
     run(cases, tmp_path / "out", weights, probabilities=tmp_path / "p", mode=Mode.ACCURATE)
     for name, labels in labels_in(tmp_path / "out").items():

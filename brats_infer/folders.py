@@ -1,0 +1,24 @@
+"""The folders that a run writes to: each one its own, made and tried before any work is done."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryFile
+
+from brats_infer.errors import OutputError, UsageError
+
+
+def prepare_folder(folder: Path, option: str, others: Mapping[str, Path]) -> None:
+    """Makes the folder that `option` names and tries it; `others` are {what it is: folder} that it may not be.
+
+    Raises UsageError if it is one of them, OutputError if it cannot be written.
+    """
+    for what, other in others.items():
+        if os.path.realpath(folder) == os.path.realpath(other):
+            raise UsageError(f"{folder}: is {what}: choose another {option}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder, prefix=".brats-opt-"):
+            pass
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be written ({error.strerror}): choose another {option}") from error

@@ -1,0 +1,54 @@
+"""SIGTERM and Ctrl-C, whenever they come: one line, the documented exit code, only whole files."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from brats_infer.errors import ExitCode, Terminated
+
+INTERRUPTED = "interrupted: run the same again to go on (infer: with --resume)"
+TERMINATED = "terminated: run the same again to go on (infer: with --resume)"
+
+
+@contextmanager
+def end_at_once() -> Iterator[None]:
+    """For imports: nothing needs tidying up yet, and an import can make another exception of the one raised in it."""
+    before = _handle(_end)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def raise_once() -> None:
+    """From now on the first signal raises KeyboardInterrupt or Terminated; more of them disturb no tidying up."""
+    _handle(_raise)
+
+
+def ignore() -> None:
+    """From now on nothing interrupts: the run has ended, and how it ended is what the exit code shall tell."""
+    _handle(signal.SIG_IGN)
+
+
+def _handle(handler: Callable[[int, Any], None] | signal.Handlers) -> dict[int, Any]:
+    """Sets it for both signals; returns what was there. One that is ignored stays so, as in a shell's background."""
+    numbers = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not signal.SIG_IGN]
+    return {number: signal.signal(number, handler) for number in numbers}
+
+
+def _end(number: int, _: object) -> None:
+    message, code = (
+        (TERMINATED, ExitCode.TERMINATED) if number == signal.SIGTERM else (INTERRUPTED, ExitCode.INTERRUPTED)
+    )
+    try:
+        os.write(2, f"brats-opt: {message}\n".encode())
+    finally:
+        os._exit(code)
+
+
+def _raise(number: int, _: object) -> None:
+    ignore()
+    raise Terminated if number == signal.SIGTERM else KeyboardInterrupt

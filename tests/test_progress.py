@@ -1,0 +1,32 @@
+"""What a run says about its cases."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from brats_infer.pipeline import CaseResult, Status
+from brats_infer.progress import Progress
+
+
+def test_a_case_is_one_line_whatever_it_is_called(capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress() as progress:
+        progress.start(1)
+        progress.advance(
+            CaseResult("a\nb\x1b[31m[bold]:smile:\udcff", Status.FAILED, None, "it is bad", ("x\ny[red]: odd",))
+        )
+    assert capsys.readouterr().err.splitlines() == [
+        "warning: x y[red]: odd",
+        r"[1/1] a b\x1b[31m[bold]:smile:\udcff: failed: it is bad",
+    ]
+
+
+def test_a_log_that_cannot_be_written_costs_no_case() -> None:
+    class FullDisk(io.StringIO):
+        def write(self, _: str) -> int:
+            raise OSError(28, "No space left on device")
+
+    with Progress(Console(file=FullDisk())) as progress:
+        progress.start(1)
+        progress.advance(CaseResult("a", Status.WRITTEN))
+    assert progress.done == 1
