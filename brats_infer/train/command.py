@@ -8,8 +8,9 @@ from brats_infer.ensemble import pick_device
 from brats_infer.errors import UsageError
 from brats_infer.preprocess import Normalisation
 from brats_infer.tasks import task_named
+from brats_infer.train.config import TrainConfig
 from brats_infer.train.data import load_split
-from brats_infer.train.loop import TrainConfig, train
+from brats_infer.train.loop import train
 from brats_infer.train.publish import publish
 from model.unet import UNetConfig
 

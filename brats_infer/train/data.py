@@ -71,6 +71,12 @@ def load_split(
     return Split(tuple(ready[i] for i in training), tuple(ready[i] for i in raw if i in hold_out), histogram)
 
 
+def labelled_ids(folder: Path, task_name: str, skip: Sequence[str]) -> list[str]:
+    """The IDs of the cases that `load_split` would take, ascending. Raises UsageError as it does."""
+    references = _references(folder)
+    return [case.id for case in find_cases(folder, task_name) if case.id in references and case.id not in skip]
+
+
 def _references(folder: Path) -> dict[str, Path]:
     """{case ID: label map}, wherever in the folder. Raises UsageError where a case has two."""
     found: dict[str, Path] = {}

@@ -6,8 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from brats_infer.train.config import TrainConfig
 from brats_infer.train.data import Split
-from brats_infer.train.loop import BEST, TrainConfig
+from brats_infer.train.loop import BEST
 from model.checkpoint import MANIFEST, Member, read_manifest, save_reference, write_manifest
 
 
