@@ -33,8 +33,8 @@ class TrainConfig:
     ema: float = 0.99
     """Weight of the running mean of the parameters, which is what is validated and kept; 0: the parameters."""
     select: Selection = Selection.DICE
-    label_dust: bool = False
-    """Whether specks were taken out of the training labels."""
+    clean_labels: bool = False
+    """Whether dust was taken out of the training labels."""
     freeze: Freeze = Freeze.NONE
     initial_sha256: str = ""
     """Of the weights that training starts with; empty: random numbers."""

@@ -53,7 +53,7 @@ def load_split(
     unknown = (set(hold_out) | set(skip)) - set(cases)
     if unknown:
         raise UsageError(f"{folder}: holds no case {', '.join(sorted(unknown))}: check --hold-out and --skip")
-    references = _references(folder)
+    references = label_maps(folder)
     used = [case for case in cases.values() if case.id in references and case.id not in skip]
     if lost := set(hold_out) - {case.id for case in used}:
         raise UsageError(f"{folder}: cannot hold out {', '.join(sorted(lost))}: skipped, or without {{ID}}-seg.nii.gz")
@@ -73,11 +73,11 @@ def load_split(
 
 def labelled_ids(folder: Path, task_name: str, skip: Sequence[str]) -> list[str]:
     """The IDs of the cases that `load_split` would take, ascending. Raises UsageError as it does."""
-    references = _references(folder)
+    references = label_maps(folder)
     return [case.id for case in find_cases(folder, task_name) if case.id in references and case.id not in skip]
 
 
-def _references(folder: Path) -> dict[str, Path]:
+def label_maps(folder: Path) -> dict[str, Path]:
     """{case ID: label map}, wherever in the folder. Raises UsageError where a case has two."""
     found: dict[str, Path] = {}
     for path in sorted(folder.rglob("*-seg.nii.gz")):
