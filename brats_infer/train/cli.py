@@ -87,3 +87,23 @@ def train(**given: Any) -> None:
 
     training, others = split_options(given)
     click.echo(json.dumps(run(training, **others), indent=2))
+
+
+@click.command()
+@click.argument("table")
+@option("--task", type=TASK, help="The challenge, if not the table's.")
+@option("--data", type=FOLDER, required=True, help="A folder with images and {ID}-seg.nii.gz, anywhere below it.")
+@option("--out", type=FOLDER, required=True, help="A folder for the rows and the table; finished rows stay.")
+@option("--init", type=FOLDER, help="The trained weights of tables 4 and 5, with their manifest.json.")
+@training_options
+@option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+def experiment(table: str, **given: Any) -> None:
+    """Run the rows of one of the paper's tables (table1 to table5) on your data, and put them beside its figures.
+
+    Options of training win over those of every row's recipe.
+    """
+    from brats_infer.train.experiment import run_experiment
+
+    training, others = split_options(given)
+    run_experiment(table, training, **others)
+    click.echo((others["out"] / "table.md").read_text(encoding="utf-8"), nl=False)

@@ -17,6 +17,8 @@ class Published(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     table: int
+    number: int
+    """Of the row, from 1."""
     row: str
     dice: dict[str, float]
     """{region or "mean": Dice}"""

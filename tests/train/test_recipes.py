@@ -63,7 +63,7 @@ def test_unknown_recipe_is_refused_by_name(name: str) -> None:
         ("options: {steps: 1, epochs: 1}", "--steps and --epochs exclude each other"),
         ("options: {freeze: all}", "--freeze: Input should be"),
         ("base: nothing", "--recipe nothing: is unknown"),
-        ("paper: {table: 5}", "paper.row: Field required"),
+        ("paper: {table: 5}", "paper.number: Field required"),
         ("trains: maybe", "trains: Input should be a valid boolean"),
         ("just text", "the file: Input should be"),
     ],
