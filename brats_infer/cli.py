@@ -32,7 +32,11 @@ TARGET = click.Path(path_type=Path, readable=False)  # click leaves it to the ru
 TASK = click.Choice([*TASKS, "auto"])
 
 
-@click.group(cls=DefaultGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    cls=DefaultGroup,
+    elsewhere=dict.fromkeys(("train", "experiment"), "brats_infer.train.cli"),
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
 @click.version_option(__version__, package_name="brats-opt")
 def cli() -> None:
     """Brain tumor segmentation for the BraTS challenges. Without a command: infer.
@@ -157,33 +161,6 @@ def info(weights: Path | None, as_json: bool) -> None:
 
     facts = describe(weights)
     click.echo(json.dumps(facts, indent=2) if as_json else render(facts))
-
-
-@cli.command()
-@option("--task", type=click.Choice(list(TASKS)), required=True)
-@option("--data", type=FOLDER, required=True, help="A folder with images and {ID}-seg.nii.gz, anywhere below it.")
-@option("--out", type=FOLDER, required=True, help="The run's folder; an interrupted run goes on from there.")
-@option("--hold-out", multiple=True, metavar="ID", help="Validate on this case; may be given several times.")
-@option("--skip", multiple=True, metavar="ID", help="Leave this case alone; may be given several times.")
-@option("--phantoms", type=FOLDER, help="A folder of synthetic cases to train on as well.")
-@option("--phantom-share", type=click.FloatRange(0, 1), default=0.7, show_default=True, help="Of the patches.")
-@option("--cache", type=FOLDER, show_default="OUT/cache", help="Where preprocessed cases are kept, for any run.")
-@option("--channels", default="16,32,64,96,128,160", show_default=True, help="Feature maps of each level.")
-@option("--normalisation", default="zscore+rescale", show_default=True, help="As in the paper's Table 1.")
-@option("--patch", type=int, default=96, show_default=True, help="Side of the training patch, voxels of 1 mm.")
-@option("--batch", type=int, default=1, show_default=True)
-@option("--steps", type=int, default=2000, show_default=True)
-@option("--seed", type=int, default=0, show_default=True)
-@option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@option("--publish", "publish_to", type=FOLDER, help="Add the best checkpoint to this weights folder and its manifest.")
-@option("--trained-on", default="", help="With --publish: data and credits, for the manifest.")
-@option("--licence", default="", help="With --publish: the licence of the weights.")
-@debug
-def train(**given: Any) -> None:
-    """Train a network on a folder of labelled cases; a line for each validation."""
-    from brats_infer.train.command import run
-
-    click.echo(json.dumps(run(**given), indent=2))
 
 
 def main() -> None:

@@ -122,7 +122,8 @@ def predict_member(network: UNet, x: Tensor, window: tuple[int, int, int] | None
     def probabilities(batch: Tensor) -> Tensor:  # (B, C, X, Y, Z) -> (B, R, X, Y, Z)
         with autocast(x.device):
             logits = network(batch)
-        return torch.sigmoid(logits.float())
+        found = torch.sigmoid(logits.float())
+        return nested(found) if network.config.disjoint else found
 
     total: Tensor | None = None
     for flipped in axes:
@@ -136,6 +137,14 @@ def predict_member(network: UNet, x: Tensor, window: tuple[int, int, int] | None
         total = out if total is None else total.add_(out)
     assert total is not None
     return total.div_(len(axes))
+
+
+def nested(disjoint: Tensor) -> Tensor:
+    """Probabilities of disjoint labels (B, R, X, Y, Z) -> of nested regions: each region's own label and those inside.
+
+    They exclude each other, so their probabilities add up; independent sigmoids may exceed 1 together.
+    """
+    return disjoint.flip(1).cumsum(1).flip(1).clamp_(max=1)
 
 
 def autocast(device: torch.device) -> AbstractContextManager[None]:

@@ -1,8 +1,9 @@
 """How the commands take their options: default command, environment, K/N, values of enumerations."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import StrEnum
+from importlib import import_module
 from typing import Any, TypeVar
 
 import click
@@ -12,9 +13,25 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class DefaultGroup(click.Group):
-    """Without a command, the first one given here is meant: `brats-opt --task ssa` infers."""
+    """Without a command, the first one given here is meant: `brats-opt --task ssa` infers.
+
+    `elsewhere` are commands by the module that holds them, which is imported when they are asked for.
+    """
 
     default = "infer"
+
+    def __init__(self, *args: Any, elsewhere: Mapping[str, str], **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.elsewhere = elsewhere
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*super().list_commands(ctx), *self.elsewhere]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in self.elsewhere:
+            found: click.Command = getattr(import_module(self.elsewhere[cmd_name]), cmd_name)
+            return found
+        return super().get_command(ctx, cmd_name)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if not args or (args[0].startswith("-") and args[0] not in ("-h", "--help", "--version")):

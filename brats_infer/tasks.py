@@ -125,6 +125,11 @@ TASKS = {
 }
 
 
+def patient_of(case_id: str) -> str:
+    """The patient whose case it is: the IDs of 2023 end with the number of the examination."""
+    return re.sub(r"-\d{3}$", "", case_id)
+
+
 def task_of_id(case_id: str) -> Task | None:
     """The challenge that a case ID belongs to, or None where the ID does not say."""
     return next((task for task in TASKS.values() if re.fullmatch(task.id_pattern, case_id)), None)

@@ -28,12 +28,18 @@ class UNetConfig:
     """Whether one more input channel holds the brain mask (Futrega's fifth channel)."""
     deep_supervision: bool = True
     """Whether levels 2 and 3 of the decoder have heads of their own, used in training only."""
+    dropout: float = 0.0
+    """Probability with which a feature map is left out behind each level's convolutions, in training only."""
+    disjoint: bool = False
+    """Whether the outputs are disjoint labels, each the region of that place without the next one inside it."""
 
     def __post_init__(self) -> None:
         if len(self.channels) < 2 or min(self.channels) < 1:
             raise ValueError(f"channels must name at least two levels of at least one map, not {self.channels}")
         if self.modalities < 1 or self.regions < 1:
             raise ValueError("modalities and regions must be at least 1")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be at least 0 and less than 1, not {self.dropout}")
 
     @property
     def levels(self) -> int:
@@ -79,27 +85,28 @@ class UNetConfig:
 class ConvBlock(nn.Module):
     """Two convolutions, each followed by instance norm and leaky ReLU; the first one may halve the grid."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
+    def __init__(self, inputs: int, outputs: int, dropout: float, stride: int = 1) -> None:
         super().__init__()
         self.conv1 = nn.Conv3d(inputs, outputs, kernel_size=3, stride=stride, padding=1, bias=False)
         self.norm1 = nn.InstanceNorm3d(outputs, affine=True)
         self.conv2 = nn.Conv3d(outputs, outputs, kernel_size=3, padding=1, bias=False)
         self.norm2 = nn.InstanceNorm3d(outputs, affine=True)
         self.act = nn.LeakyReLU(0.01, inplace=True)
+        self.drop = nn.Dropout3d(dropout) if dropout else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.act(self.norm1(self.conv1(x)))  # (B, C, X, Y, Z) -> (B, C', X/s, Y/s, Z/s)
-        out: Tensor = self.act(self.norm2(self.conv2(x)))
+        out: Tensor = self.drop(self.act(self.norm2(self.conv2(x))))
         return out
 
 
 class UpBlock(nn.Module):
     """Doubles the grid, joins the encoder's features of that level, and convolves twice."""
 
-    def __init__(self, below: int, outputs: int) -> None:
+    def __init__(self, below: int, outputs: int, dropout: float) -> None:
         super().__init__()
         self.up = nn.ConvTranspose3d(below, outputs, kernel_size=2, stride=2, bias=False)
-        self.block = ConvBlock(2 * outputs, outputs)
+        self.block = ConvBlock(2 * outputs, outputs, dropout)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         x = self.up(x)  # (B, C_below, X, Y, Z) -> (B, C, 2X, 2Y, 2Z)
@@ -117,12 +124,12 @@ class UNet(nn.Module):
         inputs = (config.in_channels, *c[:-1])
         self.down = nn.ModuleDict(
             {
-                str(level): ConvBlock(inputs[level - 1], c[level - 1], 1 if level == 1 else 2)
+                str(level): ConvBlock(inputs[level - 1], c[level - 1], config.dropout, 1 if level == 1 else 2)
                 for level in range(1, config.levels + 1)
             }
         )
         self.up = nn.ModuleDict(
-            {str(level): UpBlock(c[level], c[level - 1]) for level in range(config.levels - 1, 0, -1)}
+            {str(level): UpBlock(c[level], c[level - 1], config.dropout) for level in range(config.levels - 1, 0, -1)}
         )
         self.heads = nn.ModuleDict(
             {str(level): nn.Conv3d(c[level - 1], config.regions, kernel_size=1) for level in config.head_levels}

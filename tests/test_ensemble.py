@@ -156,6 +156,19 @@ def test_flips_are_the_mean_over_eight_mirror_images(window: Shape | None) -> No
 
 
 @torch.no_grad()
+def test_disjoint_labels_become_nested_regions(rng: np.random.Generator) -> None:
+    network = random_network(replace(SMALL, disjoint=True))
+    x = torch.from_numpy(rng.normal(0, 1, (5, 8, 8, 8)).astype(np.float32))
+    with torch.inference_mode():
+        with autocast(CPU):
+            logits = network(x[None])[0]
+        edema, necrosis, enhancing = torch.sigmoid(logits.float()).numpy()
+        found = predict_member(network, x, None, flips=False).numpy()
+    expected = np.stack((edema + necrosis + enhancing, necrosis + enhancing, enhancing))
+    np.testing.assert_allclose(found, np.minimum(expected, 1), rtol=0, atol=1e-6)
+    assert (found[0] == 1).any()
+
+
 def test_flipped_input_gives_the_flipped_result() -> None:
     network = random_network()
     x = random_input((5, 8, 12, 16))  # needs no padding

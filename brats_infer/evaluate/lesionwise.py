@@ -116,6 +116,12 @@ def dilate(mask: Mask, iterations: int) -> Mask:
     return dilated
 
 
+def dilated_lesions(mask: Mask, iterations: int) -> Labels:
+    """(X, Y, Z) -> the dilated mask, labelled 1, 2, …: what lies in one component of it is one lesion."""
+    components: Labels = cc3d.connected_components(dilate(mask, iterations), connectivity=26)
+    return components
+
+
 def _widen(mask: Mask, axis: int) -> Mask:
     """The mask and its two neighbours along one axis."""
     wide = mask.copy()
@@ -156,7 +162,7 @@ def _match(predicted: Mask, reference: Mask, iterations: int) -> _Match:
     Lesions that dilation joins are one, so what is labelled is the dilated reference. A lesion dilated by itself is
     then its component of it, since no other comes near.
     """
-    dilated = cc3d.connected_components(dilate(reference, iterations), connectivity=26)
+    dilated = dilated_lesions(reference, iterations)
     components = cc3d.connected_components(predicted, connectivity=26)
     lesions = dilated * reference
     voxels = np.bincount(lesions[reference], minlength=int(dilated.max(initial=0)) + 1)

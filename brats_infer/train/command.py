@@ -1,6 +1,7 @@
 """`brats-opt train`: options in, a run's folder out, and on request a member in the weights folder."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -8,44 +9,156 @@ from brats_infer.ensemble import pick_device
 from brats_infer.errors import UsageError
 from brats_infer.preprocess import Normalisation
 from brats_infer.tasks import task_named
-from brats_infer.train.data import load_split
-from brats_infer.train.loop import TrainConfig, train
+from brats_infer.train.choices import Targets
+from brats_infer.train.config import TrainConfig
+from brats_infer.train.data import Split, labelled_ids, load_split
+from brats_infer.train.label_dust import without_label_dust
+from brats_infer.train.loop import steps_of_epoch, train
+from brats_infer.train.losses import loss_weights
+from brats_infer.train.options import TrainOptions, merged_options
 from brats_infer.train.publish import publish
+from brats_infer.train.recipes import read_recipe
+from brats_infer.train.splits import fold_hold_outs
+from brats_infer.train.transfer import Initial, read_initial
 from model.unet import UNetConfig
+
+VALIDATE_EVERY = 200
+CACHE = "cache"
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One run of a command."""
+
+    number: int | None
+    """None where there is only one."""
+    hold_out: tuple[str, ...]
+
+    def folder(self, out: Path) -> Path:
+        return out if self.number is None else out / f"fold-{self.number}"
 
 
 def run(
+    given: Mapping[str, Any],
     *,
-    task: str,
+    recipe: str | None,
+    task: str | None,
     data: Path,
     out: Path,
-    hold_out: Sequence[str],
-    skip: Sequence[str],
-    channels: str,
-    normalisation: str,
-    patch: int,
-    batch: int,
-    steps: int,
-    seed: int,
+    init: Path | None,
     device: str,
     cache: Path | None,
     phantoms: Path | None,
-    phantom_share: float,
     publish_to: Path | None,
     trained_on: str,
     licence: str,
 ) -> dict[str, Any]:
-    """Trains and returns the best validation. Raises UsageError for settings that cannot work."""
+    """Trains and returns the best validation, or with several folds {"fold-0": …}.
+
+    `given` are the options of the command line, which win over the recipe's. Raises UsageError for settings that
+    cannot work.
+    """
+    chosen = read_recipe(recipe) if recipe else None
+    if chosen and not chosen.trains:
+        raise UsageError(f"--recipe {recipe}: trains nothing: it is a row of brats-opt experiment")
+    if chosen and chosen.init and not init:
+        raise UsageError(f"--recipe {recipe}: starts with trained weights: give them with --init")
+    task = task or (chosen.task if chosen else None)
+    if not task:
+        raise UsageError("--task: is missing: give it, or a --recipe that names one")
+    initial = read_initial(init) if init else None
+    options = merged_options(chosen.options if chosen else {}, network_of(initial), given)
+    results = {}
+    for fold in folds_of(options, task, data):
+        folder = fold.folder(out)
+        config, split = prepare(options, fold, task, data, initial, cache or out / CACHE, phantoms)
+        results[folder.name] = best = train(config, split, task_named(task), folder, pick_device(device), initial)
+        if publish_to:
+            publish(publish_to, folder, task, config, split, best, trained_on, licence)
+    return results if len(results) > 1 else next(iter(results.values()))
+
+
+def network_of(initial: Initial | None) -> dict[str, Any]:
+    """The options of the network that weights belong to, as far as a manifest tells."""
+    if initial is None or initial.member is None:
+        return {}
+    config = initial.member.config
+    return {
+        "channels": config.channels,
+        "foreground": config.foreground,
+        "deep_supervision": config.deep_supervision,
+        "targets": Targets.LABELS if config.disjoint else Targets.REGIONS,
+    }
+
+
+def folds_of(options: TrainOptions, task: str, data: Path) -> Iterator[Fold]:
+    """The runs that are asked for. Raises UsageError for a fold that there is not."""
+    if options.folds is None:
+        yield Fold(None, options.hold_out)
+        return
+    held_out = fold_hold_outs(labelled_ids(data, task, options.skip), options.folds, options.seed)
+    if options.fold == "all":
+        yield from (Fold(number, tuple(ids)) for number, ids in enumerate(held_out))
+    elif options.fold < options.folds:
+        yield Fold(None, tuple(held_out[options.fold]))
+    else:
+        raise UsageError(f"--fold {options.fold}: choose one from 0 to {options.folds - 1}, or all")
+
+
+def prepare(
+    options: TrainOptions,
+    fold: Fold,
+    task: str,
+    data: Path,
+    initial: Initial | None,
+    cache: Path,
+    phantoms: Path | None = None,
+) -> tuple[TrainConfig, Split]:
+    """The settings of a run, checked before any case is read, and its cases. Raises UsageError."""
+    config = _config(options, initial)
+    split = load_split(data, task, fold.hold_out, options.skip, Normalisation(config.normalisation), cache, phantoms)
+    if options.clean_labels:
+        cleaned = tuple(without_label_dust(case, task_named(task)) for case in split.training)
+        split = replace(split, training=cleaned)
+    if options.epochs:
+        epoch = steps_of_epoch(len(split.training), options.batch)
+        every = options.validate_every or epoch
+        config = replace(config, steps=options.epochs * epoch, validate_every=every)
+    return config, split
+
+
+def _config(options: TrainOptions, initial: Initial | None) -> TrainConfig:
+    """All but what depends on the number of cases."""
     try:
-        network = UNetConfig(channels=tuple(int(c) for c in channels.split(",")))
-        variant = Normalisation(normalisation)
+        network = UNetConfig(
+            channels=options.channels,
+            foreground=options.foreground,
+            deep_supervision=options.deep_supervision,
+            dropout=options.dropout,
+            disjoint=options.targets == Targets.LABELS,
+        )
+        Normalisation(options.normalisation)
     except ValueError as error:
-        raise UsageError(f"--channels {channels} --normalisation {normalisation}: {error}") from error
-    if patch < 1 or patch % network.multiple:
-        raise UsageError(f"--patch {patch}: choose a multiple of {network.multiple} for {network.levels} levels")
-    config = TrainConfig(network, variant, (patch, patch, patch), batch, steps, seed=seed, phantom_share=phantom_share)
-    split = load_split(data, task, hold_out, skip, variant, cache or out / "cache", phantoms)
-    best = train(config, split, task_named(task), out, pick_device(device))
-    if publish_to:
-        publish(publish_to, out, task, config, split, best, trained_on, licence)
-    return best
+        channels = ",".join(str(c) for c in options.channels)
+        raise UsageError(f"--channels {channels} --normalisation {options.normalisation}: {error}") from error
+    patch, multiple = options.patch, network.multiple
+    if patch % multiple:
+        raise UsageError(f"--patch {patch}: choose a multiple of {multiple} for {network.levels} levels")
+    if initial is None and options.freeze != "none":
+        raise UsageError(f"--freeze {options.freeze}: needs trained weights: give them with --init")
+    loss_weights(options.loss)
+    return TrainConfig(
+        network=network,
+        normalisation=options.normalisation,
+        patch=(patch, patch, patch),
+        validate_every=options.validate_every or VALIDATE_EVERY,
+        initial_sha256=initial.sha256 if initial else "",
+        **{name: getattr(options, name) for name in SAME_NAME},
+    )
+
+
+SAME_NAME = (
+    *("batch", "steps", "loss", "optimizer", "amsgrad", "weight_decay", "learning_rate", "schedule", "decay"),
+    *("warm_up", "ema", "select", "clean_labels", "freeze", "seed", "phantom_share"),
+)
+"""What `TrainOptions` and `TrainConfig` call by one name."""

@@ -75,7 +75,7 @@ def load_split(
     cache that cannot be written.
     """
     task = task_named(task_name)
-    used = _labelled_cases(folder, task_name)
+    used = labelled_cases(folder, task_name)
     every = {case.id for case in find_cases(folder, task_name)}
     if unknown := (set(hold_out) | set(skip)) - every:
         raise UsageError(f"{folder}: holds no case {', '.join(sorted(unknown))}: check --hold-out and --skip")
@@ -92,12 +92,13 @@ def load_split(
         histogram = histogram_reference(_read(case, reference, task)[0] for case, reference in training)
     load = partial(_load, task, normalisation, histogram, cache)
     validation = [pair for pair in used if pair[0].id in hold_out]
-    extra = _labelled_cases(phantoms, task_name) if phantoms else []
+    extra = labelled_cases(phantoms, task_name) if phantoms else []
     return Split(load(training), load(validation), histogram, load(extra))
 
 
-def _labelled_cases(folder: Path, task_name: str) -> list[tuple[Case, Path]]:
-    references = _references(folder)
+def labelled_cases(folder: Path, task_name: str) -> list[tuple[Case, Path]]:
+    """The cases that have a label map, with it, in the order of their IDs. Raises UsageError where one has two."""
+    references = label_maps(folder)
     return [(case, references[case.id]) for case in find_cases(folder, task_name) if case.id in references]
 
 
@@ -165,7 +166,12 @@ def _some_voxels(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
     return np.stack(np.unravel_index(flat, mask.shape), axis=1).astype(np.int32)
 
 
-def _references(folder: Path) -> dict[str, Path]:
+def labelled_ids(folder: Path, task_name: str, skip: Sequence[str]) -> list[str]:
+    """The IDs of the cases that `load_split` would take, ascending. Raises UsageError as it does."""
+    return [case.id for case, _ in labelled_cases(folder, task_name) if case.id not in skip]
+
+
+def label_maps(folder: Path) -> dict[str, Path]:
     """{case ID: label map}, wherever in the folder. Raises UsageError where a case has two."""
     found: dict[str, Path] = {}
     for path in sorted((*folder.rglob("*-seg.nii.gz"), *folder.rglob("*_seg.nii.gz"))):

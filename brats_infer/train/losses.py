@@ -1,14 +1,35 @@
-"""Losses on region channels (paper 2.3; Futrega et al. 2021, section 2.3)."""
+"""Losses on region channels (paper 2.3, 3.2; Futrega et al. 2021, section 2.3).
 
-from collections.abc import Sequence
+Every term takes logits and targets (B, R, X, Y, Z), is computed for each channel and averaged over them: -> scalar.
+Sums over millions of voxels and exponentials of large logits need 32 bits: never hand them 16-bit tensors.
+"""
+
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from brats_infer.errors import UsageError
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+FOCUS = 2.0  # gamma of Lin et al. 2017, arXiv 1708.02002
+EDGE_FLOOR = 1e-6  # keeps the root's slope finite where nothing changes
+
+
+def mse_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean squared error of the probabilities."""
+    return functional.mse_loss(torch.sigmoid(logits), targets)
+
+
+def ce_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Binary cross-entropy, from the logits: finite and with a slope for a sure and wrong voxel too."""
+    return functional.binary_cross_entropy_with_logits(logits, targets)
+
 
 def dice_loss(logits: Tensor, targets: Tensor, smooth: float = 1.0) -> Tensor:
-    """1 - soft Dice of each region over the whole batch, averaged: (B, R, X, Y, Z) twice -> scalar in 0..1.
+    """1 - soft Dice over the whole batch, in 0..1.
 
     `smooth` voxels are added above and below the line: an absent region that is predicted absent costs nothing.
     """
@@ -19,19 +40,86 @@ def dice_loss(logits: Tensor, targets: Tensor, smooth: float = 1.0) -> Tensor:
     return (1 - (2 * overlap + smooth) / (sizes + smooth)).mean()
 
 
-def dice_bce_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Batch Dice plus binary cross-entropy, both over regions: (B, R, X, Y, Z) twice -> scalar."""
-    return dice_loss(logits, targets) + functional.binary_cross_entropy_with_logits(logits, targets)
+def focal_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy of each voxel times (1 - p)^2, p being the probability of what is true (Lin et al. 2017)."""
+    entropy = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    missed = torch.sigmoid(logits) * (1 - targets) + torch.sigmoid(-logits) * targets  # not 1 - p: keeps its digits
+    return (missed**FOCUS * entropy).mean()
 
 
-def deep_supervision_loss(heads: Sequence[Tensor], targets: Tensor) -> Tensor:
+def edge_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean squared error between the edges of the probabilities and those of the targets (paper 2.3)."""
+    return functional.mse_loss(edges(torch.sigmoid(logits)), edges(targets))
+
+
+def edges(x: Tensor) -> Tensor:
+    """Gradient magnitudes (B, R, X, Y, Z) by the 3-D Sobel operator; the border is continued outwards.
+
+    Normalised so that a plane step from 0 to 1 has the magnitude 1. The paper does not say how it normalises; dividing
+    by the patch's largest magnitude instead would blow up the noise of a prediction without any edge.
+    """
+    smooth, slope = x.new_tensor((0.25, 0.5, 0.25)), x.new_tensor((-1.0, 0.0, 1.0))
+    kernels = [
+        torch.einsum("i,j,k->ijk", *(slope if axis == along else smooth for axis in range(3))) for along in range(3)
+    ]
+    padded = functional.pad(x.flatten(0, 1)[:, None], [1] * 6, mode="replicate")  # (B*R, 1, X+2, Y+2, Z+2)
+    gradients = functional.conv3d(padded, torch.stack(kernels)[:, None])  # (B*R, 3, X, Y, Z)
+    return (gradients.square().sum(1) + EDGE_FLOOR).sqrt().view_as(x)
+
+
+TERMS: dict[str, Loss] = {
+    "mse": mse_loss,
+    "ce": ce_loss,
+    "dice": dice_loss,
+    "focal": focal_loss,
+    "edge": edge_loss,
+}
+LOSSES: dict[str, dict[str, float]] = {
+    "dice-bce": {"dice": 1.0, "ce": 1.0},
+    "mse-ce-edge": {"mse": 0.25, "ce": 0.0044, "edge": 0.00015},
+    "dice-focal-edge": {"dice": 1.0, "focal": 1.0, "edge": 0.05},
+    "dice-focal-edge-light": {"dice": 1.0, "focal": 1.0, "edge": 0.005},
+}
+"""Named combinations: {term: weight}."""
+
+
+def loss_weights(text: str) -> dict[str, float]:
+    """{term: weight} of a named combination, or of one written out, such as `dice=1,edge=0.05`. Raises UsageError."""
+    if text in LOSSES:
+        return LOSSES[text]
+    try:
+        weights = {name: float(weight) for name, weight in (part.split("=") for part in text.split(","))}
+    except ValueError:
+        weights = {}
+    if not weights or not set(weights) <= set(TERMS) or not 0 < sum(weights.values()) < float("inf"):
+        raise UsageError(
+            f"--loss {text}: choose {', '.join(LOSSES)}, or weights such as dice=1,edge=0.05 of {', '.join(TERMS)}"
+        )
+    return weights
+
+
+def weighted(weights: dict[str, float]) -> Loss:
+    """The sum of terms, each with its weight."""
+
+    def loss(logits: Tensor, targets: Tensor) -> Tensor:
+        return torch.stack([weight * TERMS[name](logits, targets) for name, weight in weights.items()]).sum()
+
+    return loss
+
+
+def disjoint_targets(regions: Tensor) -> Tensor:
+    """Nested regions (B, R, X, Y, Z), outermost first -> disjoint labels: each region without the next one inside."""
+    return torch.cat((regions[:, :-1] - regions[:, 1:], regions[:, -1:]), dim=1)
+
+
+def deep_supervision_loss(heads: Sequence[Tensor], targets: Tensor, loss: Loss) -> Tensor:
     """The loss of every head, each on a grid half as fine as the one before, weighted 1, 1/2, 1/4 (normalised).
 
     Targets (B, R, X, Y, Z) are brought to a head's grid by taking every second, fourth, … voxel (nearest neighbour).
     """
     weights = [0.5**i for i in range(len(heads))]
     losses = [
-        dice_bce_loss(logits.to(targets.dtype), targets[:, :, :: 2**i, :: 2**i, :: 2**i])  # never in 16 bits
+        loss(logits.to(targets.dtype), targets[:, :, :: 2**i, :: 2**i, :: 2**i])  # never in 16 bits
         for i, logits in enumerate(heads)
     ]
     total = sum((w * loss for w, loss in zip(weights, losses, strict=True)), torch.zeros((), device=targets.device))

@@ -6,23 +6,31 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from brats_infer.train.config import TrainConfig
 from brats_infer.train.data import Split
-from brats_infer.train.loop import BEST, TrainConfig
+from brats_infer.train.loop import BEST
 from model.checkpoint import MANIFEST, Member, read_manifest, save_reference, write_manifest
 
 
 def publish(
     folder: Path, run: Path, task: str, config: TrainConfig, split: Split, best: dict[str, Any], text: str, licence: str
 ) -> Member:
-    """Copies a run's best checkpoint into a weights folder and lists it as the task's next fold. Returns the entry."""
+    """Copies a run's best checkpoint into a weights folder and lists it as the task's next fold. Returns the entry.
+
+    A checkpoint that is listed for the task already is left as it is, so that a command can be given again.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     members = read_manifest(folder) if (folder / MANIFEST).exists() else []
+    sha256 = hashlib.sha256((run / BEST).read_bytes()).hexdigest()
+    for member in members:
+        if (member.task, member.sha256) == (task, sha256):
+            return member
     fold = 1 + max((member.fold for member in members if member.task == task), default=-1)
     name = f"{task}-{fold}.safetensors"
     shutil.copyfile(run / BEST, folder / name)
     member = Member(
         file=name,
-        sha256=hashlib.sha256((folder / name).read_bytes()).hexdigest(),
+        sha256=sha256,
         task=task,
         fold=fold,
         config=config.network,

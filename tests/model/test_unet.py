@@ -1,6 +1,7 @@
 """The Optimized U-Net against MONAI's DynUNet, the paper's figures, and its configuration."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -169,7 +170,10 @@ def test_config_survives_the_manifest(config: UNetConfig) -> None:
         {"regions": None},
         {"foreground": "false"},
         {"deep_supervision": 1},
-        {"dropout": 0.1},
+        {"dropout": 1},
+        {"dropout": 1.0},
+        {"disjoint": 0},
+        {"width": 0.1},
     ],
     ids=str,
 )
@@ -197,3 +201,21 @@ def test_grids_that_fit_are_those_that_pass(shape: tuple[int, int, int], fits: b
     else:
         with pytest.raises((RuntimeError, ValueError)):
             network(x)
+
+
+def test_configuration_of_before_a_field_was_added_can_be_read() -> None:
+    old = {"channels": [2, 3], "modalities": 4, "regions": 3, "foreground": True, "deep_supervision": True}
+    assert UNetConfig.from_json(dict(old)) == UNetConfig(channels=(2, 3), dropout=0.0, disjoint=False)
+
+
+def test_dropout_adds_no_parameter_and_works_in_training_only() -> None:
+    plain, x = random_network(FIVE), torch.randn(1, 5, 32, 32, 32, generator=torch.Generator().manual_seed(0))
+    dropping = UNet(replace(FIVE, dropout=0.5))
+    dropping.load_state_dict(plain.state_dict())
+    with torch.inference_mode():
+        assert torch.equal(dropping.eval()(x), plain(x))
+        torch.manual_seed(0)
+        first = dropping.train()(x)
+        assert not torch.equal(dropping(x), first)
+        torch.manual_seed(0)
+        assert torch.equal(dropping(x), first)

@@ -18,8 +18,12 @@ from torch import nn
 from brats_infer.errors import Terminated, UsageError
 from brats_infer.tasks import TASKS
 from brats_infer.train import loop
+from brats_infer.train.choices import Optimizer, Schedule, Selection
+from brats_infer.train.config import TrainConfig
 from brats_infer.train.data import Split
-from brats_infer.train.loop import BEST, LAST, LOG, TrainConfig, train, validate
+from brats_infer.train.loop import BEST, LAST, LOG, SETTINGS, TABLE, train
+from brats_infer.train.losses import deep_supervision_loss
+from brats_infer.train.validation import validate
 from model.unet import UNet, UNetConfig
 from tests.small_networks import training_case
 
@@ -81,14 +85,14 @@ def test_loss_falls_and_the_tumor_is_found(tmp_path: Path) -> None:
     best = run(tmp_path, config, split_of(training=3, shape=(14, 13, 12)))
     first, last = (json.loads(line)["loss"] for line in (tmp_path / LOG).read_text().splitlines())
     assert last < 0.9 * first
-    assert best["cases"]["BraTS-GLI-00003-000"]["WT"] > 0.6
+    assert best["cases"]["BraTS-GLI-00003-000"]["WT"]["dice"] > 0.6
 
 
 def test_log_says_what_was_validated_when(uninterrupted: Path) -> None:
     entries = [json.loads(line) for line in (uninterrupted / LOG).read_text().splitlines()]
     assert [entry["step"] for entry in entries] == [2, 3]  # every second step, and the last one
     for entry in entries:
-        assert set(entry) == {"step", "loss", "seconds", "dice", "cases"}
+        assert set(entry) == {"step", "loss", "seconds", "score", "dice", "hd95", "cases"}
         assert list(entry["cases"]) == [SPLIT.validation[0].id]
         assert set(entry["cases"][SPLIT.validation[0].id]) == {"WT", "TC", "ET"}
 
@@ -97,38 +101,8 @@ def test_best_weights_score_what_the_log_says(uninterrupted: Path) -> None:
     network = UNet(CONFIG.network)
     network.load_state_dict({name: tensor.float() for name, tensor in load_file(uninterrupted / BEST).items()})
     best = run(uninterrupted)  # finished: only tells
-    again = validate(network, SPLIT.validation, GLI, CPU)
+    again = validate(network, SPLIT.validation, GLI, CPU, Selection.DICE)
     assert again["dice"] == pytest.approx(best["dice"], abs=0.01)  # 16 bits
-
-
-def test_validation_is_the_dice_of_each_region(uninterrupted: Path) -> None:
-    class Sure(UNet):
-        """Finds every region in the bright voxels of a modality, and the last one everywhere."""
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return torch.cat((x[:, 3:4] - 0.6, x[:, 2:3] - 0.6, x[:, :1] * 0 + 1), dim=1) * 1000
-
-    case = SPLIT.validation[0]
-    wt = case.image[3].float() > 0.6
-    tc = wt & (case.image[2].float() > 0.6)
-    expected = {}
-    for name, found, true in zip(("WT", "TC", "ET"), (wt, tc, tc), case.regions, strict=True):
-        overlap, sizes = int((found & true).sum()), int(found.sum()) + int(true.sum())
-        expected[name] = 2 * overlap / sizes
-    scores = validate(Sure(CONFIG.network), (case,), GLI, CPU)
-    assert scores["cases"][case.id] == pytest.approx(expected, abs=6e-5)
-    assert scores["dice"] == pytest.approx(np.mean(list(expected.values())), abs=1e-4)
-
-
-def test_region_absent_from_both_counts_as_found(uninterrupted: Path) -> None:
-    class Blind(UNet):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return x[:, :3] * 0 - 9
-
-    case = SPLIT.validation[0]
-    healthy = replace(case, regions=torch.zeros_like(case.regions))
-    assert validate(Blind(CONFIG.network), (healthy,), GLI, CPU)["dice"] == 1
-    assert validate(Blind(CONFIG.network), (case,), GLI, CPU)["dice"] == 0
 
 
 def test_without_validation_cases_the_last_checkpoint_is_the_best(tmp_path: Path) -> None:
@@ -140,9 +114,9 @@ def test_without_validation_cases_the_last_checkpoint_is_the_best(tmp_path: Path
 
 
 def test_of_equals_the_later_checkpoint_is_kept_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    dice = iter([0.5, 0.5, 0.2])
+    scores = iter([0.5, 0.5, 0.2])
     config = replace(CONFIG, validate_every=1)
-    monkeypatch.setattr(loop, "validate", lambda *_: {"dice": next(dice), "cases": {}})
+    monkeypatch.setattr(loop, "validate", lambda *_: {"score": next(scores), "dice": 0, "hd95": 0, "cases": {}})
     saved: list[Path] = []
     monkeypatch.setattr(loop, "save_weights", lambda path, _: saved.append(path))
     assert run(tmp_path, config)["step"] == 2
@@ -184,8 +158,8 @@ def fail_at(function: Callable[..., Any], call: int) -> Callable[..., Any]:
     ("name", "call", "number", "error"),
     [
         ("deep_supervision_loss", 3, signal.SIGINT, KeyboardInterrupt),  # in a step
-        ("predict_member", 1, signal.SIGTERM, Terminated),  # in a validation
-        ("predict_member", 2, signal.SIGINT, KeyboardInterrupt),  # in the last one
+        ("validate", 1, signal.SIGTERM, Terminated),
+        ("validate", 2, signal.SIGINT, KeyboardInterrupt),  # the last one
         ("save_weights", 1, signal.SIGTERM, Terminated),
     ],
 )
@@ -204,7 +178,13 @@ def test_run_stopped_by_a_signal_goes_on_as_if_it_had_not_been(
         with pytest.raises(error):
             run(tmp_path)
     assert signal.getsignal(number) == before
-    assert {path.name for path in tmp_path.iterdir()} <= {LAST, LOG, BEST}
+    assert {path.name for path in tmp_path.iterdir() if "tfevents" not in path.name} <= {
+        LAST,
+        LOG,
+        BEST,
+        TABLE,
+        SETTINGS,
+    }
     run(tmp_path)
     assert_same_run(uninterrupted, tmp_path)
 
@@ -313,3 +293,43 @@ def test_network_without_foreground_channel_is_trained(tmp_path: Path) -> None:
     config = replace(CONFIG, network=replace(CONFIG.network, foreground=False), steps=1)
     run(tmp_path, config)
     assert state_of(tmp_path)["network"]["down.1.conv1.weight"].shape[1] == 4
+
+
+def test_dropout_and_every_other_choice_are_resumed_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = replace(CONFIG.network, dropout=0.3, disjoint=True)
+    config = replace(CONFIG, network=network, loss="dice-focal-edge", optimizer=Optimizer.SGD, schedule=Schedule.POLY)
+    run(tmp_path / "whole", config)
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "draw_batch", send_at(loop.draw_batch, 2, signal.SIGTERM))
+        with pytest.raises(Terminated):
+            run(tmp_path / "stopped", config)
+    torch.rand(5)
+    run(tmp_path / "stopped", config)
+    assert_same_run(tmp_path / "whole", tmp_path / "stopped")
+
+
+def test_network_of_disjoint_labels_is_trained_on_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[torch.Tensor] = []
+
+    def watch(heads: list[torch.Tensor], targets: torch.Tensor, loss: Any) -> torch.Tensor:
+        seen.append(targets)
+        return deep_supervision_loss(heads, targets, loss)
+
+    monkeypatch.setattr(loop, "deep_supervision_loss", watch)
+    run(tmp_path, replace(CONFIG, network=replace(CONFIG.network, disjoint=True)))
+    assert all((targets.sum(1) <= 1).all() for targets in seen)
+    assert any(bool(targets[:, 0].any()) for targets in seen)
+
+
+def test_rate_that_was_used_is_the_schedules(tmp_path: Path) -> None:
+    run(tmp_path, replace(CONFIG, schedule=Schedule.EXPONENTIAL, decay=0.5, warm_up=0))
+    assert state_of(tmp_path)["optimizer"]["param_groups"][0]["lr"] == CONFIG.learning_rate * 0.5  # two steps an epoch
+
+
+def test_what_a_validation_raises_ends_the_run_behind_its_checkpoint(tmp_path: Path) -> None:
+    def stop(entry: dict[str, Any]) -> None:
+        raise RuntimeError(str(entry["step"]))
+
+    with pytest.raises(RuntimeError, match="2"):
+        train(CONFIG, SPLIT, GLI, tmp_path, CPU, on_validation=stop)
+    assert state_of(tmp_path)["step"] == 2

@@ -1,0 +1,113 @@
+"""The commands of training, with the options of `TrainOptions`; no logic."""
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from types import UnionType
+from typing import Any, get_args
+
+import click
+
+from brats_infer.options import ByValue, Command, option
+from brats_infer.tasks import TASKS
+from brats_infer.train.options import TrainOptions, flag
+
+FOLDER = click.Path(path_type=Path)
+TASK = click.Choice(list(TASKS))
+
+
+class Numbers(click.ParamType[tuple[int, ...]]):
+    """Whole numbers with commas between them."""
+
+    name = "N,N,…"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        try:
+            return tuple(int(part) for part in str(value).split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not like 16,32,64", param, ctx)
+
+
+class NumberOrAll(click.ParamType[int | str]):
+    """A whole number, or all."""
+
+    name = "N|all"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        if value != "all" and not str(value).isdecimal():
+            self.fail(f"{value!r} is neither a number nor all", param, ctx)
+        return "all" if value == "all" else int(value)
+
+
+def training_options(command: Command) -> Command:
+    """One command-line option for each field of `TrainOptions`; what is not given is None or empty."""
+    for name, field in reversed(TrainOptions.model_fields.items()):
+        kind = field.annotation
+        if isinstance(kind, UnionType) and type(None) in get_args(kind):
+            kind = get_args(kind)[0]
+        spelling, settings = flag(name), dict[str, Any](type=kind)
+        if kind is bool:
+            spelling, settings = f"{flag(name)}/--no-{flag(name)[2:]}", {}
+        elif isinstance(kind, type) and issubclass(kind, StrEnum):
+            settings = {"type": ByValue(kind)}
+        elif name == "channels":
+            settings = {"type": Numbers()}
+        elif name == "fold":
+            settings = {"type": NumberOrAll()}
+        elif field.default == ():
+            settings = {"type": str, "multiple": True, "metavar": "ID"}
+        shown = ",".join(str(n) for n in field.default) if isinstance(field.default, tuple) else str(field.default)
+        shown = "" if field.default in (None, ()) else f"[default: {shown}]"
+        text = " ".join(part for part in (field.description, shown) if part)
+        command = option(spelling, default=None, help=text, **settings)(command)
+    return command
+
+
+def split_options(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(what was given of `TrainOptions`, the other options)"""
+    others = {name: value for name, value in given.items() if name not in TrainOptions.model_fields}
+    training = {name: value for name, value in given.items() if name not in others and value not in (None, ())}
+    return training, others
+
+
+@click.command()
+@option("--task", type=TASK, help="The challenge; may be left to the recipe.")
+@option("--data", type=FOLDER, required=True, help="A folder with images and {ID}-seg.nii.gz, anywhere below it.")
+@option("--out", type=FOLDER, required=True, help="The run's folder; an interrupted run goes on from there.")
+@option("--recipe", metavar="NAME", help="Options of a row of the paper's tables, such as table5-freeze-decoder.")
+@option("--init", type=FOLDER, help="Start with these weights: a .safetensors file, or a folder with a manifest.json.")
+@option("--phantoms", type=FOLDER, help="A folder of synthetic cases to train on as well.")
+@option("--cache", type=FOLDER, show_default="OUT/cache", help="Where preprocessed cases are kept, for any run.")
+@training_options
+@option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@option("--publish", "publish_to", type=FOLDER, help="Add the best checkpoint to this weights folder and its manifest.")
+@option("--trained-on", default="", help="With --publish: data and credits, for the manifest.")
+@option("--licence", default="", help="With --publish: the licence of the weights.")
+def train(**given: Any) -> None:
+    """Train a network on a folder of labelled cases. Options given here win over those of the recipe."""
+    from brats_infer.train.command import run
+
+    training, others = split_options(given)
+    click.echo(json.dumps(run(training, **others), indent=2))
+
+
+@click.command()
+@click.argument("table")
+@option("--task", type=TASK, help="The challenge, if not the table's.")
+@option("--data", type=FOLDER, required=True, help="A folder with images and {ID}-seg.nii.gz, anywhere below it.")
+@option("--out", type=FOLDER, required=True, help="A folder for the rows and the table; finished rows stay.")
+@option("--init", type=FOLDER, help="The trained weights of tables 4 and 5, with their manifest.json.")
+@option("--phantoms", type=FOLDER, help="A folder of synthetic cases to train on as well.")
+@option("--cache", type=FOLDER, show_default="OUT/cache", help="Where preprocessed cases are kept, for any run.")
+@training_options
+@option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+def experiment(table: str, **given: Any) -> None:
+    """Run the rows of one of the paper's tables (table1 to table5) on your data, and put them beside its figures.
+
+    Options of training win over those of every row's recipe.
+    """
+    from brats_infer.train.experiment import run_experiment
+
+    training, others = split_options(given)
+    run_experiment(table, training, **others)
+    click.echo((others["out"] / "table.md").read_text(encoding="utf-8"), nl=False)

@@ -1,0 +1,120 @@
+"""`brats-opt experiment`: the rows of one of the paper's tables, one after the other, on one's own data."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from brats_infer.ensemble import pick_device
+from brats_infer.errors import UsageError
+from brats_infer.tasks import task_named
+from brats_infer.train.command import CACHE, Fold, folds_of, network_of, prepare
+from brats_infer.train.data import labelled_ids
+from brats_infer.train.held_out import score_held_out
+from brats_infer.train.loop import train
+from brats_infer.train.options import TrainOptions, merged_options
+from brats_infer.train.publish import publish
+from brats_infer.train.recipes import Recipe, read_recipe, recipe_names
+from brats_infer.train.tables import MEAN, Row, write_tables
+from brats_infer.train.transfer import Initial, read_initial
+from model.atomic import write_atomically
+
+RESULT = "row.json"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A row that is to be run."""
+
+    name: str
+    recipe: Recipe
+    options: TrainOptions
+    task: str
+    fold: Fold
+    identity: dict[str, Any]
+    """What makes a finished row this one."""
+
+
+def run_experiment(
+    table: str, given: Mapping[str, Any], *, task: str | None, data: Path, out: Path, init: Path | None, device: str
+) -> list[Row]:
+    """Trains and scores every row of a table, and writes `table.csv`, `.md` and `.png` beside the paper's figures.
+
+    `given` are the options of the command line, which win over every recipe's; all rows hold out the same cases. A row
+    that is finished is not run again, one that was stopped goes on. Raises UsageError for what cannot work.
+    """
+    initial = read_initial(init) if init else None
+    plans = [_plan(name, given, task, data, initial) for name in names_of(table)]
+    rows = []
+    for plan in plans:
+        rows.append(_row(plan, data, out / plan.name, initial, device))
+        write_tables(rows, out)
+    return rows
+
+
+def names_of(table: str) -> list[str]:
+    """The recipes of a table, in the paper's order. Raises UsageError for a table without any."""
+    papers = {name: paper for name in recipe_names() if (paper := read_recipe(name).paper)}
+    chosen = [name for name, paper in papers.items() if f"table{paper.table}" == table]
+    if not chosen:
+        tables = sorted({f"table{paper.table}" for paper in papers.values()})
+        raise UsageError(f"experiment {table}: is unknown: choose one of {', '.join(tables)}")
+    return sorted(chosen, key=lambda name: papers[name].number)
+
+
+def _plan(name: str, given: Mapping[str, Any], task: str | None, data: Path, initial: Initial | None) -> Plan:
+    recipe = read_recipe(name)
+    if recipe.init and initial is None:
+        raise UsageError(f"experiment: the row {name} needs trained weights: give them with --init")
+    task = task or recipe.task
+    assert task
+    options = merged_options(recipe.options, network_of(initial), given)
+    folds = list(folds_of(options, task, data))
+    if len(folds) != 1 or not folds[0].hold_out:
+        raise UsageError("experiment: all rows are scored on the same held-out cases: give --fold N, or --hold-out ID")
+    identity = {
+        "options": options.model_dump(mode="json"),
+        "init": initial.sha256 if initial else None,
+        "task": task,
+        "cases": labelled_ids(data, task, options.skip),
+        "held_out": list(folds[0].hold_out),
+    }
+    return Plan(name, recipe, options, task, folds[0], identity)
+
+
+def _row(plan: Plan, data: Path, out: Path, initial: Initial | None, device: str) -> Row:
+    """Runs a row, or reads what it gave before."""
+    assert plan.recipe.paper
+    if (out / RESULT).exists():
+        found = json.loads((out / RESULT).read_text(encoding="utf-8"))
+        if found["identity"] != plan.identity:
+            raise UsageError(f"{out / RESULT}: was run with other options or cases: choose another --out")
+        return Row(plan.name, plan.recipe.paper, found["dice"], found["hd95"])
+    if plan.recipe.trains:
+        weights = _trained(plan, data, out, initial if plan.recipe.init else None, device)
+    else:
+        assert initial
+        weights = initial
+    scores = score_held_out(
+        weights, plan.fold.hold_out, data, task_named(plan.task), plan.recipe.postprocess, out, pick_device(device)
+    )
+    dice, hd95 = (
+        {region: round(values[column], digits) for region, values in scores.mean.items()}
+        for column, digits in (("lesionwise_dice", 4), ("lesionwise_hd95", 2))
+    )
+    dice[MEAN] = round(float(np.mean(list(dice.values()))), 4)
+    hd95[MEAN] = round(float(np.mean(list(hd95.values()))), 2)
+    content = {"identity": plan.identity, "dice": dice, "hd95": hd95}
+    write_atomically(out / RESULT, (json.dumps(content, indent=1) + "\n").encode())
+    return Row(plan.name, plan.recipe.paper, dice, hd95)
+
+
+def _trained(plan: Plan, data: Path, out: Path, initial: Initial | None, device: str) -> Initial:
+    """Trains a row's network and returns its best checkpoint, as published beside the run."""
+    config, split = prepare(plan.options, plan.fold, plan.task, data, initial, out.parent / CACHE)
+    best = train(config, split, task_named(plan.task), out / "run", pick_device(device), initial)
+    member = publish(out / "weights", out / "run", plan.task, config, split, best, "", "")
+    return read_initial(out / "weights" / member.file)

@@ -1,0 +1,67 @@
+"""Lesion-wise scores of a network on held-out cases, as the container would segment them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from brats_infer.cases import Case, find_cases
+from brats_infer.ensemble import Ensemble
+from brats_infer.errors import CaseError, UsageError, WeightsError
+from brats_infer.evaluate.cohort import CohortScores, Pair, mean_of, score_pair
+from brats_infer.evaluate.tables import write_csv
+from brats_infer.labels import labels_from_probabilities
+from brats_infer.postprocess import clean
+from brats_infer.preprocess import Normalisation, crop_to_brain, restore_probabilities
+from brats_infer.settings import Settings
+from brats_infer.tasks import Task
+from brats_infer.train.data import label_maps
+from brats_infer.train.transfer import Initial
+from brats_infer.volume import read_images, write_labels
+from model.checkpoint import CheckpointError, load_reference
+from model.unet import UNet
+
+
+def score_held_out(
+    weights: Initial, ids: Sequence[str], data: Path, task: Task, postprocess: bool, out: Path, device: torch.device
+) -> CohortScores:
+    """Segments cases of a folder with labels into `out/labels`, and scores them; the table is `out/scores.csv`.
+
+    Raises UsageError for weights without a manifest, CaseError for a case that cannot be read.
+    """
+    cases = {case.id: case for case in find_cases(data, task.name)}
+    references = label_maps(data)
+    ensemble = _ensemble(weights, device)
+    (out / "labels").mkdir(parents=True, exist_ok=True)
+    tables = {}
+    for case_id in ids:
+        prediction = out / "labels" / cases[case_id].output_name
+        _segment(cases[case_id], ensemble, task, postprocess, prediction)
+        tables[case_id] = score_pair(Pair(case_id, references[case_id], prediction), task)
+    scores = CohortScores(task.name, "2023", tables, mean_of(tables.values()), ())
+    write_csv(scores, out / "scores.csv")
+    return scores
+
+
+def _ensemble(weights: Initial, device: torch.device) -> Ensemble:
+    if weights.member is None:
+        raise UsageError(f"--init {weights.path}: no manifest beside it tells how to use it: give a weights folder")
+    network = UNet(weights.member.config).eval()
+    weights.put_into(network)
+    references = {}
+    if weights.member.normalisation == Normalisation.HISTOGRAM:
+        try:
+            references[weights.member.file] = load_reference(weights.path.parent, weights.member)
+        except CheckpointError as error:
+            raise WeightsError(str(error)) from error
+    return Ensemble(((weights.member, network.to(device)),), device, references)
+
+
+def _segment(case: Case, ensemble: Ensemble, task: Task, postprocess: bool, path: Path) -> None:
+    if case.problem:
+        raise CaseError(case.problem)
+    cropped = crop_to_brain(read_images(case.paths.values()))
+    probabilities = ensemble.predict(cropped, Settings.mode, Settings.flips)
+    geometry = cropped.restore.geometry
+    labels = labels_from_probabilities(restore_probabilities(probabilities, cropped.restore), task)
+    write_labels(path, clean(labels, task, geometry.voxel_mm3) if postprocess else labels, geometry)

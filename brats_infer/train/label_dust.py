@@ -1,0 +1,28 @@
+"""Specks in the training labels (paper 2.4)."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brats_infer.evaluate.lesionwise import dilated_lesions
+from brats_infer.tasks import Task
+from brats_infer.train.data import TrainingCase
+
+
+def without_label_dust(case: TrainingCase, task: Task) -> TrainingCase:
+    """Takes the lesions of the task's dust size or less out of each region, voxels being of 1 mm.
+
+    Lesions are those of the official evaluation: components whose dilations overlap are one. A lesion inside a small
+    one is smaller still, so the regions stay nested.
+    """
+    iterations = task.metrics.dilation_iterations
+    regions = [large_lesions(mask, iterations, task.dust_voxels) for mask in case.regions.numpy()]
+    return TrainingCase.of_arrays(case.id, case.image.numpy(), np.stack(regions))
+
+
+def large_lesions(mask: NDArray[np.bool_], iterations: int, limit: int) -> NDArray[np.bool_]:
+    """The mask (X, Y, Z) without its lesions of `limit` voxels or fewer, the dilation not counted."""
+    lesions = dilated_lesions(mask, iterations) * mask
+    large = np.bincount(lesions.ravel()) > limit
+    large[0] = False
+    kept: NDArray[np.bool_] = large[lesions]
+    return kept

@@ -1,0 +1,76 @@
+"""Recipes: one file for each row of the paper's tables, read strictly."""
+
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from brats_infer.errors import UsageError
+from brats_infer.train.options import merged_options
+
+
+class Published(BaseModel):
+    """A row as the paper prints it."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    table: int
+    number: int
+    """Of the row, from 1."""
+    row: str
+    dice: dict[str, float]
+    """{region or "mean": Dice}"""
+    hd95: dict[str, float] = Field(default_factory=dict)
+    """The same in mm, where the paper gives it."""
+
+
+class Recipe(BaseModel):
+    """What is done for a row."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    base: str | None = None
+    """A recipe whose options hold where this one sets none."""
+    paper: Published | None = None
+    task: str | None = None
+    trains: bool = True
+    """Whether a network is trained; otherwise the one given with --init is scored as it is."""
+    init: bool = False
+    """Whether the row starts with the weights given with --init."""
+    postprocess: bool = True
+    """Whether dust is removed from what is scored."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Of `TrainOptions`."""
+
+
+def recipe_names() -> list[str]:
+    """All recipes, ascending."""
+    return sorted(path.name.removesuffix(".yaml") for path in _folder().iterdir() if path.name.endswith(".yaml"))
+
+
+def read_recipe(name: str) -> Recipe:
+    """A recipe with the options of its bases. Raises UsageError for one that is unknown or sets unknown keys."""
+    if name not in recipe_names():
+        raise UsageError(f"--recipe {name}: is unknown: choose one of {', '.join(recipe_names())}")
+    return parse_recipe(name, (_folder() / f"{name}.yaml").read_text(encoding="utf-8"))
+
+
+def parse_recipe(name: str, text: str) -> Recipe:
+    """As `read_recipe`, from the text of a file."""
+    try:
+        recipe = Recipe.model_validate(yaml.safe_load(text))
+        base = read_recipe(recipe.base).options if recipe.base else {}
+        merged_options(recipe.options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise UsageError(f"recipe {name}: {key}: {first['msg']}") from error
+    except UsageError as error:
+        raise UsageError(f"recipe {name}: {error}") from error
+    return recipe.model_copy(update={"options": {**base, **recipe.options}})
+
+
+def _folder() -> Traversable:
+    return files(__package__) / "recipes"

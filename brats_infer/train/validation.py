@@ -1,0 +1,61 @@
+"""Validation on whole brains: Dice and HD95 of each region, and the one number that checkpoints are ranked by."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from brats_infer.ensemble import keep_brain, network_input, predict_member
+from brats_infer.evaluate.surface import hd95
+from brats_infer.labels import labels_from_probabilities, regions_from_labels
+from brats_infer.tasks import Task
+from brats_infer.train.choices import Selection
+from brats_infer.train.data import TrainingCase
+from model.unet import UNet
+
+
+def validate(
+    network: UNet, cases: Sequence[TrainingCase], task: Task, device: torch.device, select: Selection
+) -> dict[str, Any]:
+    """Scores whole brains in one pass, thresholded as in the container, without post-processing.
+
+    Returns {"score": by which checkpoints are ranked, "dice": mean, "hd95": mean in mm, "cases": {ID: {region:
+    {"dice", "hd95"}}}}. A region absent from both counts as Dice 1 and HD95 0; absent from one only, as Dice 0 and the
+    task's penalty, which no HD95 exceeds. Without cases everything is 0.
+    """
+    network.eval()
+    scores = {case.id: _score(network, case, task, device) for case in cases}
+    values = [value for regions in scores.values() for value in regions.values()]
+    dice = float(np.mean([value["dice"] for value in values])) if values else 0.0
+    distance = float(np.mean([value["hd95"] for value in values])) if values else 0.0
+    score = dice if select == Selection.DICE else (dice + 1 - distance / task.metrics.penalty_mm) / 2
+    return {
+        "score": round(score, 4) if values else 0.0,
+        "dice": round(dice, 4),
+        "hd95": round(distance, 2),
+        "cases": scores,
+    }
+
+
+def _score(network: UNet, case: TrainingCase, task: Task, device: torch.device) -> dict[str, dict[str, float]]:
+    """{region: {"dice", "hd95"}} of one case."""
+    image = case.image.float().numpy()
+    brain = image[4] > 0
+    x = torch.from_numpy(network_input(image[:4], brain, network.config.foreground)).to(device)
+    with torch.inference_mode():
+        probabilities = predict_member(network, x, window=None, flips=False).cpu().numpy()
+    found = regions_from_labels(labels_from_probabilities(keep_brain(probabilities, brain), task), task)
+    return {
+        region.name: {
+            "dice": round(_dice(predicted, true), 4),
+            "hd95": round(min(hd95(predicted, true), task.metrics.penalty_mm), 2),
+        }
+        for region, predicted, true in zip(task.regions, found, case.regions.numpy(), strict=True)
+    }
+
+
+def _dice(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
+    size = int(a.sum()) + int(b.sum())
+    return 2 * int((a & b).sum()) / size if size else 1.0

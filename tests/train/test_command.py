@@ -1,0 +1,146 @@
+"""`brats-opt train` as a command: recipes, folds, initial weights, and what is refused."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from brats_infer.cli import main
+from brats_infer.errors import UsageError
+from brats_infer.train.command import run
+from brats_infer.train.loop import SETTINGS
+from model.checkpoint import read_manifest
+from model.unet import UNetConfig
+from tests.small_networks import random_network, write_weights
+from tests.test_cli import brats_opt
+
+TINY: dict[str, Any] = {
+    "channels": (2, 3),
+    "patch": 8,
+    "steps": 1,
+    "validate_every": 1,
+    "warm_up": 0,
+    "learning_rate": 0.1,
+}
+OTHERS: dict[str, Any] = {"recipe": None, "task": "gli", "init": None}
+OTHERS |= {"publish_to": None, "trained_on": "", "licence": ""}
+IDS = [f"BraTS-GLI-0300{i}-000" for i in range(3)]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    assert write_samples(folder, "gli", 3, seed=3, shape=(20, 22, 18)) == IDS
+    return folder
+
+
+def train(given: dict[str, Any], data: Path, out: Path, **others: Any) -> dict[str, Any]:
+    return run(TINY | given, data=data, out=out, device="cpu", **{**OTHERS, **others})
+
+
+def settings_of(folder: Path) -> dict[str, Any]:
+    settings = json.loads((folder / SETTINGS).read_text())
+    assert isinstance(settings, dict)
+    return settings
+
+
+def test_command_line_trains_with_a_recipe_and_explicit_options_win(data: Path, tmp_path: Path) -> None:
+    small = ["--channels", "2,3", "--patch", 8, "--steps", 1, "--folds", 3, "--no-amsgrad"]
+    done = brats_opt(
+        *("train", "--recipe", "table2-dice-focal-edge", "--data", data, "--out", tmp_path), *small, BRATS_OPT_SEED="7"
+    )
+    assert done.returncode == 0, done.stderr
+    assert set(json.loads(done.stdout)) == {"step", "loss", "seconds", "score", "dice", "hd95", "cases"}
+    settings = settings_of(tmp_path)
+    assert settings["network"]["channels"] == [2, 3]
+    chosen = ("loss", "learning_rate", "schedule", "amsgrad", "seed", "steps", "task")
+    assert [settings[name] for name in chosen] == ["dice-focal-edge", 6e-5, "exponential", False, 7, 1, "gli"]
+    assert settings["network"]["foreground"] is False
+    assert sorted(settings["training"] + settings["validation"]) == IDS
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--recipe", "table6"], "--recipe table6: is unknown"),
+        (["--recipe", "table4-on", "--init", "x"], "--recipe table4-on: trains nothing"),
+        (["--recipe", "table5-freeze-none"], "give them with --init"),
+        (["--task", "gli", "--freeze", "decoder"], "--freeze decoder: needs trained weights"),
+        (["--task", "gli", "--init", "none.safetensors"], "--init none.safetensors: cannot be read"),
+        (["--task", "gli", "--loss", "hinge"], "--loss hinge: choose dice-bce"),
+        (["--task", "gli", "--normalisation", "tanh"], "--normalisation tanh"),
+        (["--task", "gli", "--steps", "0"], "--steps: Input should be greater"),
+        (["--task", "gli", "--steps", "3", "--epochs", "2"], "--steps and --epochs exclude each other"),
+        (["--task", "gli", "--folds", "9"], "--folds 9: there are labelled cases of 3 patients only"),
+        (["--task", "gli", "--folds", "3", "--fold", "3"], "--fold 3: choose one from 0 to 2"),
+        (["--task", "gli", "--dropout", "1"], "--dropout: Input should be less"),
+        (["--task", "gli", "--patch", "33"], "--patch 33: choose a multiple of 32"),
+        ([], "--task: is missing"),
+    ],
+)
+def test_what_cannot_work_is_one_line_that_names_the_option(
+    data: Path,
+    tmp_path: Path,
+    options: list[str],
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["brats-opt", "train", f"--data={data}", f"--out={tmp_path / 'out'}", *options])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert words in said
+    assert len(said.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_folds_become_an_ensemble_that_infers_and_nothing_is_published_twice(data: Path, tmp_path: Path) -> None:
+    out, weights = tmp_path / "out", tmp_path / "weights"
+    results = train({"folds": 3, "steps": 4}, data, out, publish_to=weights)
+    assert list(results) == ["fold-0", "fold-1", "fold-2"]
+    held_out = [settings_of(out / name)["validation"] for name in results]
+    assert sorted(case_id for ids in held_out for case_id in ids) == IDS
+    members = read_manifest(weights)
+    assert [member.fold for member in members] == [0, 1, 2]
+    assert train({"folds": 3, "steps": 4}, data, out, publish_to=weights) == results
+    assert read_manifest(weights) == members
+    done = brats_opt("--input", data, "--output", tmp_path / "labels", "--weights", weights)
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "labels").iterdir())) == 3
+
+
+def test_one_fold_lies_in_the_folder_itself(data: Path, tmp_path: Path) -> None:
+    assert train({"folds": 3, "fold": 1}, data, tmp_path)["step"] == 1
+    assert len(settings_of(tmp_path)["validation"]) == 1
+
+
+def test_epochs_are_counted_in_training_cases_and_each_is_validated(data: Path, tmp_path: Path) -> None:
+    given = {name: value for name, value in TINY.items() if name not in ("steps", "validate_every")}
+    given |= {"epochs": 3, "hold_out": (IDS[0],), "clean_labels": True}
+    run(given, data=data, out=tmp_path, device="cpu", **OTHERS)
+    assert settings_of(tmp_path)["steps"] == 6
+    assert [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text().splitlines()] == [2, 4, 6]
+
+
+def test_network_is_that_of_the_initial_member_unless_told_otherwise(data: Path, tmp_path: Path) -> None:
+    network = random_network(UNetConfig(channels=(3, 4), foreground=False))
+    write_weights(tmp_path, [network])
+    given = {"freeze": "encoder", "steps": 1, "patch": 8}
+    settings = OTHERS | {"data": data, "device": "cpu", "init": tmp_path}
+    run(given, out=tmp_path / "out", **settings)
+    found = settings_of(tmp_path / "out")
+    assert (found["network"]["channels"], found["network"]["foreground"], found["freeze"]) == ([3, 4], False, "encoder")
+    with pytest.raises(UsageError, match="is of another network, it differs in"):
+        run({**given, "channels": (3, 5)}, out=tmp_path / "other", **settings)
+
+
+def test_disjoint_labels_are_published_and_infer(data: Path, tmp_path: Path) -> None:
+    train({"targets": "labels"}, data, tmp_path / "run", publish_to=tmp_path / "weights")
+    (member,) = read_manifest(tmp_path / "weights")
+    assert member.config.disjoint
+    done = brats_opt("--input", data, "--output", tmp_path / "labels", "--weights", tmp_path / "weights")
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,94 @@
+"""Recipes: each a row of the paper's tables, read strictly; and how options from several places are merged."""
+
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from brats_infer.errors import UsageError
+from brats_infer.train.choices import Freeze, Optimizer, Schedule, Selection, Targets
+from brats_infer.train.losses import loss_weights
+from brats_infer.train.options import TrainOptions, merged_options
+from brats_infer.train.recipes import parse_recipe, read_recipe, recipe_names
+
+ROWS = [name for name in recipe_names() if name != "paper"]
+
+
+def test_every_row_of_the_five_tables_has_a_recipe() -> None:
+    assert Counter(name.split("-")[0] for name in ROWS) == {
+        "table1": 4,
+        "table2": 3,
+        "table3": 2,
+        "table4": 2,
+        "table5": 6,
+    }
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_recipe_is_a_row_of_the_table_in_its_name_and_can_be_run(name: str) -> None:
+    recipe = read_recipe(name)
+    assert recipe.paper
+    assert name.startswith(f"table{recipe.paper.table}-")
+    assert set(recipe.paper.dice) in ({"mean"}, {"ET", "TC", "WT"})
+    assert recipe.task in ("gli", "ssa", "men")
+    assert recipe.init == (recipe.paper.table in (4, 5) and name != "table5-scratch")
+    options = merged_options(recipe.options)
+    assert (options.learning_rate, options.schedule, options.decay) == (6e-5, Schedule.EXPONENTIAL, 0.995)
+    assert (options.optimizer, options.amsgrad, options.weight_decay) == (Optimizer.ADAM, True, 0)
+    assert (options.folds, options.fold, options.select) == (10, 0, Selection.DICE_HD95)
+    loss_weights(options.loss)
+
+
+def test_final_model_of_the_paper() -> None:
+    recipe = read_recipe("table5-freeze-decoder")
+    assert recipe.options["freeze"] == Freeze.DECODER
+    assert recipe.options["channels"] == [64, 96, 128, 192, 256, 384, 512]
+    assert recipe.paper
+    assert (recipe.paper.dice, recipe.paper.hd95) == ({"mean": 0.7199}, {"mean": 68.63})
+
+
+@pytest.mark.parametrize("name", ["table9-none", "", "../paper", "paper.yaml"])
+def test_unknown_recipe_is_refused_by_name(name: str) -> None:
+    with pytest.raises(UsageError, match=rf"--recipe {name}: is unknown: choose one of paper, table1-histogram"):
+        read_recipe(name)
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("row: 3", "row: Extra inputs"),
+        ("options: {learningrate: 1}", "--learningrate: Extra inputs"),
+        ("options: {learning_rate: fast}", "--learning-rate: Input should be a valid number"),
+        ("options: {steps: 0}", "--steps: Input should be greater"),
+        ("options: {steps: 1, epochs: 1}", "--steps and --epochs exclude each other"),
+        ("options: {freeze: all}", "--freeze: Input should be"),
+        ("base: nothing", "--recipe nothing: is unknown"),
+        ("paper: {table: 5}", "paper.number: Field required"),
+        ("trains: maybe", "trains: Input should be a valid boolean"),
+        ("just text", "the file: Input should be"),
+    ],
+)
+def test_recipe_with_what_is_unknown_or_wrong_is_refused_by_key(text: str, word: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_recipe("mine", text)
+    assert str(caught.value).startswith(f"recipe mine: {word}")
+
+
+def test_later_options_win_and_defaults_fill_up() -> None:
+    options = merged_options({"patch": 64, "seed": 3}, {}, {"seed": 4, "targets": Targets.LABELS, "channels": (2, 3)})
+    assert options == TrainOptions(patch=64, seed=4, targets=Targets.LABELS, channels=(2, 3))
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later", "expected"),
+    [
+        ({"epochs": 9}, {"steps": 5}, {"steps": 5}),
+        ({"steps": 5}, {"epochs": 9}, {"epochs": 9}),
+        ({"folds": 10, "fold": 0}, {"hold_out": ["A"]}, {"hold_out": ("A",), "fold": 0}),
+        ({"hold_out": ["A"]}, {"folds": 3}, {"folds": 3}),
+    ],
+)
+def test_of_two_alternatives_the_later_one_counts(
+    earlier: dict[str, Any], later: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    assert merged_options(earlier, later) == TrainOptions(**expected)
