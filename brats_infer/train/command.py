@@ -27,6 +27,16 @@ CACHE = "cache"
 
 
 @dataclass(frozen=True)
+class Material:
+    """Where cases come from."""
+
+    data: Path
+    cache: Path
+    """Keeps what is preprocessed."""
+    phantoms: Path | None = None
+
+
+@dataclass(frozen=True)
 class Fold:
     """One run of a command."""
 
@@ -47,11 +57,11 @@ def run(
     out: Path,
     init: Path | None,
     device: str,
-    cache: Path | None,
-    phantoms: Path | None,
     publish_to: Path | None,
     trained_on: str,
     licence: str,
+    cache: Path | None = None,
+    phantoms: Path | None = None,
 ) -> dict[str, Any]:
     """Trains and returns the best validation, or with several folds {"fold-0": …}.
 
@@ -68,10 +78,11 @@ def run(
         raise UsageError("--task: is missing: give it, or a --recipe that names one")
     initial = read_initial(init) if init else None
     options = merged_options(chosen.options if chosen else {}, network_of(initial), given)
+    material = Material(data, cache or out / CACHE, phantoms)
     results = {}
     for fold in folds_of(options, task, data):
         folder = fold.folder(out)
-        config, split = prepare(options, fold, task, data, initial, cache or out / CACHE, phantoms)
+        config, split = prepare(options, fold, task, material, initial)
         results[folder.name] = best = train(config, split, task_named(task), folder, pick_device(device), initial)
         if publish_to:
             publish(publish_to, folder, task, config, split, best, trained_on, licence)
@@ -106,17 +117,19 @@ def folds_of(options: TrainOptions, task: str, data: Path) -> Iterator[Fold]:
 
 
 def prepare(
-    options: TrainOptions,
-    fold: Fold,
-    task: str,
-    data: Path,
-    initial: Initial | None,
-    cache: Path,
-    phantoms: Path | None = None,
+    options: TrainOptions, fold: Fold, task: str, material: Material, initial: Initial | None
 ) -> tuple[TrainConfig, Split]:
     """The settings of a run, checked before any case is read, and its cases. Raises UsageError."""
     config = _config(options, initial)
-    split = load_split(data, task, fold.hold_out, options.skip, Normalisation(config.normalisation), cache, phantoms)
+    split = load_split(
+        material.data,
+        task,
+        fold.hold_out,
+        options.skip,
+        Normalisation(config.normalisation),
+        material.cache,
+        material.phantoms,
+    )
     if options.clean_labels:
         cleaned = tuple(without_label_dust(case, task_named(task)) for case in split.training)
         split = replace(split, training=cleaned)

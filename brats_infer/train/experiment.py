@@ -11,7 +11,7 @@ import numpy as np
 from brats_infer.ensemble import pick_device
 from brats_infer.errors import UsageError
 from brats_infer.tasks import task_named
-from brats_infer.train.command import CACHE, Fold, folds_of, network_of, prepare
+from brats_infer.train.command import CACHE, Fold, Material, folds_of, network_of, prepare
 from brats_infer.train.data import labelled_ids
 from brats_infer.train.held_out import score_held_out
 from brats_infer.train.loop import train
@@ -39,7 +39,16 @@ class Plan:
 
 
 def run_experiment(
-    table: str, given: Mapping[str, Any], *, task: str | None, data: Path, out: Path, init: Path | None, device: str
+    table: str,
+    given: Mapping[str, Any],
+    *,
+    task: str | None,
+    data: Path,
+    out: Path,
+    init: Path | None,
+    device: str,
+    cache: Path | None = None,
+    phantoms: Path | None = None,
 ) -> list[Row]:
     """Trains and scores every row of a table, and writes `table.csv`, `.md` and `.png` beside the paper's figures.
 
@@ -47,10 +56,11 @@ def run_experiment(
     that is finished is not run again, one that was stopped goes on. Raises UsageError for what cannot work.
     """
     initial = read_initial(init) if init else None
-    plans = [_plan(name, given, task, data, initial) for name in names_of(table)]
+    material = Material(data, cache or out / CACHE, phantoms)
+    plans = [_plan(name, given, task, material, initial) for name in names_of(table)]
     rows = []
     for plan in plans:
-        rows.append(_row(plan, data, out / plan.name, initial, device))
+        rows.append(_row(plan, material, out / plan.name, initial, device))
         write_tables(rows, out)
     return rows
 
@@ -65,27 +75,28 @@ def names_of(table: str) -> list[str]:
     return sorted(chosen, key=lambda name: papers[name].number)
 
 
-def _plan(name: str, given: Mapping[str, Any], task: str | None, data: Path, initial: Initial | None) -> Plan:
+def _plan(name: str, given: Mapping[str, Any], task: str | None, material: Material, initial: Initial | None) -> Plan:
     recipe = read_recipe(name)
     if recipe.init and initial is None:
         raise UsageError(f"experiment: the row {name} needs trained weights: give them with --init")
     task = task or recipe.task
     assert task
     options = merged_options(recipe.options, network_of(initial), given)
-    folds = list(folds_of(options, task, data))
+    folds = list(folds_of(options, task, material.data))
     if len(folds) != 1 or not folds[0].hold_out:
         raise UsageError("experiment: all rows are scored on the same held-out cases: give --fold N, or --hold-out ID")
     identity = {
         "options": options.model_dump(mode="json"),
         "init": initial.sha256 if initial else None,
         "task": task,
-        "cases": labelled_ids(data, task, options.skip),
+        "cases": labelled_ids(material.data, task, options.skip),
+        "phantoms": labelled_ids(material.phantoms, task, ()) if material.phantoms else [],
         "held_out": list(folds[0].hold_out),
     }
     return Plan(name, recipe, options, task, folds[0], identity)
 
 
-def _row(plan: Plan, data: Path, out: Path, initial: Initial | None, device: str) -> Row:
+def _row(plan: Plan, material: Material, out: Path, initial: Initial | None, device: str) -> Row:
     """Runs a row, or reads what it gave before."""
     assert plan.recipe.paper
     if (out / RESULT).exists():
@@ -94,12 +105,18 @@ def _row(plan: Plan, data: Path, out: Path, initial: Initial | None, device: str
             raise UsageError(f"{out / RESULT}: was run with other options or cases: choose another --out")
         return Row(plan.name, plan.recipe.paper, found["dice"], found["hd95"])
     if plan.recipe.trains:
-        weights = _trained(plan, data, out, initial if plan.recipe.init else None, device)
+        weights = _trained(plan, material, out, initial if plan.recipe.init else None, device)
     else:
         assert initial
         weights = initial
     scores = score_held_out(
-        weights, plan.fold.hold_out, data, task_named(plan.task), plan.recipe.postprocess, out, pick_device(device)
+        weights,
+        plan.fold.hold_out,
+        material.data,
+        task_named(plan.task),
+        plan.recipe.postprocess,
+        out,
+        pick_device(device),
     )
     dice, hd95 = (
         {region: round(values[column], digits) for region, values in scores.mean.items()}
@@ -112,9 +129,9 @@ def _row(plan: Plan, data: Path, out: Path, initial: Initial | None, device: str
     return Row(plan.name, plan.recipe.paper, dice, hd95)
 
 
-def _trained(plan: Plan, data: Path, out: Path, initial: Initial | None, device: str) -> Initial:
+def _trained(plan: Plan, material: Material, out: Path, initial: Initial | None, device: str) -> Initial:
     """Trains a row's network and returns its best checkpoint, as published beside the run."""
-    config, split = prepare(plan.options, plan.fold, plan.task, data, initial, out.parent / CACHE)
+    config, split = prepare(plan.options, plan.fold, plan.task, material, initial)
     best = train(config, split, task_named(plan.task), out / "run", pick_device(device), initial)
     member = publish(out / "weights", out / "run", plan.task, config, split, best, "", "")
     return read_initial(out / "weights" / member.file)

@@ -3,6 +3,8 @@
 Everything is drawn from one generator, so that a resumed run sees the same patches as an uninterrupted one.
 """
 
+import math
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -48,7 +50,7 @@ def draw_patch(case: TrainingCase, patch: tuple[int, int, int], rng: np.random.G
         flipped = [axis + 1 for axis in range(3) if matrix[axis, axis] < 0]
         image, target = image.flip(flipped), target.flip(flipped)
     mask = image[4:5]
-    return torch.cat((change_contrast(image[:4], rng) * mask, mask)), target
+    return torch.cat((change_contrast(image[:4], rng).mul_(mask), mask)), target
 
 
 def change_contrast(image: Tensor, rng: np.random.Generator) -> Tensor:
@@ -59,43 +61,40 @@ def change_contrast(image: Tensor, rng: np.random.Generator) -> Tensor:
     """
     changed = []
     for channel in image:
-        brain = channel[channel != 0]
-        if len(brain) < 2:
-            changed.append(channel)
-            continue
-        mean, spread = float(brain.mean()), float(brain.std()) or 1.0
-        changed.append(_change_one((channel - mean) / spread, rng) * spread + mean)
+        brain = int(channel.count_nonzero())
+        mean = float(channel.sum()) / max(1, brain)  # the background adds nothing to the sums
+        spread = math.sqrt(max(0.0, float(channel.square().sum()) / max(1, brain) - mean**2)) or 1.0
+        changed.append(_change_one((channel - mean).div_(spread), rng).mul_(spread).add_(mean))
     return torch.stack(changed)
 
 
 def _change_one(x: Tensor, rng: np.random.Generator) -> Tensor:
-    """(X, Y, Z) with mean 0 and standard deviation 1."""
+    """(X, Y, Z) with mean 0 and standard deviation 1; changed in place where possible."""
     chance = rng.random(6)
     if chance[0] < CONTRAST_SHARE:
         x = _gamma(x, float(np.exp(rng.uniform(-0.5, 0.5))), inverted=rng.random() < 0.3)
     if chance[1] < CONTRAST_SHARE:
-        x = x * rng.uniform(0.65, 1.5)
+        x = x.mul_(rng.uniform(0.65, 1.5))
     if chance[2] < CONTRAST_SHARE:
-        x = x + rng.uniform(-0.5, 0.5)
+        x = x.add_(rng.uniform(-0.5, 0.5))
     if chance[3] < CONTRAST_SHARE:
         knots = torch.from_numpy(rng.uniform(-0.5, 0.5, (1, 1, 3, 3, 3)).astype(np.float32))
-        x = x + functional.interpolate(knots, size=x.shape, mode="trilinear", align_corners=True)[0, 0]
+        x = x.add_(functional.interpolate(knots, size=x.shape, mode="trilinear", align_corners=True)[0, 0])
     if chance[4] < NOISE_SHARE:
         scale = 1 / rng.uniform(1.2, 2.5)
         small = functional.interpolate(x[None, None], scale_factor=scale, mode="trilinear")
         x = functional.interpolate(small, size=x.shape, mode="trilinear")[0, 0]
     if chance[5] < NOISE_SHARE:
-        x = x + torch.from_numpy(rng.standard_normal(x.shape, dtype=np.float32)) * rng.uniform(0, 0.3)
+        x = x.add_(torch.from_numpy(rng.standard_normal(x.shape, dtype=np.float32)), alpha=rng.uniform(0, 0.3))
     return x
 
 
 def _gamma(x: Tensor, gamma: float, inverted: bool) -> Tensor:
     """x ** gamma over 0..1, which stands for two standard deviations below the mean to four above; slope 1 beyond."""
-    sign = -1 if inverted else 1
-    unit = (sign * x + 2) / 6 if not inverted else (sign * x + 4) / 6
+    sign, low = (-1, -4) if inverted else (1, -2)
+    unit = x.mul_(sign / 6).sub_(low / 6)
     inside = unit.clamp(0, 1)
-    bent = inside.pow(gamma) + (unit - inside)
-    return bent * 6 - 2 if not inverted else -(bent * 6 - 4)
+    return unit.sub_(inside).add_(inside.pow_(gamma)).add_(low / 6).mul_(6 * sign)
 
 
 def _centre(case: TrainingCase, rng: np.random.Generator) -> NDArray[np.float64]:

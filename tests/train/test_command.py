@@ -9,6 +9,7 @@ import pytest
 
 from brats_infer.cli import main
 from brats_infer.errors import UsageError
+from brats_infer.phantom.cohort import write_cohort
 from brats_infer.train.command import run
 from brats_infer.train.loop import SETTINGS
 from model.checkpoint import read_manifest
@@ -32,7 +33,7 @@ IDS = [f"BraTS-GLI-0300{i}-000" for i in range(3)]
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
-    assert write_samples(folder, "gli", 3, seed=3, shape=(20, 22, 18)) == IDS
+    assert list(write_cohort(folder, "gli", 3, seed=3, shape=(20, 22, 18))) == IDS
     return folder
 
 

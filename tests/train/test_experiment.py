@@ -10,6 +10,7 @@ import pytest
 
 from brats_infer.errors import UsageError
 from brats_infer.evaluate import evaluate_folders
+from brats_infer.phantom.cohort import write_cohort
 from brats_infer.postprocess import clean
 from brats_infer.tasks import TASKS
 from brats_infer.train import experiment
@@ -27,7 +28,7 @@ TABLE5 = ["scratch", "as-is", "freeze-encoder", "freeze-middle", "freeze-decoder
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
-    assert write_samples(folder, "ssa", 3, seed=4, shape=(20, 22, 18)) == IDS
+    assert list(write_cohort(folder, "ssa", 3, seed=4, shape=(20, 22, 18))) == IDS
     return folder
 
 
