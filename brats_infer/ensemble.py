@@ -2,7 +2,7 @@
 
 import itertools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -115,6 +115,26 @@ def predict_member(network: UNet, x: Tensor, window: tuple[int, int, int] | None
 
     `window` None means the whole of it in one pass. With `flips`, the mean over all eight mirror images.
     """
+    spacing = network.config.spacing
+    if spacing > 1:
+        return finer(_predict(network, coarser(x, spacing), window, flips), spacing, x.shape[1:])
+    return _predict(network, x, window, flips)
+
+
+def coarser(x: Tensor, spacing: int) -> Tensor:
+    """(C, X, Y, Z) -> means of cubes of `spacing` voxels a side; those that stick out are filled with background."""
+    padding = [p for n in reversed(x.shape[1:]) for p in (0, -n % spacing)]
+    return functional.avg_pool3d(functional.pad(x, padding)[None], spacing)[0]
+
+
+def finer(x: Tensor, spacing: int, shape: Sequence[int]) -> Tensor:
+    """Back from `coarser`: (C, x, y, z) interpolated to (C, X, Y, Z)."""
+    wide = functional.interpolate(x[None], scale_factor=spacing, mode="trilinear", align_corners=False)[0]
+    return wide[:, : shape[0], : shape[1], : shape[2]]
+
+
+def _predict(network: UNet, x: Tensor, window: tuple[int, int, int] | None, flips: bool) -> Tensor:
+    """As `predict_member`, on the network's own grid."""
     axes: list[tuple[int, ...]] = [()]
     if flips:
         axes = [combination for n in range(4) for combination in itertools.combinations((1, 2, 3), n)]

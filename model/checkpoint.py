@@ -46,7 +46,7 @@ class Member:
     config: UNetConfig
     normalisation: str
     window: tuple[int, int, int]
-    """The training patch, and so the window of sliding-window inference, in voxels of 1 mm."""
+    """The training patch, and so the window of sliding-window inference, in voxels of the network's grid."""
     trained_on: str
     """Data, credits and command, for people."""
     licence: str

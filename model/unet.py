@@ -33,11 +33,14 @@ class UNetConfig:
     disjoint: bool = False
     """Whether the outputs are disjoint labels, each the region of that place without the next one inside it."""
 
+    spacing: int = 1
+    """Of the grid that the network works on, in mm: voxels are averaged before it, and its output interpolated back."""
+
     def __post_init__(self) -> None:
         if len(self.channels) < 2 or min(self.channels) < 1:
             raise ValueError(f"channels must name at least two levels of at least one map, not {self.channels}")
-        if self.modalities < 1 or self.regions < 1:
-            raise ValueError("modalities and regions must be at least 1")
+        if self.modalities < 1 or self.regions < 1 or self.spacing < 1:
+            raise ValueError("modalities, regions and spacing must be at least 1")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be at least 0 and less than 1, not {self.dropout}")
 

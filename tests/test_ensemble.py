@@ -20,6 +20,8 @@ from torch.nn import functional
 from brats_infer.ensemble import (
     Ensemble,
     autocast,
+    coarser,
+    finer,
     gaussian_weights,
     keep_brain,
     load_ensemble,
@@ -348,6 +350,29 @@ def test_devices_that_are_there(name: str, devices: int, expected: str, monkeypa
 def offer(devices: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: devices > 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: devices)
+
+
+@pytest.mark.parametrize("shape", [(16, 18, 20), (15, 17, 19)])
+def test_coarser_is_the_mean_of_each_cube(shape: Shape) -> None:
+    x = torch.randn((2, *shape))
+    found = coarser(x, 2)
+    padded = np.pad(x.numpy(), [(0, 0), *((0, n % 2) for n in shape)])
+    expected = ndimage.uniform_filter(padded, (0, 2, 2, 2), origin=(0, -1, -1, -1))[:, ::2, ::2, ::2]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert finer(found, 2, shape).shape == x.shape
+
+
+def test_finer_puts_a_ramp_back_where_it_was() -> None:
+    ramp = torch.linspace(0, 1, 20).reshape(1, 20, 1, 1).expand(1, 20, 20, 20)
+    torch.testing.assert_close(finer(coarser(ramp, 2), 2, (20, 20, 20))[:, 1:-1], ramp[:, 1:-1])
+
+
+def test_coarse_member_answers_on_the_fine_grid() -> None:
+    network = random_network(seed=5)
+    x = torch.randn((network.config.in_channels, 20, 22, 19))
+    expected = finer(predict_member(network, coarser(x, 2), None, flips=False), 2, (20, 22, 19))
+    network.config = replace(network.config, spacing=2)
+    assert torch.equal(predict_member(network, x, None, flips=False), expected)
 
 
 def test_background_around_a_brain_smaller_than_the_window_is_shared_out() -> None:

@@ -98,6 +98,7 @@ def network_of(initial: Initial | None) -> dict[str, Any]:
         "channels": config.channels,
         "foreground": config.foreground,
         "deep_supervision": config.deep_supervision,
+        "spacing": config.spacing,
         "targets": Targets.LABELS if config.disjoint else Targets.REGIONS,
     }
 
@@ -129,6 +130,7 @@ def prepare(
         Normalisation(config.normalisation),
         material.cache,
         material.phantoms,
+        config.network.spacing,
     )
     if options.clean_labels:
         cleaned = tuple(without_label_dust(case, task_named(task)) for case in split.training)
@@ -149,6 +151,7 @@ def _config(options: TrainOptions, initial: Initial | None) -> TrainConfig:
             deep_supervision=options.deep_supervision,
             dropout=options.dropout,
             disjoint=options.targets == Targets.LABELS,
+            spacing=options.spacing,
         )
         Normalisation(options.normalisation)
     except ValueError as error:

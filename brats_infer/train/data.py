@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from brats_infer.cases import Case, find_cases
-from brats_infer.ensemble import network_input
+from brats_infer.ensemble import coarser, network_input
 from brats_infer.errors import CaseError, OutputError, UsageError
 from brats_infer.geometry import AFFINE_TOLERANCE
 from brats_infer.labels import regions_from_labels
@@ -30,7 +30,7 @@ CENTRES = 4096  # voxels remembered of each region and of the brain, to centre p
 
 @dataclass(frozen=True)
 class TrainingCase:
-    """One case as the network sees it, in memory or memory-mapped."""
+    """One case as the network sees it, in memory or memory-mapped, on a grid of 1 mm or more."""
 
     id: str
     image: Tensor
@@ -66,11 +66,13 @@ def load_split(
     normalisation: Normalisation,
     cache: Path,
     phantoms: Path | None = None,
+    spacing: int = 1,
 ) -> Split:
     """Loads every case below a folder that has a `{ID}-seg.nii.gz`, wherever in it; all of `phantoms` likewise.
 
     `hold_out` are the IDs to validate on, `skip` those to leave alone. A histogram reference is made from the
-    training cases only. What is preprocessed is kept below `cache`. Raises UsageError for IDs that cannot be held
+    training cases only. What is trained on is brought to `spacing` mm, what is validated on stays at 1 mm. What is
+    preprocessed is kept below `cache`. Raises UsageError for IDs that cannot be held
     out or skipped and for nothing to train on, CaseError for a case or file that cannot be used, OutputError for a
     cache that cannot be written.
     """
@@ -93,7 +95,7 @@ def load_split(
     load = partial(_load, task, normalisation, histogram, cache)
     validation = [pair for pair in used if pair[0].id in hold_out]
     extra = labelled_cases(phantoms, task_name) if phantoms else []
-    return Split(load(training), load(validation), histogram, load(extra))
+    return Split(load(training, spacing), load(validation, 1), histogram, load(extra, spacing))
 
 
 def labelled_cases(folder: Path, task_name: str) -> list[tuple[Case, Path]]:
@@ -108,9 +110,10 @@ def _load(
     histogram: NDArray[np.float32] | None,
     cache: Path,
     cases: Iterable[tuple[Case, Path]],
+    spacing: int,
 ) -> tuple[TrainingCase, ...]:
     """From the cache, after what it lacks was added to it."""
-    settings = repr((CACHE_VERSION, task, str(normalisation))).encode()
+    settings = repr((CACHE_VERSION, task, str(normalisation), spacing)).encode()
     if histogram is not None:
         settings += histogram.tobytes()
 
@@ -119,11 +122,20 @@ def _load(
         path = cache / f"{case.id}-{_fingerprint(settings, (*case.paths.values(), reference))}"
         if not path.exists():
             images, regions = _read(case, reference, task)
-            _keep(path, _training_case(case.id, images, regions, normalisation, histogram))
+            _keep(path, _on_grid(_training_case(case.id, images, regions, normalisation, histogram), spacing))
         return _mapped(case.id, path)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return tuple(pool.map(one, cases))
+
+
+def _on_grid(case: TrainingCase, spacing: int) -> TrainingCase:
+    """Voxels of `spacing` mm: means of the images, and of the regions what fills at least half of a voxel."""
+    if spacing == 1:
+        return case
+    image = coarser(case.image.float(), spacing).to(torch.float16)
+    regions = coarser(case.regions.float(), spacing) >= 0.5
+    return TrainingCase.of_arrays(case.id, image.numpy(), regions.numpy())
 
 
 def _fingerprint(settings: bytes, paths: Iterable[Path]) -> str:

@@ -109,15 +109,8 @@ def _row(plan: Plan, material: Material, out: Path, initial: Initial | None, dev
     else:
         assert initial
         weights = initial
-    scores = score_held_out(
-        weights,
-        plan.fold.hold_out,
-        material.data,
-        task_named(plan.task),
-        plan.recipe.postprocess,
-        out,
-        pick_device(device),
-    )
+    task, on = task_named(plan.task), pick_device(device)
+    scores = score_held_out(weights, plan.fold.hold_out, material.data, task, plan.recipe.postprocess, out, on)
     dice, hd95 = (
         {region: round(values[column], digits) for region, values in scores.mean.items()}
         for column, digits in (("lesionwise_dice", 4), ("lesionwise_hd95", 2))

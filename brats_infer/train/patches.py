@@ -50,7 +50,7 @@ def draw_patch(case: TrainingCase, patch: tuple[int, int, int], rng: np.random.G
         flipped = [axis + 1 for axis in range(3) if matrix[axis, axis] < 0]
         image, target = image.flip(flipped), target.flip(flipped)
     mask = image[4:5]
-    return torch.cat((change_contrast(image[:4], rng).mul_(mask), mask)), target
+    return torch.cat((change_contrast(image[:4], rng).mul_(mask > 0), mask)), target
 
 
 def change_contrast(image: Tensor, rng: np.random.Generator) -> Tensor:

@@ -189,3 +189,21 @@ def test_cache_that_cannot_be_written_is_named(folder: Path) -> None:
     (folder.parent / f"{folder.name} cache").write_text("a file")
     with pytest.raises(OutputError, match=r"cache.*--cache"):
         load(folder)
+
+
+def test_coarse_cases_hold_means_and_what_fills_half_of_a_voxel(folder: Path) -> None:
+    fine = load(folder).training[0]
+    cache = folder.parent / f"{folder.name} cache"
+    split = load_split(folder, "gli", [IDS[1]], [], Normalisation.RESCALE, cache, spacing=2)
+    coarse = split.training[0]
+
+    def blocks(volumes: NDArray[np.generic]) -> NDArray[np.float64]:
+        padded = np.pad(volumes.astype(np.float64), [(0, 0), *((0, n % 2) for n in volumes.shape[1:])])
+        c, x, y, z = padded.shape
+        means: NDArray[np.float64] = padded.reshape(c, x // 2, 2, y // 2, 2, z // 2, 2).mean(axis=(2, 4, 6))
+        return means
+
+    np.testing.assert_allclose(coarse.image.numpy(), blocks(fine.image.numpy()), atol=2e-3)
+    assert np.array_equal(coarse.regions, blocks(fine.regions.numpy()) >= 0.5)
+    assert coarse.regions.any()
+    assert split.validation[0].image.shape == load(folder).training[1].image.shape
