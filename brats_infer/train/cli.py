@@ -86,9 +86,12 @@ def split_options(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]
 def train(**given: Any) -> None:
     """Train a network on a folder of labelled cases. Options given here win over those of the recipe."""
     from brats_infer.train.command import run
+    from brats_infer.train.distributed import is_first
 
     training, others = split_options(given)
-    click.echo(json.dumps(run(training, **others), indent=2))
+    result = run(training, **others)
+    if is_first():
+        click.echo(json.dumps(result, indent=2))
 
 
 @click.command()

@@ -12,6 +12,7 @@ from brats_infer.tasks import task_named
 from brats_infer.train.choices import Targets
 from brats_infer.train.config import TrainConfig
 from brats_infer.train.data import Split, labelled_ids, load_split
+from brats_infer.train.distributed import my_device, workers_of
 from brats_infer.train.label_dust import without_label_dust
 from brats_infer.train.loop import steps_of_epoch, train
 from brats_infer.train.losses import loss_weights
@@ -80,12 +81,15 @@ def run(
     options = merged_options(chosen.options if chosen else {}, network_of(initial), given)
     material = Material(data, cache or out / CACHE, phantoms)
     results = {}
-    for fold in folds_of(options, task, data):
-        folder = fold.folder(out)
-        config, split = prepare(options, fold, task, material, initial)
-        results[folder.name] = best = train(config, split, task_named(task), folder, pick_device(device), initial)
-        if publish_to:
-            publish(publish_to, folder, task, config, split, best, trained_on, licence)
+    chosen_device = pick_device(my_device(device))
+    with workers_of(chosen_device) as workers:
+        for fold in folds_of(options, task, data):
+            folder = fold.folder(out)
+            config, split = prepare(options, fold, task, material, initial)
+            best = train(config, split, task_named(task), folder, chosen_device, initial, workers=workers)
+            results[folder.name] = best
+            if publish_to and workers.first:
+                publish(publish_to, folder, task, config, split, best, trained_on, licence)
     return results if len(results) > 1 else next(iter(results.values()))
 
 

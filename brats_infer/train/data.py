@@ -159,6 +159,8 @@ def _keep(path: Path, case: TrainingCase) -> None:
             np.savez(folder / "centres.npz", *case.centres)
             folder.rename(path)
     except OSError as error:
+        if path.exists():  # another process was faster
+            return
         raise OutputError(f"{path}: cannot be written ({error.strerror}): choose another --cache") from error
 
 

@@ -20,12 +20,13 @@ from brats_infer.tasks import Task
 from brats_infer.train.config import TrainConfig
 from brats_infer.train.curves import Curves, validation_csv
 from brats_infer.train.data import Split
+from brats_infer.train.distributed import Workers, heads_of
 from brats_infer.train.interrupts import interrupts_as_exceptions
 from brats_infer.train.losses import Loss, deep_supervision_loss, disjoint_targets, loss_weights, weighted
 from brats_infer.train.optimisers import learning_rate, make_optimizer
 from brats_infer.train.patches import draw_batch
 from brats_infer.train.transfer import Initial, freeze
-from brats_infer.train.validation import validate
+from brats_infer.train.validation import ALONE, validate
 from model.atomic import write_atomically
 from model.checkpoint import save_weights
 from model.unet import UNet
@@ -46,7 +47,9 @@ class Run:
     mean: UNet
     """Exponential moving average of the network's parameters."""
     optimizer: torch.optim.Optimizer
-    rng: np.random.Generator
+    workers: Workers
+    heads: nn.Module
+    """The network's heads; with several workers, it averages their gradients."""
     step: int = 0
     log: list[dict[str, Any]] = field(default_factory=list)
     """What each validation found."""
@@ -65,6 +68,7 @@ def train(
     device: torch.device,
     initial: Initial | None = None,
     on_validation: Callable[[dict[str, Any]], None] = lambda _: None,
+    workers: Workers = ALONE,
 ) -> dict[str, Any]:
     """Trains, or goes on where `out` stopped; writes last.pt, best.safetensors, settings.json, log.jsonl,
     validation.csv and, where tensorboard is installed, its curves there.
@@ -76,9 +80,11 @@ def train(
     """
     if not config.network.fits(config.patch):
         raise UsageError(f"patches of {config.patch} do not fit {config.network.levels} levels: choose another --patch")
+    if config.batch % workers.count:
+        raise UsageError(f"--batch {config.batch}: choose a multiple of the {workers.count} processes")
     loss = weighted(loss_weights(config.loss))
     settings = _settings(config, split, task)
-    run = _start(config, settings, out, device, initial)
+    run = _start(config, settings, out, device, initial, workers)
     epoch_steps = steps_of_epoch(len(split.training), config.batch)
     began, losses = time.monotonic(), []
     with interrupts_as_exceptions() as interrupts, Curves(out, run.step) as curves:
@@ -93,18 +99,20 @@ def train(
                     "step": run.step,
                     "loss": round(float(np.mean(losses)), 4) if losses else None,  # since the resume
                     "seconds": round(time.monotonic() - began),
-                    **validate(run.mean, split.validation, task, device, config.select),
+                    **validate(run.mean, split.validation, task, device, config.select, workers),
                 }
                 with interrupts.held():
                     run.log.append(entry)
-                    if run.best is entry:
-                        save_weights(out / BEST, run.mean)
-                    _save(run, settings, out)
-                    curves.add(entry, run.optimizer.param_groups[0]["lr"])
+                    if workers.first:
+                        if run.best is entry:
+                            save_weights(out / BEST, run.mean)
+                        _save(run, settings, out)
+                        curves.add(entry, run.optimizer.param_groups[0]["lr"])
                 on_validation(entry)
                 began, losses = time.monotonic(), []
         except (KeyboardInterrupt, Terminated):
-            _save(run, settings, out)
+            if workers.first:
+                _save(run, settings, out)
             raise
     return run.best
 
@@ -121,19 +129,21 @@ def _validation_due(run: Run, config: TrainConfig) -> bool:
 
 
 def _step(run: Run, config: TrainConfig, split: Split, loss: Loss, rate: float, device: torch.device) -> float:
-    images, targets = draw_batch(
-        split, config.phantom_share, config.patch, config.batch, config.network.foreground, run.rng
-    )
+    """One step on this worker's share of the batch; returns the loss of the whole batch."""
+    workers = run.workers
+    rngs = [np.random.default_rng((config.seed, run.step, number)) for number in workers.share(config.batch)]
+    images, targets = draw_batch(split, config.phantom_share, config.patch, config.network.foreground, rngs, device)
     if config.network.disjoint:
         targets = disjoint_targets(targets)
     for group in run.optimizer.param_groups:  # a plain float: with numpy's, the checkpoint could not be read again
         group["lr"] = rate
-    torch.manual_seed(config.seed + run.step)  # of dropout: a resumed run drops the same
+    # of dropout: a resumed run drops the same
+    torch.manual_seed((config.seed + run.step) * workers.count + workers.rank)
     run.network.train()
     with autocast(device):
-        heads = run.network.forward_heads(images.to(device))
-    total = deep_supervision_loss(heads, targets.to(device), loss)
-    value = float(total.detach())
+        heads = run.heads(images)
+    total = deep_supervision_loss(heads, targets, loss)
+    value = workers.mean(total)
     if not math.isfinite(value):
         raise UsageError(f"the loss became {value} at step {run.step}: choose a lower --learning-rate")
     run.optimizer.zero_grad(set_to_none=True)
@@ -161,7 +171,12 @@ def _settings(config: TrainConfig, split: Split, task: Task) -> dict[str, Any]:
 
 
 def _start(
-    config: TrainConfig, settings: dict[str, Any], out: Path, device: torch.device, initial: Initial | None
+    config: TrainConfig,
+    settings: dict[str, Any],
+    out: Path,
+    device: torch.device,
+    initial: Initial | None,
+    workers: Workers,
 ) -> Run:
     torch.manual_seed(config.seed)
     network, mean = UNet(config.network), UNet(config.network)
@@ -171,15 +186,16 @@ def _start(
     network, mean = network.to(device), mean.to(device)
     freeze(network, config.freeze)
     optimizer = make_optimizer(config, [p for p in network.parameters() if p.requires_grad])
-    run = Run(network, mean, optimizer, np.random.default_rng(config.seed))
+    run = Run(network, mean, optimizer, workers, heads_of(network, workers))
     path = out / LAST
     if path.exists():
         try:
             _restore(run, settings, path)
         except (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, TypeError, ValueError) as error:
             raise UsageError(f"{path}: is damaged, or of another version: choose another --out") from error
-    out.mkdir(parents=True, exist_ok=True)
-    write_atomically(out / SETTINGS, (json.dumps(settings, indent=1) + "\n").encode())
+    if workers.first:
+        out.mkdir(parents=True, exist_ok=True)
+        write_atomically(out / SETTINGS, (json.dumps(settings, indent=1) + "\n").encode())
     return run
 
 
@@ -190,7 +206,6 @@ def _restore(run: Run, settings: dict[str, Any], path: Path) -> None:
     run.network.load_state_dict(state["network"])
     run.mean.load_state_dict(state["mean"])
     run.optimizer.load_state_dict(state["optimizer"])
-    run.rng.bit_generator.state = json.loads(state["rng"])
     run.step, run.log = int(state["step"]), json.loads(state["log"])
 
 
@@ -201,7 +216,6 @@ def _save(run: Run, settings: dict[str, Any], out: Path) -> None:
         "network": run.network.state_dict(),
         "mean": run.mean.state_dict(),
         "optimizer": run.optimizer.state_dict(),
-        "rng": json.dumps(run.rng.bit_generator.state),
         "step": run.step,
         "log": json.dumps(run.log),
     }

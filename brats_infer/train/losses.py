@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from brats_infer.errors import UsageError
+from brats_infer.train.distributed import sum_over_workers
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -29,15 +30,16 @@ def ce_loss(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def dice_loss(logits: Tensor, targets: Tensor, smooth: float = 1.0) -> Tensor:
-    """1 - soft Dice over the whole batch, in 0..1.
+    """1 - soft Dice over the whole batch of all workers, in 0..1.
 
     `smooth` voxels are added above and below the line: an absent region that is predicted absent costs nothing.
     """
     probabilities = torch.sigmoid(logits)
     axes = (0, 2, 3, 4)
-    overlap = (probabilities * targets).sum(axes)
-    sizes = probabilities.sum(axes) + targets.sum(axes)
-    return (1 - (2 * overlap + smooth) / (sizes + smooth)).mean()
+    parts = torch.stack(((probabilities * targets).sum(axes), probabilities.sum(axes) + targets.sum(axes)))
+    overlap, sizes = sum_over_workers(parts)
+    loss: Tensor = (1 - (2 * overlap + smooth) / (sizes + smooth)).mean()
+    return loss
 
 
 def focal_loss(logits: Tensor, targets: Tensor) -> Tensor:

@@ -1,9 +1,10 @@
 """Patches for training: where they lie, how they are bent, how their contrast is changed.
 
-Everything is drawn from one generator, so that a resumed run sees the same patches as an uninterrupted one.
+Each patch is drawn from a generator of its own, so that neither a resumed run nor several processes change it.
 """
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -25,28 +26,30 @@ def draw_batch(
     split: Split,
     phantom_share: float,
     patch: tuple[int, int, int],
-    size: int,
     foreground: bool,
-    rng: np.random.Generator,
+    rngs: Iterable[np.random.Generator],
+    device: torch.device,
 ) -> tuple[Tensor, Tensor]:
-    """(B, 4 or 5, X, Y, Z) float32 images and (B, R, X, Y, Z) float32 targets, augmented."""
+    """(B, 4 or 5, X, Y, Z) float32 images and (B, R, X, Y, Z) float32 targets, augmented; a patch a generator."""
     drawn = []
-    for _ in range(size):
+    for rng in rngs:
         cases = split.phantoms if split.phantoms and rng.random() < phantom_share else split.training
-        drawn.append(draw_patch(cases[int(rng.integers(len(cases)))], patch, rng))
+        drawn.append(draw_patch(cases[int(rng.integers(len(cases)))], patch, rng, device))
     images = torch.stack([image for image, _ in drawn])
     return images if foreground else images[:, :-1], torch.stack([target for _, target in drawn])
 
 
-def draw_patch(case: TrainingCase, patch: tuple[int, int, int], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """(5, X, Y, Z) and (R, X, Y, Z): one augmented patch of a case."""
+def draw_patch(
+    case: TrainingCase, patch: tuple[int, int, int], rng: np.random.Generator, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """(5, X, Y, Z) and (R, X, Y, Z): one patch of a case, augmented on the device."""
     centre = _centre(case, rng)
     matrix = np.diag(rng.choice((-1.0, 1.0), size=3))  # flips
     if rng.random() < BENT_SHARE:
         matrix = matrix @ random_rotation(rng) * rng.uniform(*ZOOM)
-        image, target = bend_patch(case, centre, matrix, patch)
+        image, target = bend_patch(case, centre, matrix, patch, device)
     else:
-        image, target = cut_patch(case, centre, patch)
+        image, target = cut_patch(case, centre, patch, device)
         flipped = [axis + 1 for axis in range(3) if matrix[axis, axis] < 0]
         image, target = image.flip(flipped), target.flip(flipped)
     mask = image[4:5]
@@ -78,14 +81,16 @@ def _change_one(x: Tensor, rng: np.random.Generator) -> Tensor:
     if chance[2] < CONTRAST_SHARE:
         x = x.add_(rng.uniform(-0.5, 0.5))
     if chance[3] < CONTRAST_SHARE:
-        knots = torch.from_numpy(rng.uniform(-0.5, 0.5, (1, 1, 3, 3, 3)).astype(np.float32))
+        knots = torch.from_numpy(rng.uniform(-0.5, 0.5, (1, 1, 3, 3, 3)).astype(np.float32)).to(x.device)
         x = x.add_(functional.interpolate(knots, size=x.shape, mode="trilinear", align_corners=True)[0, 0])
     if chance[4] < NOISE_SHARE:
         scale = 1 / rng.uniform(1.2, 2.5)
         small = functional.interpolate(x[None, None], scale_factor=scale, mode="trilinear")
         x = functional.interpolate(small, size=x.shape, mode="trilinear")[0, 0]
     if chance[5] < NOISE_SHARE:
-        x = x.add_(torch.from_numpy(rng.standard_normal(x.shape, dtype=np.float32)), alpha=rng.uniform(0, 0.3))
+        generator = torch.Generator(x.device).manual_seed(int(rng.integers(2**62)))
+        noise = torch.randn(x.shape, generator=generator, device=x.device)
+        x = x.add_(noise, alpha=rng.uniform(0, 0.3))
     return x
 
 
@@ -107,7 +112,9 @@ def _centre(case: TrainingCase, rng: np.random.Generator) -> NDArray[np.float64]
     return np.asarray(voxels[rng.integers(len(voxels))], np.float64)
 
 
-def cut_patch(case: TrainingCase, centre: NDArray[np.float64], patch: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
+def cut_patch(
+    case: TrainingCase, centre: NDArray[np.float64], patch: tuple[int, int, int], device: torch.device
+) -> tuple[Tensor, Tensor]:
     """(5, X, Y, Z) and (R, X, Y, Z): a box around the centre; what lies outside the crop is background."""
     starts = [int(c) - side // 2 for c, side in zip(centre, patch, strict=True)]
     box, padding = [], []
@@ -116,7 +123,15 @@ def cut_patch(case: TrainingCase, centre: NDArray[np.float64], patch: tuple[int,
         box.append(slice(low, high))
         padding.append((low - start, start + side - high))
     pad = [p for pair in reversed(padding) for p in pair]
-    return functional.pad(case.image[:, *box].float(), pad), functional.pad(case.regions[:, *box].float(), pad)
+    image, target = (_moved(volumes[:, *box], device).float() for volumes in (case.image, case.regions))
+    return functional.pad(image, pad), functional.pad(target, pad)
+
+
+def _moved(volumes: Tensor, device: torch.device) -> Tensor:
+    """To a GPU through pinned memory, without waiting for it."""
+    if device.type == "cpu":
+        return volumes
+    return volumes.contiguous().pin_memory().to(device, non_blocking=True)
 
 
 def bend_patch(
@@ -124,6 +139,7 @@ def bend_patch(
     centre: NDArray[np.float64],
     matrix: NDArray[np.float64],
     patch: tuple[int, int, int],
+    device: torch.device,
 ) -> tuple[Tensor, Tensor]:
     """As `cut_patch`, with an offset o from the centre taken from where `matrix` (3, 3) brings it.
 
@@ -131,14 +147,13 @@ def bend_patch(
     """
     # cut what is needed before converting
     reach = [int(np.ceil(np.abs(row) @ np.array(patch) / 2)) + 2 for row in matrix]
-    image, target = cut_patch(case, centre, (2 * reach[0], 2 * reach[1], 2 * reach[2]))
+    image, target = cut_patch(case, centre, (2 * reach[0], 2 * reach[1], 2 * reach[2]), device)
     sizes = np.array(image.shape[1:], np.float64)
     # unit cube of the patch -> unit cube of the cut
     theta = matrix * np.array(patch)[np.newaxis] / sizes[:, np.newaxis]
     swapped = torch.from_numpy(np.ascontiguousarray(theta[::-1, ::-1])).float()  # grid_sample wants z, y, x
-    grid = functional.affine_grid(
-        torch.cat((swapped, torch.zeros(3, 1)), dim=1)[None], [1, 1, *patch], align_corners=False
-    )
+    shift = torch.cat((swapped, torch.zeros(3, 1)), dim=1).to(device)
+    grid = functional.affine_grid(shift[None], [1, 1, *patch], align_corners=False)
     masks = torch.cat((image[4:5], target))
     linear = functional.grid_sample(image[None, :4], grid, mode="bilinear", align_corners=False)[0]
     nearest = functional.grid_sample(masks[None], grid, mode="nearest", align_corners=False)[0]

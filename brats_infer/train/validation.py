@@ -13,11 +13,19 @@ from brats_infer.labels import labels_from_probabilities, regions_from_labels
 from brats_infer.tasks import Task
 from brats_infer.train.choices import Selection
 from brats_infer.train.data import TrainingCase
+from brats_infer.train.distributed import Workers
 from model.unet import UNet
+
+ALONE = Workers()
 
 
 def validate(
-    network: UNet, cases: Sequence[TrainingCase], task: Task, device: torch.device, select: Selection
+    network: UNet,
+    cases: Sequence[TrainingCase],
+    task: Task,
+    device: torch.device,
+    select: Selection,
+    workers: Workers = ALONE,
 ) -> dict[str, Any]:
     """Scores whole brains in one pass, thresholded as in the container, without post-processing.
 
@@ -26,7 +34,9 @@ def validate(
     task's penalty, which no HD95 exceeds. Without cases everything is 0.
     """
     network.eval()
-    scores = {case.id: _score(network, case, task, device) for case in cases}
+    mine = {cases[i].id: _score(network, cases[i], task, device) for i in workers.share(len(cases))}
+    found = workers.gather(mine)
+    scores = {case.id: found[case.id] for case in cases}
     values = [value for regions in scores.values() for value in regions.values()]
     dice = float(np.mean([value["dice"] for value in values])) if values else 0.0
     distance = float(np.mean([value["hd95"] for value in values])) if values else 0.0

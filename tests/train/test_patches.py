@@ -16,6 +16,7 @@ from tests.small_networks import training_case
 
 Array = NDArray[np.float64]
 Shape = tuple[int, int, int]
+CPU = torch.device("cpu")
 CENTRE = np.array([10.0, 9.0, 11.0])
 
 
@@ -32,7 +33,7 @@ def case(rng: np.random.Generator) -> TrainingCase:
 @pytest.mark.parametrize("centre", [CENTRE, np.array([0.0, 17.0, 3.0])], ids=["inside", "at the edge"])
 @pytest.mark.parametrize("patch", [(8, 8, 8), (6, 12, 10), (32, 32, 32)])
 def test_plain_patch_is_the_slice_around_its_centre(case: TrainingCase, patch: Shape, centre: Array) -> None:
-    image, target = cut_patch(case, centre, patch)
+    image, target = cut_patch(case, centre, patch, CPU)
     wide = 40
     for found, whole in ((image, case.image), (target, case.regions)):
         padded = np.pad(whole.numpy().astype(np.float32), [(0, 0)] + [(wide, wide)] * 3)
@@ -45,8 +46,8 @@ def test_plain_patch_is_the_slice_around_its_centre(case: TrainingCase, patch: S
 @pytest.mark.parametrize("patch", [(8, 8, 8), (6, 12, 10), (24, 8, 30)])
 def test_bent_patch_without_rotation_is_the_plain_one(case: TrainingCase, patch: Shape, flips: Shape) -> None:
     axes = [axis + 1 for axis in range(3) if flips[axis] < 0]
-    image, target = (tensor.flip(axes) for tensor in cut_patch(case, CENTRE, patch))
-    bent_image, bent_target = bend_patch(case, CENTRE, np.diag(flips).astype(np.float64), patch)
+    image, target = (tensor.flip(axes) for tensor in cut_patch(case, CENTRE, patch, CPU))
+    bent_image, bent_target = bend_patch(case, CENTRE, np.diag(flips).astype(np.float64), patch, CPU)
     torch.testing.assert_close(bent_image, image, rtol=0, atol=1e-4)
     assert torch.equal(bent_image[4], image[4])
     assert torch.equal(bent_target, target)
@@ -61,8 +62,8 @@ QUARTER_TURNS = {
 
 @pytest.mark.parametrize("plane", QUARTER_TURNS)
 def test_quarter_turn_is_rot90(case: TrainingCase, plane: tuple[int, int]) -> None:
-    image, target = cut_patch(case, CENTRE, (12, 12, 12))
-    turned_image, turned_target = bend_patch(case, CENTRE, QUARTER_TURNS[plane], (12, 12, 12))
+    image, target = cut_patch(case, CENTRE, (12, 12, 12), CPU)
+    turned_image, turned_target = bend_patch(case, CENTRE, QUARTER_TURNS[plane], (12, 12, 12), CPU)
     torch.testing.assert_close(turned_image, torch.rot90(image, 1, plane), rtol=0, atol=1e-4)
     assert torch.equal(turned_target, torch.rot90(target, 1, plane))
     assert not torch.equal(turned_target, target)
@@ -72,7 +73,7 @@ def test_quarter_turn_is_rot90(case: TrainingCase, plane: tuple[int, int]) -> No
 @pytest.mark.parametrize("zoom", [1.0, 0.8, 1.3])
 def test_any_rotation_and_zoom_is_that_of_scipy(case: TrainingCase, patch: Shape, zoom: float) -> None:
     matrix = np.diag([1.0, -1.0, 1.0]) @ random_rotation(np.random.default_rng(5)) * zoom
-    image, target = bend_patch(case, CENTRE, matrix, patch)
+    image, target = bend_patch(case, CENTRE, matrix, patch, CPU)
     offset = CENTRE - 0.5 - matrix @ ((np.array(patch) - 1) / 2)
     brain = image[4] > 0
     for channel in range(4):
@@ -101,7 +102,7 @@ def test_images_and_masks_move_together(rng: np.random.Generator) -> None:
     case = training_case("BraTS-GLI-00000-000", rng)
     case.image[0] = case.regions[0] * 1.0
     for _ in range(40):
-        image, target = bend_patch(case, CENTRE, random_rotation(rng) * rng.uniform(0.75, 1.35), (12, 16, 12))
+        image, target = bend_patch(case, CENTRE, random_rotation(rng) * rng.uniform(0.75, 1.35), (12, 16, 12), CPU)
         sure = (image[0] < 0.4) | (image[0] > 0.6)  # a linear value of 0.5 is the border itself
         assert ((image[0] > 0.5) == (target[0] > 0))[sure].float().mean() > 0.97
         assert bool((target[0] >= target[1]).all() & (target[1] >= target[2]).all())
@@ -112,7 +113,7 @@ def test_images_and_masks_move_together(rng: np.random.Generator) -> None:
 def test_background_stays_zero(case: TrainingCase, seed: int) -> None:
     rng = np.random.default_rng(seed)
     for _ in range(15):
-        image, target = draw_patch(case, (16, 16, 16), rng)
+        image, target = draw_patch(case, (16, 16, 16), rng, CPU)
         outside = image[4] == 0
         assert outside.any()
         assert (image[:4, outside] == 0).all()
@@ -125,13 +126,15 @@ def test_same_seed_same_patches_whatever_torch_drew(case: TrainingCase) -> None:
     def batches(seed: int) -> list[Tensor]:
         torch.rand(seed + 1)
         rng = np.random.default_rng(7)
-        return [tensor for _ in range(5) for tensor in draw_batch(Split((case,), ()), 0, (8, 8, 8), 2, True, rng)]
+        return [
+            tensor for _ in range(5) for tensor in draw_batch(Split((case,), ()), 0, (8, 8, 8), True, [rng] * 2, CPU)
+        ]
 
     assert all(torch.equal(a, b) for a, b in zip(batches(0), batches(1), strict=True))
 
 
 def test_next_patches_differ(case: TrainingCase, rng: np.random.Generator) -> None:
-    first, second = (draw_batch(Split((case,), ()), 0, (8, 8, 8), 1, True, rng)[0] for _ in range(2))
+    first, second = (draw_batch(Split((case,), ()), 0, (8, 8, 8), True, [rng], CPU)[0] for _ in range(2))
     assert not torch.equal(first, second)
 
 
@@ -139,7 +142,7 @@ def test_next_patches_differ(case: TrainingCase, rng: np.random.Generator) -> No
 def test_batch_has_the_networks_channels(
     case: TrainingCase, rng: np.random.Generator, foreground: bool, channels: int
 ) -> None:
-    images, targets = draw_batch(Split((case, case), ()), 0, (8, 10, 12), 3, foreground, rng)
+    images, targets = draw_batch(Split((case, case), ()), 0, (8, 10, 12), foreground, [rng] * 3, CPU)
     assert images.shape == (3, channels, 8, 10, 12)
     assert targets.shape == (3, 3, 8, 10, 12)
     assert images.dtype == targets.dtype == torch.float32
@@ -148,15 +151,15 @@ def test_batch_has_the_networks_channels(
 def test_phantoms_are_drawn_at_their_share(case: TrainingCase, rng: np.random.Generator) -> None:
     blank = TrainingCase.of_arrays("phantom", np.zeros_like(case.image.numpy()), np.ones_like(case.regions.numpy()))
     split = Split((case,), (), phantoms=(replace(blank, centres=case.centres),))
-    images, _ = draw_batch(split, 0.25, (4, 4, 4), 200, True, rng)
+    images, _ = draw_batch(split, 0.25, (4, 4, 4), True, [rng] * 200, CPU)
     assert 25 < sum(not bool(image.any()) for image in images) < 80
-    assert not draw_batch(split, 1, (4, 4, 4), 5, True, rng)[0].any()
+    assert not draw_batch(split, 1, (4, 4, 4), True, [rng] * 5, CPU)[0].any()
 
 
 def test_drawing_leaves_the_case_as_it_was(case: TrainingCase, rng: np.random.Generator) -> None:
     image, regions = case.image.clone(), case.regions.clone()
     for _ in range(20):
-        draw_patch(case, (16, 16, 16), rng)
+        draw_patch(case, (16, 16, 16), rng, CPU)
     assert torch.equal(case.image, image)
     assert torch.equal(case.regions, regions)
 
@@ -167,10 +170,10 @@ def test_enough_patches_show_tumor_and_a_case_without_any_can_be_drawn(
     regions = np.zeros(case.regions.shape, bool)
     regions[:, 10, 9, 11] = True
     small = TrainingCase.of_arrays(case.id, case.image.numpy(), regions)
-    shown = sum(bool(draw_patch(small, (4, 4, 4), rng)[1].any()) for _ in range(200))
+    shown = sum(bool(draw_patch(small, (4, 4, 4), rng, CPU)[1].any()) for _ in range(200))
     assert 50 < shown < 120
     healthy = TrainingCase.of_arrays(case.id, case.image.numpy(), np.zeros_like(regions))
-    assert not draw_patch(healthy, (8, 8, 8), rng)[1].any()
+    assert not draw_patch(healthy, (8, 8, 8), rng, CPU)[1].any()
 
 
 @pytest.mark.parametrize(

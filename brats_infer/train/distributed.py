@@ -1,0 +1,97 @@
+"""Several processes that train as one (torchrun): who I am, what is mine, sums over all."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.distributed.nn.functional import all_reduce
+from torch.nn.parallel import DistributedDataParallel
+
+from model.unet import UNet
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Workers:
+    """The processes of one training run; one alone unless torchrun started more."""
+
+    rank: int = 0
+    count: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this one writes files and tells."""
+        return self.rank == 0
+
+    def share(self, total: int) -> range:
+        """Which of `total` pieces of work are mine."""
+        return range(self.rank, total, self.count)
+
+    def gather(self, mine: dict[str, T]) -> dict[str, T]:
+        """What all have found, merged."""
+        if self.count == 1:
+            return mine
+        parts: list[dict[str, T]] = [{} for _ in range(self.count)]
+        distributed.all_gather_object(parts, mine)
+        return {key: value for part in parts for key, value in part.items()}
+
+    def mean(self, value: Tensor) -> float:
+        """Of a scalar that each has."""
+        return float(sum_over_workers(value.detach().clone())) / self.count
+
+
+class Heads(nn.Module):
+    """`UNet.forward_heads` as a module, for DistributedDataParallel to wrap."""
+
+    def __init__(self, network: UNet) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return self.network.forward_heads(x)
+
+
+def heads_of(network: UNet, workers: Workers) -> nn.Module:
+    """What gives a network's heads and, with several workers, averages the gradients in the backward pass."""
+    heads = Heads(network)
+    return heads if workers.count == 1 else DistributedDataParallel(heads)
+
+
+def sum_over_workers(x: Tensor) -> Tensor:
+    """The sum over all processes; its gradient is theirs. As it is where there is one only."""
+    if not distributed.is_initialized():
+        return x
+    summed: Tensor = all_reduce(x)  # type: ignore[no-untyped-call]
+    return summed
+
+
+@contextmanager
+def workers_of(device: torch.device) -> Iterator[Workers]:
+    """Joins the processes that torchrun started, by its environment variables; leaves them at the end."""
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count == 1:
+        yield Workers()
+        return
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield Workers(distributed.get_rank(), count)
+    finally:
+        distributed.destroy_process_group()
+
+
+def my_device(name: str) -> str:
+    """The device option of this process: of several on a machine, each takes a GPU of its own."""
+    local = os.environ.get("LOCAL_RANK")
+    if local and torch.cuda.is_available() and name in ("auto", "cuda"):
+        return f"cuda:{local}"
+    return name
+
+
+def is_first() -> bool:
+    """Whether this process speaks for all."""
+    return os.environ.get("RANK", "0") == "0"

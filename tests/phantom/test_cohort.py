@@ -1,0 +1,58 @@
+"""Cohorts on disk: the layout of 2023, on either affine, the same bytes for the same seed."""
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from brats_infer.cases import find_cases
+from brats_infer.errors import UsageError
+from brats_infer.phantom.anatomy import load_anatomies
+from brats_infer.phantom.case import make_phantom
+from brats_infer.phantom.cohort import write_cohort
+from brats_infer.preprocess import crop_labels, crop_to_brain
+from brats_infer.volume import read_images, read_labels
+from tests.phantom.heads import head_codes
+
+SHAPE = (124, 122, 126)
+
+
+@pytest.fixture(scope="module")
+def anatomy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("anatomy")
+    nib.save(nib.Nifti1Image(head_codes(), np.diag([-1.0, -1.0, 1.0, 1.0])), folder / "head.nii.gz")
+    return folder
+
+
+def test_cases_are_read_as_what_was_made(anatomy: Path, tmp_path: Path) -> None:
+    ids = list(write_cohort(tmp_path, "ssa", 4, seed=2, anatomy=anatomy, shape=SHAPE))
+    assert ids == [f"BraTS-SSA-{n:05d}-000" for n in range(2000, 2004)]
+    cases = find_cases(tmp_path, "auto")
+    assert [case.id for case in cases] == ids
+    axes = set()
+    for number, case in enumerate(cases):
+        assert not case.problem
+        cropped = crop_to_brain(read_images(case.paths.values()))
+        labels, geometry = read_labels(tmp_path / case.id / f"{case.id}-seg.nii.gz")
+        made = make_phantom(load_anatomies(anatomy), "ssa", 2000 + number)
+        found = crop_labels(labels, cropped.restore)
+        assert np.array_equal(np.bincount(found.ravel())[1:], np.bincount(made.labels.numpy().ravel())[1:])
+        assert np.count_nonzero(cropped.images[0]) == int(made.images[0].count_nonzero())
+        assert geometry.shape == SHAPE
+        axes.add(nib.aff2axcodes(geometry.affine))
+    assert axes == {("L", "P", "S"), ("R", "A", "S")}
+
+
+def test_same_seed_same_bytes(anatomy: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        list(write_cohort(tmp_path / name, "men", 1, seed=1, anatomy=anatomy, shape=SHAPE))
+    files = sorted((tmp_path / "a").rglob("*.nii.gz"))
+    assert len(files) == 5
+    for path in files:
+        assert path.read_bytes() == (tmp_path / "b" / path.relative_to(tmp_path / "a")).read_bytes()
+
+
+def test_anatomy_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"nowhere.*--anatomy"):
+        list(write_cohort(tmp_path, "gli", 1, seed=0, anatomy=tmp_path / "nowhere"))

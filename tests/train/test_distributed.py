@@ -1,0 +1,70 @@
+"""Two processes on the CPU train as one does with the same global batch."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from brats_infer.phantom.cohort import write_cohort
+from brats_infer.train.distributed import Workers
+
+REPOSITORY = Path(__file__).parents[2]
+ONE = [sys.executable, "-m", "brats_infer.train"]
+TWO = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", "-m", "brats_infer.train"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    assert len(list(write_cohort(folder, "gli", 4, seed=3, shape=(24, 26, 22)))) == 4
+    return folder
+
+
+def train(command: list[str], data: Path, out: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    settings = ["--channels", "4,6", "--patch", "16", "--steps", "4", "--validate-every", "2", "--warm-up", "1"]
+    held_out = ["--hold-out", "BraTS-GLI-03000-000", "--hold-out", "BraTS-GLI-03001-000"]
+    return subprocess.run(
+        [*command, "--task", "gli", "--data", data, "--out", out, *settings, *held_out, "--device", "cpu", *options],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def log_of(out: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+def test_two_processes_find_the_losses_and_scores_of_one(data: Path, tmp_path: Path) -> None:
+    for name, command in (("one", ONE), ("two", TWO)):
+        done = train(command, data, tmp_path / name, "--batch", "2")
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["step"] in (2, 4)  # one answer, however many processes
+    for one, two in zip(log_of(tmp_path / "one"), log_of(tmp_path / "two"), strict=True):
+        assert two["loss"] == pytest.approx(one["loss"], abs=2e-3)
+        assert two["dice"] == pytest.approx(one["dice"], abs=0.02)
+        assert list(two["cases"]) == list(one["cases"])  # type: ignore[call-overload]
+
+
+def test_a_finished_run_is_told_again_by_any_number_of_processes(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert train(ONE, data, out, "--batch", "2").returncode == 0
+    log = (out / "log.jsonl").read_text()
+    again = train(TWO, data, out, "--batch", "2")
+    assert again.returncode == 0, again.stderr
+    assert (out / "log.jsonl").read_text() == log
+
+
+def test_batch_that_cannot_be_shared_is_named(data: Path, tmp_path: Path) -> None:
+    done = train(TWO, data, tmp_path / "out", "--batch", "3")
+    assert done.returncode != 0
+    assert "--batch 3: choose a multiple of the 2 processes" in done.stderr
+
+
+def test_every_piece_of_work_is_one_workers() -> None:
+    shares = [list(Workers(rank, 3).share(8)) for rank in range(3)]
+    assert sorted(n for share in shares for n in share) == list(range(8))
