@@ -34,7 +34,7 @@ TASK = click.Choice([*TASKS, "auto"])
 
 @click.group(
     cls=DefaultGroup,
-    elsewhere=dict.fromkeys(("train", "experiment"), "brats_infer.train.cli"),
+    elsewhere=dict.fromkeys(("train", "experiment", "tune"), "brats_infer.train.cli"),
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 @click.version_option(__version__, package_name="brats-opt")

@@ -20,7 +20,7 @@ def clean(
 ) -> NDArray[np.uint8]:
     """Removes dust from a label map (X, Y, Z), the innermost region first, and closes the holes that this opened.
 
-    For ET, then TC, then WT: components of `task.dust_voxels` voxels of 1 mm or fewer go; then removed voxels that
+    For ET, then TC, then WT: components of the region's `dust_voxels` or fewer go; then removed voxels that
     the next region out wholly encloses take that region's own label (NCR in TC, ED in WT). A cavity that the network
     itself predicted stays. Components touch over 26 neighbours, the background over 6, so that a region's surface has
     no leaks. Returns a new array.
@@ -28,9 +28,9 @@ def clean(
     box = _tumor_box(labels)
     out = labels.copy()
     view = out[box]  # outside the tumor's box everything is background already
-    limit = int(task.dust_voxels / voxel_mm3 + 1e-3)  # an affine in float32 makes 1 mm3 of 1.0000001
     removed = np.zeros(view.shape, bool)
     for inner, outer in zip(reversed(task.regions), (*reversed(task.regions[:-1]), None), strict=True):
+        limit = int(inner.dust_voxels / voxel_mm3 + 1e-3)  # an affine in float32 makes 1 mm3 of 1.0000001
         removed |= _remove_dust(view, task.region_labels(inner), limit, task.connectivity, fill)
         if outer is not None:
             opened = removed & (view == 0) & _enclosed(np.isin(view, task.region_labels(outer)))

@@ -29,6 +29,8 @@ class Region:
     """The label of its voxels that no region inside it claims."""
     threshold: float
     """Voxels of this probability or more belong to it."""
+    dust_voxels: int
+    """Components of this many voxels of 1 mm or fewer are dust."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +57,8 @@ class Task:
     """In the order of the network's input channels."""
     regions: tuple[Region, ...]
     """Outermost first, each inside the one before; in the order of the network's output channels."""
-    dust_voxels: int
-    """Components of this many voxels of 1 mm or fewer are dust."""
     connectivity: int
+    """Of those components."""
     metrics: LesionMetrics
     settings_2026: str | None = None
     """The name of its settings in the package brats-evaluation, which has none for some challenges."""
@@ -84,7 +85,7 @@ MODALITIES = (T1N, T1C, T2W, T2F)
 
 NCR, ED, ET = 1, 2, 3
 LABEL_NAMES = {NCR: "NCR", ED: "ED", ET: "ET"}
-REGIONS = (Region("WT", ED, 0.45), Region("TC", NCR, 0.40), Region("ET", ET, 0.45))
+REGIONS = (Region("WT", ED, 0.45, 50), Region("TC", NCR, 0.40, 50), Region("ET", ET, 0.45, 50))
 
 TASKS = {
     task.name: task
@@ -95,7 +96,6 @@ TASKS = {
             id_pattern=r"BraTS-GLI-\d{5}-\d{3}|BraTS2021_\d{5}",
             modalities=MODALITIES,
             regions=REGIONS,
-            dust_voxels=50,
             connectivity=26,
             metrics=LesionMetrics(dilation_iterations=3),
             settings_2026="gli",
@@ -106,7 +106,6 @@ TASKS = {
             id_pattern=r"BraTS-SSA-\d{5}-\d{3}",
             modalities=MODALITIES,
             regions=REGIONS,
-            dust_voxels=50,
             connectivity=26,
             metrics=LesionMetrics(dilation_iterations=3),
         ),
@@ -116,7 +115,6 @@ TASKS = {
             id_pattern=r"BraTS-MEN-\d{5}-\d{3}",
             modalities=MODALITIES,
             regions=REGIONS,
-            dust_voxels=50,
             connectivity=26,
             metrics=LesionMetrics(dilation_iterations=1),
             settings_2026="MenPre",

@@ -103,6 +103,26 @@ def write_probabilities(path: Path, probabilities: NDArray[np.float32], geometry
     _write(path, np.moveaxis(probabilities, 0, -1).astype(np.float32, copy=False), geometry)
 
 
+def read_probabilities(path: Path) -> tuple[NDArray[np.float32], Geometry]:
+    """Reads what `write_probabilities` wrote: (R, X, Y, Z). Raises CaseError for anything else."""
+    with _stream(path) as stream:
+        header = _header(path, stream)
+        if header.get_data_dtype() != np.float32 or len(header.get_data_shape()) != 4 or header.sizeof_hdr != 348:
+            raise CaseError(f"{path}: holds no region probabilities: take those of brats-opt --probabilities")
+        *shape, regions = header.get_data_shape()
+        header.set_data_shape(shape)
+        geometry, _ = geometry_of_header(path, header)
+        stream.read(int(header["vox_offset"]) - header.sizeof_hdr)
+        size = 4 * math.prod((*shape, regions))
+        raw = stream.read(size)
+        if len(raw) < size or stream.read(1):
+            raise CaseError(f"{path}: holds not the {size} bytes that its header announces: copy it again")
+    data = np.frombuffer(raw, np.dtype(np.float32).newbyteorder(header.endianness)).reshape(
+        (*shape, regions), order="F"
+    )
+    return np.ascontiguousarray(np.moveaxis(data, -1, 0), np.float32), geometry
+
+
 def check_same_grid(volumes: dict[Path, Volume]) -> None:
     """Raises CaseError unless all volumes have one shape and, to 1e-3, one affine."""
     (first_path, first), *rest = volumes.items()

@@ -43,7 +43,7 @@ def modal_label(labels: Labels, voxels: NDArray[np.bool_]) -> int:
 
 
 def with_dust(voxels: int) -> Task:
-    return replace(GLI, dust_voxels=voxels)
+    return replace(GLI, regions=tuple(replace(region, dust_voxels=voxels) for region in GLI.regions))
 
 
 def blob_labels(seed: int, shape: tuple[int, int, int]) -> Labels:

@@ -114,3 +114,38 @@ def experiment(table: str, **given: Any) -> None:
     training, others = split_options(given)
     run_experiment(table, training, **others)
     click.echo((others["out"] / "table.md").read_text(encoding="utf-8"), nl=False)
+
+
+@click.group()
+def tune() -> None:
+    """Search settings with Optuna; a search that was stopped goes on when it is started again."""
+
+
+@tune.command()
+@option("--task", type=TASK, required=True)
+@option("--probabilities", type=FOLDER, required=True, help="What brats-opt --probabilities wrote.")
+@option("--references", type=FOLDER, required=True, help="Label maps {ID}-seg.nii.gz, flat or in case folders.")
+@option("--out", type=FOLDER, required=True, help="A folder for the study, study.db.")
+@option("--trials", type=click.IntRange(1), default=200, show_default=True, help="How many in all.")
+@option("--seed", type=click.IntRange(0), default=0, show_default=True)
+def thresholds(task: str, **given: Any) -> None:
+    """Each region's threshold and dust size, for the best lesion-wise Dice."""
+    from brats_infer.train.tune_thresholds import tune_thresholds
+
+    click.echo(json.dumps(tune_thresholds(TASKS[task], **given), indent=2))
+
+
+@tune.command()
+@option("--task", type=TASK, required=True)
+@option("--data", type=FOLDER, required=True, help="A folder with images and {ID}-seg.nii.gz, anywhere below it.")
+@option("--out", type=FOLDER, required=True, help="A folder for the study, study.db, and the run of each trial.")
+@option("--terms", default="mse,ce,edge", show_default=True, help="Whose weights; the first one's is 1.")
+@option("--trials", type=click.IntRange(1), default=30, show_default=True, help="How many in all.")
+@training_options
+@option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+def losses(terms: str, **given: Any) -> None:
+    """The weights of a loss's terms, by one training a trial."""
+    from brats_infer.train.tune_losses import tune_losses
+
+    training, others = split_options(given)
+    click.echo(json.dumps(tune_losses(training, terms=terms.split(","), **others), indent=2))

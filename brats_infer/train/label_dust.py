@@ -9,13 +9,16 @@ from brats_infer.train.data import TrainingCase
 
 
 def without_label_dust(case: TrainingCase, task: Task) -> TrainingCase:
-    """Takes the lesions of the task's dust size or less out of each region, voxels being of 1 mm.
+    """Takes the lesions of a region's dust size or less out of it, voxels being of 1 mm.
 
     Lesions are those of the official evaluation: components whose dilations overlap are one. A lesion inside a small
-    one is smaller still, so the regions stay nested.
+    one is smaller still, so the regions stay nested where no region's dust is larger than that of one inside it.
     """
     iterations = task.metrics.dilation_iterations
-    regions = [large_lesions(mask, iterations, task.dust_voxels) for mask in case.regions.numpy()]
+    regions = [
+        large_lesions(mask, iterations, region.dust_voxels)
+        for region, mask in zip(task.regions, case.regions.numpy(), strict=True)
+    ]
     return TrainingCase.of_arrays(case.id, case.image.numpy(), np.stack(regions))
 
 
