@@ -10,7 +10,7 @@ SAMPLE := $(or $(REAL),demo/input)
 
 demo: $(VENV)/.installed
 	rm -rf demo
-	$(if $(REAL),,$(BIN)/brats-opt phantom --task gli --cases 1 --out demo/input)
+	$(if $(REAL),,$(BIN)/brats-opt phantom --task gli --cases 1 --anatomy ellipsoid --out demo/input)
 	$(BIN)/brats-opt --task gli --input $(SAMPLE) --output demo/output --report demo/report
 	$(BIN)/brats-opt check --task gli --input $(SAMPLE) --output demo/output
 	@echo "label map: $$(ls demo/output/*.nii.gz)"

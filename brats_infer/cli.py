@@ -141,9 +141,9 @@ def evaluate(
 @option("--cases", "count", type=click.IntRange(1), required=True, help="How many.")
 @option("--out", type=FOLDER, required=True)
 @option("--seed", type=click.IntRange(0, 99), default=0, show_default=True)
-@option("--anatomy", type=FOLDER, help="Label maps of brains to build on.", show_default="simple ellipsoids")
+@option("--anatomy", default="mni152", show_default=True, help="mni152, ellipsoid, or a folder of label maps.")
 @debug
-def phantom(task: str, count: int, out: Path, seed: int, anatomy: Path | None) -> None:
+def phantom(task: str, count: int, out: Path, seed: int, anatomy: str) -> None:
     """Write synthetic cases with labels, in the layout of 2023, to train on and to try things on."""
     from brats_infer.phantom.cohort import write_cohort
 

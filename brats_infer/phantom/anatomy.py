@@ -88,6 +88,11 @@ def tissues_of(codes: NDArray[np.int64]) -> NDArray[np.uint8]:
             if 0 < code < len(lookup):
                 lookup[code] = tissue
     tissues = lookup[np.maximum(codes, 0)]
+    return on_brain(tissues)
+
+
+def on_brain(tissues: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(X, Y, Z) `Tissue` map -> the box of its tissue with a margin, fluid far from tissue taken away."""
     solid = tissues > Tissue.CSF
     if not solid.any():
         return np.zeros((1, 1, 1), np.uint8)

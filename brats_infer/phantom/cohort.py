@@ -1,6 +1,6 @@
 """Cohorts on disk: synthetic cases in the layout of 2023, with labels."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import nibabel as nib
@@ -8,12 +8,14 @@ import numpy as np
 import torch
 from nibabel import orientations as nio
 from numpy.typing import NDArray
+from torch import Tensor
 
 from brats_infer.errors import OutputError
 from brats_infer.geometry import Geometry
 from brats_infer.phantom.anatomy import load_anatomies
 from brats_infer.phantom.case import make_phantom
 from brats_infer.phantom.fields import Draw
+from brats_infer.phantom.mni152 import mni152_anatomy
 from brats_infer.phantom.sample import sample_case
 from brats_infer.phantom.scanner import to_integers
 from brats_infer.preprocess import CANONICAL_AXES
@@ -22,6 +24,8 @@ from brats_infer.volume import write_image, write_labels
 
 ID_FORMATS = {"gli": "BraTS-GLI-{:05d}-000", "ssa": "BraTS-SSA-{:05d}-000", "men": "BraTS-MEN-{:05d}-000"}
 CASES_A_SEED = 1000
+ELLIPSOID = "ellipsoid"
+MNI152 = "mni152"
 OTHER_AFFINE = ((1.0, 0, 0, 0), (0, 1.0, 0, 0), (0, 0, 1.0, 0), (0, 0, 0, 1.0))  # as the cases of ssa have it
 
 Maker = Callable[[int], tuple[NDArray[np.int16], NDArray[np.uint8], Geometry]]
@@ -32,15 +36,15 @@ def write_cohort(
     task_name: str,
     count: int,
     seed: int,
-    anatomy: Path | None = None,
+    anatomy: str = ELLIPSOID,
     shape: tuple[int, int, int] = GRID_SHAPE,
 ) -> Iterator[str]:
     """Writes `{ID}/{ID}-{modality}.nii.gz` and `{ID}/{ID}-seg.nii.gz`, case by case; yields the IDs written.
 
-    From label maps in the folder `anatomy`, or, without one, simple ellipsoid brains. Same seed, same bytes.
+    `anatomy` is a folder of label maps, `mni152` (of nilearn) or `ellipsoid`, a simple brain. Same seed, same bytes.
     Raises UsageError for an unusable anatomy and OutputError.
     """
-    make = _samples(shape) if anatomy is None else _phantoms(anatomy, task_name, shape)
+    make = _samples(shape) if anatomy == ELLIPSOID else _phantoms(_anatomies(anatomy), task_name, shape)
     for number in range(count):
         images, labels, geometry = make(seed * CASES_A_SEED + number)
         case_id = ID_FORMATS[TASKS[task_name].name].format(seed * CASES_A_SEED + number)
@@ -60,9 +64,11 @@ def _samples(shape: tuple[int, int, int]) -> Maker:
     return lambda seed: (*sample_case(seed, shape), geometry)
 
 
-def _phantoms(anatomy: Path, task_name: str, shape: tuple[int, int, int]) -> Maker:
-    anatomies = load_anatomies(anatomy)
+def _anatomies(name: str) -> list[Tensor]:
+    return [mni152_anatomy()] if name == MNI152 else load_anatomies(Path(name))
 
+
+def _phantoms(anatomies: Sequence[Tensor], task_name: str, shape: tuple[int, int, int]) -> Maker:
     def make(seed: int) -> tuple[NDArray[np.int16], NDArray[np.uint8], Geometry]:
         phantom = make_phantom(anatomies, task_name, seed)
         draw = Draw.of_seed(seed, torch.device("cpu"))

@@ -8,6 +8,7 @@ import pytest
 
 from brats_infer.errors import UsageError
 from brats_infer.phantom.anatomy import MARGIN, MENINGES, Tissue, load_anatomies, read_anatomy, tissues_of
+from brats_infer.phantom.mni152 import mni152_anatomy
 from tests.phantom.heads import head_codes
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -68,3 +69,21 @@ def test_unusable_folders_are_named(tmp_path: Path) -> None:
     (tmp_path / "broken.nii.gz").write_bytes(b"nothing")
     with pytest.raises(UsageError, match=r"broken.nii.gz: cannot be read"):
         load_anatomies(tmp_path)
+
+
+def test_mni152_is_a_brain_of_the_usual_size() -> None:
+    tissues = mni152_anatomy()
+    millilitres = {tissue: int((tissues == tissue).sum()) / 1000 for tissue in Tissue}
+    assert 450 < millilitres[Tissue.WHITE] < 800
+    assert 700 < millilitres[Tissue.CORTEX] < 1500
+    assert 5 < millilitres[Tissue.VENTRICLE] < 60
+    left = tissues[: len(tissues) // 2].count_nonzero()
+    assert abs(int(left) / int(tissues.count_nonzero()) - 0.5) < 0.03
+    sides = [int(np.ptp(np.flatnonzero(tissues.numpy().any(axis=axes)))) for axes in ((1, 2), (0, 2), (0, 1))]
+    assert sides == pytest.approx([142, 182, 155], abs=18)
+
+
+def test_mni152_without_nilearn_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("brats_infer.phantom.mni152.find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"--anatomy mni152: needs nilearn"):
+        mni152_anatomy()

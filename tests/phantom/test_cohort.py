@@ -26,7 +26,7 @@ def anatomy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_cases_are_read_as_what_was_made(anatomy: Path, tmp_path: Path) -> None:
-    ids = list(write_cohort(tmp_path, "ssa", 4, seed=2, anatomy=anatomy, shape=SHAPE))
+    ids = list(write_cohort(tmp_path, "ssa", 4, seed=2, anatomy=str(anatomy), shape=SHAPE))
     assert ids == [f"BraTS-SSA-{n:05d}-000" for n in range(2000, 2004)]
     cases = find_cases(tmp_path, "auto")
     assert [case.id for case in cases] == ids
@@ -46,7 +46,7 @@ def test_cases_are_read_as_what_was_made(anatomy: Path, tmp_path: Path) -> None:
 
 def test_same_seed_same_bytes(anatomy: Path, tmp_path: Path) -> None:
     for name in ("a", "b"):
-        list(write_cohort(tmp_path / name, "men", 1, seed=1, anatomy=anatomy, shape=SHAPE))
+        list(write_cohort(tmp_path / name, "men", 1, seed=1, anatomy=str(anatomy), shape=SHAPE))
     files = sorted((tmp_path / "a").rglob("*.nii.gz"))
     assert len(files) == 5
     for path in files:
@@ -55,4 +55,4 @@ def test_same_seed_same_bytes(anatomy: Path, tmp_path: Path) -> None:
 
 def test_anatomy_that_does_not_exist_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"nowhere.*--anatomy"):
-        list(write_cohort(tmp_path, "gli", 1, seed=0, anatomy=tmp_path / "nowhere"))
+        list(write_cohort(tmp_path, "gli", 1, seed=0, anatomy=str(tmp_path / "nowhere")))
