@@ -30,6 +30,8 @@ class Selection(StrEnum):
     """Dice."""
     DICE_HD95 = "dice+hd95"
     """The mean of Dice and 1 - HD95 / penalty, both 0..1 (paper 2.4: Dice and HD95 of ET, TC and WT, averaged)."""
+    LAST = "last"
+    """The last one: of few held-out cases, the scores tell little about other cases."""
 
 
 class Targets(StrEnum):

@@ -17,6 +17,7 @@ from torch import nn
 from brats_infer.ensemble import autocast
 from brats_infer.errors import Terminated, UsageError
 from brats_infer.tasks import Task
+from brats_infer.train.choices import Selection
 from brats_infer.train.config import TrainConfig
 from brats_infer.train.curves import Curves, validation_csv
 from brats_infer.train.data import Split
@@ -50,6 +51,7 @@ class Run:
     workers: Workers
     heads: nn.Module
     """The network's heads; with several workers, it averages their gradients."""
+    select: Selection = Selection.DICE
     step: int = 0
     log: list[dict[str, Any]] = field(default_factory=list)
     """What each validation found."""
@@ -57,7 +59,8 @@ class Run:
     @property
     def best(self) -> dict[str, Any]:
         """The entry of the best validation, the later of equals."""
-        return max(reversed(self.log), key=lambda entry: float(entry["score"]), default={})
+        key = "step" if self.select == Selection.LAST else "score"
+        return max(reversed(self.log), key=lambda entry: float(entry[key]), default={})
 
 
 def train(
@@ -186,7 +189,7 @@ def _start(
     network, mean = network.to(device), mean.to(device)
     freeze(network, config.freeze)
     optimizer = make_optimizer(config, [p for p in network.parameters() if p.requires_grad])
-    run = Run(network, mean, optimizer, workers, heads_of(network, workers))
+    run = Run(network, mean, optimizer, workers, heads_of(network, workers), config.select)
     path = out / LAST
     if path.exists():
         try:

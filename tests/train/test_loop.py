@@ -112,6 +112,16 @@ def test_without_validation_cases_the_last_checkpoint_is_the_best(tmp_path: Path
         assert torch.equal(tensor, mean[name].half())
 
 
+def test_last_checkpoint_is_kept_where_it_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = iter([0.5, 0.9, 0.2])
+    monkeypatch.setattr(loop, "validate", lambda *_: {"score": next(scores), "dice": 0, "hd95": 0, "cases": {}})
+    best = run(tmp_path, replace(CONFIG, validate_every=1, select=Selection.LAST))
+    assert best["step"] == CONFIG.steps
+    mean = state_of(tmp_path)["mean"]
+    for name, tensor in load_file(tmp_path / BEST).items():
+        assert torch.equal(tensor, mean[name].half())
+
+
 def test_of_equals_the_later_checkpoint_is_kept_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scores = iter([0.5, 0.5, 0.2])
     config = replace(CONFIG, validate_every=1)
