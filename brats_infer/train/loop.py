@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from brats_infer.ensemble import autocast
-from brats_infer.errors import Terminated, UsageError
+from brats_infer.errors import OutputError, Terminated, UsageError
 from brats_infer.tasks import Task
 from brats_infer.train.choices import Selection
 from brats_infer.train.config import TrainConfig
@@ -73,13 +73,13 @@ def train(
     on_validation: Callable[[dict[str, Any]], None] = lambda _: None,
     workers: Workers = ALONE,
 ) -> dict[str, Any]:
-    """Trains, or goes on where `out` stopped; writes last.pt, best.safetensors, settings.json, log.jsonl,
-    validation.csv and, where tensorboard is installed, its curves there.
+    """Trains, or goes on where `out` stopped.
 
-    Returns the best validation's entry of the log. Without validation cases the last checkpoint is the best one.
-    A run that Ctrl-C or SIGTERM stopped ends, resumed, with the parameters of one that nobody stopped.
+    Writes last.pt, best.safetensors, settings.json, log.jsonl, validation.csv and, where tensorboard is installed, its
+    curves there. Returns the best validation's entry of the log; without validation cases the last checkpoint is the
+    best one. A run that Ctrl-C or SIGTERM stopped ends, resumed, with the parameters of one that nobody stopped.
     `on_validation` is told each entry of the log; what it raises ends the run. Raises UsageError if `out` holds another
-    run, or if the settings do not fit or make the loss NaN.
+    run, or if the settings do not fit or make the loss NaN, OutputError if it cannot be written.
     """
     if not config.network.fits(config.patch):
         raise UsageError(f"patches of {config.patch} do not fit {config.network.levels} levels: choose another --patch")
@@ -196,9 +196,12 @@ def _start(
             _restore(run, settings, path)
         except (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, TypeError, ValueError) as error:
             raise UsageError(f"{path}: is damaged, or of another version: choose another --out") from error
-    if workers.first:
-        out.mkdir(parents=True, exist_ok=True)
-        write_atomically(out / SETTINGS, (json.dumps(settings, indent=1) + "\n").encode())
+    try:
+        if workers.first:
+            out.mkdir(parents=True, exist_ok=True)
+            write_atomically(out / SETTINGS, (json.dumps(settings, indent=1) + "\n").encode())
+    except OSError as error:
+        raise OutputError(f"{out}: cannot be written ({error.strerror}): choose another --out") from error
     return run
 
 

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from brats_infer.errors import Terminated, UsageError
+from brats_infer.errors import OutputError, Terminated, UsageError
 from brats_infer.tasks import TASKS
 from brats_infer.train import loop
 from brats_infer.train.choices import Optimizer, Schedule, Selection
@@ -342,3 +342,9 @@ def test_what_a_validation_raises_ends_the_run_behind_its_checkpoint(tmp_path: P
     with pytest.raises(RuntimeError, match="2"):
         train(CONFIG, SPLIT, GLI, tmp_path, CPU, on_validation=stop)
     assert state_of(tmp_path)["step"] == 2
+
+
+def test_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match=r"cannot be written .*choose another --out"):
+        run(tmp_path / "file" / "out")
