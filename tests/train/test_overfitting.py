@@ -20,9 +20,9 @@ CPU = torch.device("cpu")
 
 def test_one_case_is_learned_by_heart_in_150_steps(tmp_path: Path) -> None:
     case = training_case("BraTS-GLI-00000-000", np.random.default_rng(0), (24, 24, 24))
-    network = UNetConfig(channels=(6, 12))
+    network = UNetConfig(channels=(6, 12, 16))
     config = TrainConfig(
-        network, "zscore+rescale", (24, 24, 24), steps=150, learning_rate=0.1, warm_up=10, ema=0.9, validate_every=150
+        network, "zscore+rescale", (24, 24, 24), steps=150, learning_rate=0.03, warm_up=10, ema=0.9, validate_every=150
     )
     train(config, Split((case,), ()), TASKS["gli"], tmp_path, CPU)
     learned = UNet(network)
