@@ -16,6 +16,7 @@ from torch import nn
 
 from brats_infer.ensemble import autocast
 from brats_infer.errors import OutputError, Terminated, UsageError
+from brats_infer.settings import Mode, Settings
 from brats_infer.tasks import Task
 from brats_infer.train.choices import Selection
 from brats_infer.train.config import TrainConfig
@@ -88,6 +89,7 @@ def train(
     loss = weighted(loss_weights(config.loss))
     settings = _settings(config, split, task)
     run = _start(config, settings, out, device, initial, workers)
+    window = config.patch if Settings.mode == Mode.ACCURATE else None  # as `brats-opt infer` unless told otherwise
     epoch_steps = steps_of_epoch(len(split.training), config.batch)
     began, losses = time.monotonic(), []
     with interrupts_as_exceptions() as interrupts, Curves(out, run.step) as curves:
@@ -102,7 +104,7 @@ def train(
                     "step": run.step,
                     "loss": round(float(np.mean(losses)), 4) if losses else None,  # since the resume
                     "seconds": round(time.monotonic() - began),
-                    **validate(run.mean, split.validation, task, device, config.select, workers),
+                    **validate(run.mean, split.validation, task, device, config.select, workers, window),
                 }
                 with interrupts.held():
                     run.log.append(entry)

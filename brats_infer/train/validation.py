@@ -26,21 +26,23 @@ def validate(
     device: torch.device,
     select: Selection,
     workers: Workers = ALONE,
+    window: tuple[int, int, int] | None = None,
 ) -> dict[str, Any]:
-    """Scores whole brains in one pass, thresholded as in the container, without post-processing.
+    """Scores whole brains, in windows or in one pass, thresholded as in the container, without post-processing.
 
     Returns {"score": by which checkpoints are ranked, "dice": mean, "hd95": mean in mm, "cases": {ID: {region:
     {"dice", "hd95"}}}}. A region absent from both counts as Dice 1 and HD95 0; absent from one only, as Dice 0 and the
     task's penalty, which no HD95 exceeds. Without cases everything is 0.
     """
     network.eval()
-    mine = {cases[i].id: _score(network, cases[i], task, device) for i in workers.share(len(cases))}
+    mine = {cases[i].id: _score(network, cases[i], task, device, window) for i in workers.share(len(cases))}
     found = workers.gather(mine)
     scores = {case.id: found[case.id] for case in cases}
     values = [value for regions in scores.values() for value in regions.values()]
     dice = float(np.mean([value["dice"] for value in values])) if values else 0.0
     distance = float(np.mean([value["hd95"] for value in values])) if values else 0.0
-    score = dice if select == Selection.DICE else (dice + 1 - distance / task.metrics.penalty_mm) / 2
+    both = (dice + 1 - distance / task.metrics.penalty_mm) / 2
+    score = both if select == Selection.DICE_HD95 else dice
     return {
         "score": round(score, 4) if values else 0.0,
         "dice": round(dice, 4),
@@ -49,13 +51,15 @@ def validate(
     }
 
 
-def _score(network: UNet, case: TrainingCase, task: Task, device: torch.device) -> dict[str, dict[str, float]]:
+def _score(
+    network: UNet, case: TrainingCase, task: Task, device: torch.device, window: tuple[int, int, int] | None
+) -> dict[str, dict[str, float]]:
     """{region: {"dice", "hd95"}} of one case."""
     image = case.image.float().numpy()
     brain = image[4] > 0
     x = torch.from_numpy(network_input(image[:4], brain, network.config.foreground)).to(device)
     with torch.inference_mode():
-        probabilities = predict_member(network, x, window=None, flips=False).cpu().numpy()
+        probabilities = predict_member(network, x, window, flips=False).cpu().numpy()
     found = regions_from_labels(labels_from_probabilities(keep_brain(probabilities, brain), task), task)
     return {
         region.name: {

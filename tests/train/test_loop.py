@@ -100,7 +100,7 @@ def test_best_weights_score_what_the_log_says(uninterrupted: Path) -> None:
     network = UNet(CONFIG.network)
     network.load_state_dict({name: tensor.float() for name, tensor in load_file(uninterrupted / BEST).items()})
     best = run(uninterrupted)  # finished: only tells
-    again = validate(network, SPLIT.validation, GLI, CPU, Selection.DICE)
+    again = validate(network, SPLIT.validation, GLI, CPU, Selection.DICE, window=CONFIG.patch)
     assert again["dice"] == pytest.approx(best["dice"], abs=0.01)  # 16 bits
 
 
