@@ -35,7 +35,7 @@ class DustFill(StrEnum):
 class Settings:
     """What a run does with every case."""
 
-    mode: Mode = Mode.ACCURATE
+    mode: Mode = Mode.FAST
     flips: bool = False
     """Whether to take the mean over all eight mirror images."""
     on_error: OnError = OnError.FAIL

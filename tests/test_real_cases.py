@@ -18,8 +18,10 @@ from brats_infer.tasks import TASKS
 from brats_infer.volume import read_labels
 
 pytestmark = pytest.mark.slow
-UNSEEN = ("BraTS-GLI-90001-000", "BraTS-GLI-90002-000", "BraTS-GLI-90003-000")
-"""Real cases that had no part in the weights, neither in training nor in choosing the checkpoint."""
+UNSEEN = tuple(f"BraTS-GLI-9000{i}-000" for i in (1, 2, 3, 7, 8))
+"""Real cases that had no part in the weights; the first three are from other hospitals."""
+GOALS = {3: {"WT": 0.61, "TC": 0.63, "ET": 0.60}, 5: {"WT": 0.78, "TC": 0.68, "ET": 0.60}}
+"""Mean Dice that as many of them must reach: what a plain network without phantoms reached on three, more on five."""
 MAX_RSS_KIB = 6 * 2**20
 ROOT = Path(__file__).parents[1]
 
@@ -39,10 +41,9 @@ def test_whole_folder_is_segmented_within_six_gibibytes(shared: Path, tmp_path: 
         expert, _ = read_labels(shared / "cases" / "gli" / "labels" / f"{case_id}-seg.nii.gz")
         for region, scores in lesionwise_scores(labels, expert, TASKS["gli"], geometry.spacing).items():
             dice[region].append(scores.legacy_dice)
-    means = {region: float(np.mean(values)) for region, values in dice.items()}
-    assert means["WT"] > 0.55, means  # a regression floor just below what these weights reach, no goal
-    assert means["TC"] > 0.55, means
-    assert means["ET"] > 0.60, means
+    for count, goals in GOALS.items():
+        for region, goal in goals.items():
+            assert np.mean(dice[region][:count]) > goal, (count, region, dice)
 
 
 def test_african_case_is_known_by_its_id_and_keeps_its_own_grid(shared: Path, tmp_path: Path) -> None:
