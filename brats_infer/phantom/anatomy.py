@@ -88,22 +88,24 @@ def tissues_of(codes: NDArray[np.int64]) -> NDArray[np.uint8]:
             if 0 < code < len(lookup):
                 lookup[code] = tissue
     tissues = lookup[np.maximum(codes, 0)]
-    return on_brain(tissues)
+    return _near_brain(boxed(tissues))
 
 
-def on_brain(tissues: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(X, Y, Z) `Tissue` map -> the box of its tissue with a margin, fluid far from tissue taken away."""
+def boxed(tissues: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(X, Y, Z) `Tissue` map -> the box of its tissue with a margin; 1 voxel where there is none."""
     solid = tissues > Tissue.CSF
     if not solid.any():
         return np.zeros((1, 1, 1), np.uint8)
     box = ndimage.find_objects(solid.astype(np.uint8))[0]
     reach = MENINGES + MARGIN
     padded = np.pad(tissues, reach)
-    return _near_brain(padded[tuple(slice(side.start, side.stop + 2 * reach) for side in box)])
+    return padded[tuple(slice(side.start, side.stop + 2 * reach) for side in box)]
 
 
 def _near_brain(tissues: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """(X, Y, Z) without the fluid far from tissue (spinal canal, orbits) and without what is not attached."""
+    if not tissues.any():
+        return tissues
     solid = tissues > Tissue.CSF
     kept = solid | ((tissues == Tissue.CSF) & (ndimage.distance_transform_edt(~solid) <= MENINGES))
     largest = cc3d.largest_k(kept, k=1, connectivity=6)

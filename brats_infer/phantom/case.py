@@ -61,7 +61,9 @@ def _bent_grid(draw: Draw, anatomy: Tensor) -> Tensor:
     """(3, X, Y, Z): where each voxel of the case lies in the anatomy: affine, smooth bending, other ventricles."""
     matrix = torch.from_numpy(random_affine(draw, ROTATION, (1 / ZOOM[1], 1 / ZOOM[0]), 0.04)).float().to(draw.device)
     reach = np.abs(np.linalg.inv(matrix.cpu().numpy())) @ np.array(anatomy.shape)
-    shape = tuple(min(limit, int(side)) for limit, side in zip(MAX_SHAPE, reach, strict=True))
+    squeeze = np.maximum(1, reach / np.array(MAX_SHAPE))  # a brain that is too tall for the grid is made to fit
+    matrix = matrix @ torch.from_numpy(np.diag(squeeze)).float().to(draw.device)
+    shape = tuple(int(side) for side in reach / squeeze)
     own = grid_of(shape, draw.device)
     middle = torch.tensor(shape, device=draw.device).reshape(3, 1, 1, 1) / 2
     centre = torch.tensor(anatomy.shape, device=draw.device).reshape(3, 1, 1, 1) / 2

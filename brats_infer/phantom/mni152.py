@@ -12,7 +12,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from brats_infer.errors import UsageError
-from brats_infer.phantom.anatomy import Tissue, on_brain
+from brats_infer.phantom.anatomy import Tissue, boxed
 from brats_infer.preprocess import CANONICAL_AXES
 
 FILES = "mni_icbm152_{}_tal_nlin_sym_09a_converted.nii.gz"
@@ -30,7 +30,7 @@ def mni152_anatomy() -> Tensor:
     tissues = np.where(white > 0.5, Tissue.WHITE, np.where(grey > 0.4, Tissue.CORTEX, Tissue.CSF))
     deep = ndimage.distance_transform_edt(brain) > VENTRICLE_DEPTH
     tissues[(tissues == Tissue.CSF) & deep] = Tissue.VENTRICLE
-    return torch.from_numpy(on_brain(np.where(brain, tissues, 0).astype(np.uint8)))
+    return torch.from_numpy(boxed(np.where(brain, tissues, 0).astype(np.uint8)))
 
 
 def _read(path: Path) -> NDArray[np.float32]:
