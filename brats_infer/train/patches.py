@@ -4,7 +4,7 @@ Each patch is drawn from a generator of its own, so that neither a resumed run n
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -117,14 +117,24 @@ def cut_patch(
 ) -> tuple[Tensor, Tensor]:
     """(5, X, Y, Z) and (R, X, Y, Z): a box around the centre; what lies outside the crop is background."""
     starts = [int(c) - side // 2 for c, side in zip(centre, patch, strict=True)]
-    box, padding = [], []
-    for start, side, size in zip(starts, patch, case.image.shape[1:], strict=True):
-        low, high = max(0, start), min(size, start + side)
-        box.append(slice(low, high))
-        padding.append((low - start, start + side - high))
-    pad = [p for pair in reversed(padding) for p in pair]
-    image, target = (_moved(volumes[:, *box], device).float() for volumes in (case.image, case.regions))
+    image, target, lows = _cut(case, starts, patch, device)
+    before = [low - start for low, start in zip(lows, starts, strict=True)]
+    after = [side - b - n for side, b, n in zip(patch, before, image.shape[1:], strict=True)]
+    pad = [p for pair in reversed(list(zip(before, after, strict=True))) for p in pair]
     return functional.pad(image, pad), functional.pad(target, pad)
+
+
+def _cut(
+    case: TrainingCase, starts: Sequence[int], sides: Sequence[int], device: torch.device
+) -> tuple[Tensor, Tensor, list[int]]:
+    """(5, x, y, z) and (R, x, y, z) float32: the part of a box that lies in the crop, and where that part starts."""
+    lows = [max(0, start) for start in starts]
+    box = [
+        slice(low, min(size, start + side))
+        for low, start, side, size in zip(lows, starts, sides, case.image.shape[1:], strict=True)
+    ]
+    image, target = (_moved(volumes[:, *box], device).float() for volumes in (case.image, case.regions))
+    return image, target, lows
 
 
 def _moved(volumes: Tensor, device: torch.device) -> Tensor:
@@ -145,19 +155,22 @@ def bend_patch(
 
     Linear for the images, nearest neighbour for masks.
     """
-    # cut what is needed before converting
+    # cut what is needed before converting; outside of it, grid_sample finds background as well
     reach = [int(np.ceil(np.abs(row) @ np.array(patch) / 2)) + 2 for row in matrix]
-    image, target = cut_patch(case, centre, (2 * reach[0], 2 * reach[1], 2 * reach[2]), device)
+    starts = [int(c) - r for c, r in zip(centre, reach, strict=True)]
+    image, target, lows = _cut(case, starts, [2 * r for r in reach], device)
     sizes = np.array(image.shape[1:], np.float64)
     # unit cube of the patch -> unit cube of the cut
     theta = matrix * np.array(patch)[np.newaxis] / sizes[:, np.newaxis]
-    swapped = torch.from_numpy(np.ascontiguousarray(theta[::-1, ::-1])).float()  # grid_sample wants z, y, x
-    shift = torch.cat((swapped, torch.zeros(3, 1)), dim=1).to(device)
-    grid = functional.affine_grid(shift[None], [1, 1, *patch], align_corners=False)
-    masks = torch.cat((image[4:5], target))
-    linear = functional.grid_sample(image[None, :4], grid, mode="bilinear", align_corners=False)[0]
-    nearest = functional.grid_sample(masks[None], grid, mode="nearest", align_corners=False)[0]
-    return torch.cat((linear, nearest[:1])), nearest[1:]
+    shift = 2 * (centre.astype(int) - lows) / sizes - 1
+    affine = np.concatenate((theta[::-1, ::-1], shift[::-1, np.newaxis]), axis=1)  # grid_sample wants z, y, x
+    matrices = torch.from_numpy(affine)[None].float().to(device)
+    grid = functional.affine_grid(matrices, [1, 1, *patch], align_corners=False)
+    linear, brain, regions = (
+        functional.grid_sample(volumes[None], grid, mode=mode, align_corners=False)[0]
+        for volumes, mode in ((image[:4], "bilinear"), (image[4:], "nearest"), (target, "nearest"))
+    )
+    return torch.cat((linear, brain)), regions
 
 
 def random_rotation(rng: np.random.Generator) -> NDArray[np.float64]:
