@@ -44,6 +44,8 @@ class Fold:
     number: int | None
     """None where there is only one."""
     hold_out: tuple[str, ...]
+    index: int = 0
+    """Added to the seed, so that the networks of an ensemble do not start alike."""
 
     def folder(self, out: Path) -> Path:
         return out if self.number is None else out / f"fold-{self.number}"
@@ -114,9 +116,9 @@ def folds_of(options: TrainOptions, task: str, data: Path) -> Iterator[Fold]:
         return
     held_out = fold_hold_outs(labelled_ids(data, task, options.skip), options.folds, options.seed)
     if options.fold == "all":
-        yield from (Fold(number, tuple(ids)) for number, ids in enumerate(held_out))
+        yield from (Fold(number, tuple(ids), number) for number, ids in enumerate(held_out))
     elif options.fold < options.folds:
-        yield Fold(None, tuple(held_out[options.fold]))
+        yield Fold(None, tuple(held_out[options.fold]), options.fold)
     else:
         raise UsageError(f"--fold {options.fold}: choose one from 0 to {options.folds - 1}, or all")
 
@@ -126,6 +128,7 @@ def prepare(
 ) -> tuple[TrainConfig, Split]:
     """The settings of a run, checked before any case is read, and its cases. Raises UsageError."""
     config = _config(options, initial)
+    config = replace(config, seed=config.seed + fold.index)
     split = load_split(
         material.data,
         task,
