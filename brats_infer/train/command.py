@@ -17,6 +17,7 @@ from brats_infer.train.label_dust import without_label_dust
 from brats_infer.train.loop import steps_of_epoch, train
 from brats_infer.train.losses import loss_weights
 from brats_infer.train.options import TrainOptions, merged_options
+from brats_infer.train.progress import silent, teller
 from brats_infer.train.publish import publish
 from brats_infer.train.recipes import read_recipe
 from brats_infer.train.splits import fold_hold_outs
@@ -88,7 +89,8 @@ def run(
         for fold in folds_of(options, task, data):
             folder = fold.folder(out)
             config, split = prepare(options, fold, task, material, initial)
-            best = train(config, split, task_named(task), folder, chosen_device, initial, workers=workers)
+            tell = teller(config) if workers.first else silent
+            best = train(config, split, task_named(task), folder, chosen_device, initial, tell, workers)
             results[folder.name] = best
             if publish_to and workers.first:
                 publish(publish_to, folder, task, config, split, best, trained_on, licence)

@@ -100,10 +100,11 @@ def train(
                         rate = learning_rate(config, run.step, epoch_steps)
                         losses.append(_step(run, config, split, loss, rate, device))
                     continue
+                seconds = time.monotonic() - began
                 entry = {
                     "step": run.step,
                     "loss": round(float(np.mean(losses)), 4) if losses else None,  # since the resume
-                    "seconds": round(time.monotonic() - began),
+                    "patches_per_second": round(len(losses) * config.batch / seconds, 3),
                     **validate(run.mean, split.validation, task, device, config.select, workers, window),
                 }
                 with interrupts.held():

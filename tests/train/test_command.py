@@ -53,7 +53,7 @@ def test_command_line_trains_with_a_recipe_and_explicit_options_win(data: Path, 
         *("train", "--recipe", "table2-dice-focal-edge", "--data", data, "--out", tmp_path), *small, BRATS_OPT_SEED="7"
     )
     assert done.returncode == 0, done.stderr
-    assert set(json.loads(done.stdout)) == {"step", "loss", "seconds", "score", "dice", "hd95", "cases"}
+    assert set(json.loads(done.stdout)) == {"step", "loss", "patches_per_second", "score", "dice", "hd95", "cases"}
     settings = settings_of(tmp_path)
     assert settings["network"]["channels"] == [2, 3]
     chosen = ("loss", "learning_rate", "schedule", "amsgrad", "seed", "steps", "task")

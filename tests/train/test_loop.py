@@ -55,7 +55,9 @@ def state_of(out: Path) -> dict[str, Any]:
 def log_of(out: Path) -> list[dict[str, Any]]:
     """The log, without what depends on the time."""
     entries = [json.loads(line) for line in (out / LOG).read_text().splitlines()]
-    return [{key: value for key, value in entry.items() if key not in ("seconds", "loss")} for entry in entries]
+    return [
+        {key: value for key, value in entry.items() if key not in ("patches_per_second", "loss")} for entry in entries
+    ]
 
 
 def assert_same_run(one: Path, other: Path) -> None:
@@ -91,7 +93,7 @@ def test_log_says_what_was_validated_when(uninterrupted: Path) -> None:
     entries = [json.loads(line) for line in (uninterrupted / LOG).read_text().splitlines()]
     assert [entry["step"] for entry in entries] == [2, 3]  # every second step, and the last one
     for entry in entries:
-        assert set(entry) == {"step", "loss", "seconds", "score", "dice", "hd95", "cases"}
+        assert set(entry) == {"step", "loss", "patches_per_second", "score", "dice", "hd95", "cases"}
         assert list(entry["cases"]) == [SPLIT.validation[0].id]
         assert set(entry["cases"][SPLIT.validation[0].id]) == {"WT", "TC", "ET"}
 
