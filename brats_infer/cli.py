@@ -60,6 +60,13 @@ def cli() -> None:
 @option("--flips/--no-flips", default=Settings.flips, show_default=True, help="Mean over eight mirror images.")
 @option("--on-error", type=ByValue(OnError), default=Settings.on_error, show_default=True)
 @option("--resume", is_flag=True, help="Leave alone what is already there: whole, of the right shape, not empty.")
+@option(
+    "--dust",
+    type=click.IntRange(0),
+    default=Settings.dust,
+    show_default=True,
+    help="Largest component removed, mm3; the paper's is 50.",
+)
 @option("--dust-fill", type=ByValue(DustFill), default=Settings.dust_fill, show_default=True)
 @option("--report", type=TARGET, help="A folder for report.json and a picture of each case.")
 @option("--probabilities", type=TARGET, help="A folder for the region probabilities.")

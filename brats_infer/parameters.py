@@ -18,6 +18,7 @@ class Parameters(BaseModel):
     mode: str | None = None
     flips: bool | None = None
     on_error: str | None = None
+    dust: int | None = None
 
 
 def read_parameters(path: Path) -> dict[str, Any]:

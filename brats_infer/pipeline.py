@@ -22,7 +22,7 @@ from brats_infer.errors import CaseError, OutputError, printable
 from brats_infer.folders import prepare_folder
 from brats_infer.geometry import Geometry
 from brats_infer.labels import labels_from_probabilities
-from brats_infer.postprocess import clean
+from brats_infer.postprocess import clean_some
 from brats_infer.preprocess import Cropped, crop_to_brain, restore_probabilities
 from brats_infer.settings import OnError, Settings
 from brats_infer.tasks import GRID_AFFINE, GRID_SHAPE, LABEL_NAMES
@@ -170,8 +170,12 @@ def _finish(
     geometry = cropped.restore.geometry
     try:
         restored = restore_probabilities(probabilities, cropped.restore)
-        labels = clean(
-            labels_from_probabilities(restored, case.task), case.task, geometry.voxel_mm3, settings.dust_fill
+        labels = clean_some(
+            labels_from_probabilities(restored, case.task),
+            case.task,
+            geometry.voxel_mm3,
+            settings.dust_fill,
+            settings.dust,
         )
         if settings.probabilities:
             write_probabilities(settings.probabilities / case.output_name, restored, geometry)

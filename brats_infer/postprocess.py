@@ -17,10 +17,11 @@ def clean(
     task: Task,
     voxel_mm3: float = 1.0,
     fill: DustFill = DustFill.BACKGROUND,
+    dust_voxels: int | None = None,
 ) -> NDArray[np.uint8]:
     """Removes dust from a label map (X, Y, Z), the innermost region first, and closes the holes that this opened.
 
-    For ET, then TC, then WT: components of the region's `dust_voxels` or fewer go; then removed voxels that
+    For ET, then TC, then WT: components of `dust_voxels` (default: the region's) or fewer go; then removed voxels that
     the next region out wholly encloses take that region's own label (NCR in TC, ED in WT). A cavity that the network
     itself predicted stays. Components touch over 26 neighbours, the background over 6, so that a region's surface has
     no leaks. Returns a new array.
@@ -30,12 +31,21 @@ def clean(
     view = out[box]  # outside the tumor's box everything is background already
     removed = np.zeros(view.shape, bool)
     for inner, outer in zip(reversed(task.regions), (*reversed(task.regions[:-1]), None), strict=True):
-        limit = int(inner.dust_voxels / voxel_mm3 + 1e-3)  # an affine in float32 makes 1 mm3 of 1.0000001
+        size = inner.dust_voxels if dust_voxels is None else dust_voxels
+        limit = int(size / voxel_mm3 + 1e-3)  # an affine in float32 makes 1 mm3 of 1.0000001
         removed |= _remove_dust(view, task.region_labels(inner), limit, task.connectivity, fill)
         if outer is not None:
             opened = removed & (view == 0) & _enclosed(np.isin(view, task.region_labels(outer)))
             view[opened] = outer.label
     return out
+
+
+def clean_some(
+    labels: NDArray[np.uint8], task: Task, voxel_mm3: float, fill: DustFill, dust_voxels: int
+) -> NDArray[np.uint8]:
+    """As `clean`, but with the task's own dust size where the given one would leave no tumor at all."""
+    cleaned = clean(labels, task, voxel_mm3, fill, dust_voxels)
+    return cleaned if cleaned.any() else clean(labels, task, voxel_mm3, fill)
 
 
 def _remove_dust(

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from brats_infer.postprocess import clean
+from brats_infer.postprocess import clean, clean_some
 from brats_infer.settings import DustFill
 from brats_infer.tasks import TASKS, Task
 
@@ -149,3 +149,14 @@ def test_empty_map_stays_empty_and_the_input_is_not_changed(tumor: Labels) -> No
     before = tumor.copy()
     clean(tumor, GLI)
     np.testing.assert_array_equal(tumor, before)
+
+
+def test_dust_size_can_be_chosen_and_never_takes_everything() -> None:
+    labels = np.zeros((30, 30, 30), np.uint8)
+    labels[2:7, 2:7, 2:7] = 2  # 125 voxels
+    labels[12:22, 12:22, 12:22] = 2  # 1000 voxels
+    for size, left in ((50, 1125), (124, 1125), (125, 1000), (999, 1000)):
+        assert (clean_some(labels, GLI, 1.0, DustFill.BACKGROUND, size) > 0).sum() == left
+        assert (clean(labels, GLI, dust_voxels=size) > 0).sum() == left
+    assert not clean(labels, GLI, dust_voxels=1000).any()
+    assert np.array_equal(clean_some(labels, GLI, 1.0, DustFill.BACKGROUND, 1000), clean(labels, GLI))
