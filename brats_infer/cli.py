@@ -56,9 +56,9 @@ def cli() -> None:
 @option("--additional_files", type=FOLDER, help="MLCube's name for --weights; ignored without a manifest.json in it.")
 @option("--parameters_file", type=FOLDER, help="MLCube's YAML file of options; may be absent or empty.")
 @option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@option("--mode", type=ByValue(Mode), default=Settings.mode, show_default=True, help="Windows or whole brain.")
+@option("--mode", type=ByValue(Mode), default=Settings.mode.value, show_default=True, help="Windows or whole brain.")
 @option("--flips/--no-flips", default=Settings.flips, show_default=True, help="Mean over eight mirror images.")
-@option("--on-error", type=ByValue(OnError), default=Settings.on_error, show_default=True)
+@option("--on-error", type=ByValue(OnError), default=Settings.on_error.value, show_default=True)
 @option("--resume", is_flag=True, help="Leave alone what is already there: whole, of the right shape, not empty.")
 @option(
     "--dust",
@@ -67,7 +67,7 @@ def cli() -> None:
     show_default=True,
     help="Largest component removed, mm3; the paper's is 50.",
 )
-@option("--dust-fill", type=ByValue(DustFill), default=Settings.dust_fill, show_default=True)
+@option("--dust-fill", type=ByValue(DustFill), default=Settings.dust_fill.value, show_default=True)
 @option("--report", type=TARGET, help="A folder for report.json and a picture of each case.")
 @option("--probabilities", type=TARGET, help="A folder for the region probabilities.")
 @option("--shard", type=Shard(), default="1/1", show_default=True, help="Only the K-th of N parts of the cases.")
