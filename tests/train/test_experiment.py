@@ -162,3 +162,16 @@ def test_table_of_transfer_needs_weights(data: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="the row table5-as-is needs trained weights: give them with --init"):
         run("table5", data, tmp_path, None)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("table", "rows"), [("table1", 4), ("table2", 3), ("table3", 2)])
+def test_every_recipe_of_the_other_tables_trains_two_epochs(data: Path, tmp_path: Path, table: str, rows: int) -> None:
+    given = {"channels": (3, 5), "patch": 8, "epochs": 2, "folds": 3, "fold": 0}
+    found = run_experiment(table, given, task="ssa", data=data, out=tmp_path, init=None, device="cpu")
+    assert [row.name for row in found] == names_of(table)
+    assert len(found) == rows
+    for row in found:
+        settings = json.loads((tmp_path / row.name / "run" / "settings.json").read_text())
+        assert settings["steps"] == 4  # two cases to train on, twice
+        assert len((tmp_path / row.name / "run" / "log.jsonl").read_text().splitlines()) == 2
+    assert (tmp_path / "table.md").exists()
