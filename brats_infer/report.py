@@ -68,6 +68,13 @@ def draw_case(case: Case, labels_path: Path, picture: Path) -> None:
     if labels.shape != volumes[next(iter(volumes))].geometry.shape:
         raise CaseError(f"{labels_path}: is not on the grid of the images: run brats-opt on {case.id} again")
     labels = np.asarray(nio.apply_orientation(labels, to_ras))
+    draw(images, labels, case.id, geometry.voxel_mm3, picture)
+
+
+def draw(
+    images: Sequence[NDArray[np.float32]], labels: NDArray[np.uint8], title: str, voxel_mm3: float, picture: Path
+) -> None:
+    """Draws four images (X, Y, Z) on RAS axes, background 0, with the outline of the labels on the same grid."""
     brain = np.any(images, axis=0)
     box = _box(brain)
     images, labels = [image[box] for image in images], labels[box]
@@ -83,10 +90,8 @@ def draw_case(case: Case, labels_path: Path, picture: Path) -> None:
             axis.set_axis_off()
             if row == 0:
                 axis.set_title(modality.title, color="white", fontsize=10)
-    names = "   ".join(
-        f"{LABEL_NAMES[label]} {(labels == label).sum() * geometry.voxel_mm3 / 1000:.1f} ml" for label in COLOURS
-    )
-    figure.suptitle(f"{case.id}   {names}", color="white", fontsize=10)
+    names = "   ".join(f"{LABEL_NAMES[label]} {(labels == label).sum() * voxel_mm3 / 1000:.1f} ml" for label in COLOURS)
+    figure.suptitle(f"{title}   {names}", color="white", fontsize=10)
     with mpl.rc_context({"savefig.facecolor": "black"}):
         figure.savefig(picture, dpi=100)
 

@@ -17,6 +17,7 @@ from brats_infer.train.label_dust import without_label_dust
 from brats_infer.train.loop import steps_of_epoch, train
 from brats_infer.train.losses import loss_weights
 from brats_infer.train.options import TrainOptions, merged_options
+from brats_infer.train.overlays import draw_overlays
 from brats_infer.train.progress import silent, teller
 from brats_infer.train.publish import publish
 from brats_infer.train.recipes import read_recipe
@@ -92,6 +93,8 @@ def run(
             tell = teller(config) if workers.first else silent
             best = train(config, split, task_named(task), folder, chosen_device, initial, tell, workers)
             results[folder.name] = best
+            if workers.first and split.validation:
+                draw_overlays(folder, config, split.validation[0], task_named(task), chosen_device)
             if publish_to and workers.first:
                 publish(publish_to, folder, task, config, split, best, trained_on, licence)
     return results if len(results) > 1 else next(iter(results.values()))

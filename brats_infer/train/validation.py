@@ -55,12 +55,7 @@ def _score(
     network: UNet, case: TrainingCase, task: Task, device: torch.device, window: tuple[int, int, int] | None
 ) -> dict[str, dict[str, float]]:
     """{region: {"dice", "hd95"}} of one case."""
-    image = case.image.float().numpy()
-    brain = image[4] > 0
-    x = torch.from_numpy(network_input(image[:4], brain, network.config.foreground)).to(device)
-    with torch.inference_mode():
-        probabilities = predict_member(network, x, window, flips=False).cpu().numpy()
-    found = regions_from_labels(labels_from_probabilities(keep_brain(probabilities, brain), task), task)
+    found = regions_from_labels(predicted_labels(network, case, task, device, window), task)
     return {
         region.name: {
             "dice": round(_dice(predicted, true), 4),
@@ -68,6 +63,18 @@ def _score(
         }
         for region, predicted, true in zip(task.regions, found, case.regions.numpy(), strict=True)
     }
+
+
+def predicted_labels(
+    network: UNet, case: TrainingCase, task: Task, device: torch.device, window: tuple[int, int, int] | None
+) -> NDArray[np.uint8]:
+    """The label map (X, Y, Z) that a network in evaluation mode finds on a case's own grid."""
+    image = case.image.float().numpy()
+    brain = image[4] > 0
+    x = torch.from_numpy(network_input(image[:4], brain, network.config.foreground)).to(device)
+    with torch.inference_mode():
+        probabilities = predict_member(network, x, window, flips=False).cpu().numpy()
+    return labels_from_probabilities(keep_brain(probabilities, brain), task)
 
 
 def _dice(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:

@@ -145,3 +145,9 @@ def test_disjoint_labels_are_published_and_infer(data: Path, tmp_path: Path) -> 
     assert member.config.disjoint
     done = brats_opt("--input", data, "--output", tmp_path / "labels", "--weights", tmp_path / "weights")
     assert done.returncode == 0, done.stderr
+
+
+def test_a_held_out_case_is_drawn(data: Path, tmp_path: Path) -> None:
+    train({"hold_out": [IDS[0]]}, data, tmp_path)
+    for name in (IDS[0], f"{IDS[0]}-expert"):
+        assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
