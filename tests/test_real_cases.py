@@ -19,7 +19,7 @@ from brats_infer.volume import read_labels
 
 pytestmark = pytest.mark.slow
 UNSEEN = tuple(f"BraTS-GLI-9000{i}-000" for i in (1, 2, 3, 7, 8))
-"""Real cases that had no part in the weights; the first three are from other hospitals."""
+"""Real cases that were not trained on, the first three of other hospitals; docs/weights.md: what was chosen on them."""
 GOALS = {3: {"WT": 0.61, "TC": 0.63, "ET": 0.60}, 5: {"WT": 0.78, "TC": 0.68, "ET": 0.60}}
 """Mean Dice that as many of them must reach: what a plain network without phantoms reached on three, more on five."""
 MAX_RSS_KIB = 6 * 2**20
