@@ -18,7 +18,9 @@ def test_a_folder_is_made_and_left_empty(tmp_path: Path) -> None:
 def test_runs_that_start_together_do_not_disturb_each_other(tmp_path: Path) -> None:
     """Containers on one folder: each has the process number 1, as these threads have one."""
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda _: prepare_folder(tmp_path, "--output", {}), range(400)))
+        done = list(pool.map(lambda _: prepare_folder(tmp_path, "--output", {}), range(400)))
+    assert len(done) == 400
+    assert not list(tmp_path.iterdir())  # none left its trial file to another
 
 
 def test_one_that_is_taken_is_refused_with_the_option_to_change(tmp_path: Path) -> None:
@@ -35,8 +37,9 @@ def test_a_link_to_itself_cannot_be_written(tmp_path: Path) -> None:
 
 def test_one_that_may_not_be_read_is_no_wrong_usage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.access", lambda *_: False)
-    for option in ("--output", "--report", "--probabilities"):
-        cli.commands["infer"].make_context("infer", [option, str(tmp_path)])
+    for option, name in (("--output", "output_folder"), ("--report", "report"), ("--probabilities", "probabilities")):
+        context = cli.commands["infer"].make_context("infer", [option, str(tmp_path)])
+        assert context.params[name] == tmp_path
 
 
 def test_one_that_cannot_be_made_is_named(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 from torch.nn import functional
 
@@ -77,12 +78,7 @@ def sample(x: Tensor, at: Tensor, mode: str = "nearest") -> Tensor:
 def random_affine(draw: Draw, rotation: float, zoom: tuple[float, float], shear: float) -> NDArray[np.float64]:
     """(3, 3): rotated by up to `rotation` radians, zoomed, sheared, and half of the time flipped left to right."""
     matrix = np.diag(draw.rng.uniform(*zoom, size=3)) + draw.rng.uniform(-shear, shear, (3, 3)) * (1 - np.eye(3))
-    for axis, angle in enumerate(draw.rng.uniform(-rotation, rotation, size=3)):
-        a, b = [i for i in range(3) if i != axis]
-        turn = np.eye(3)
-        turn[a, a] = turn[b, b] = np.cos(angle)
-        turn[a, b], turn[b, a] = -np.sin(angle), np.sin(angle)
-        matrix = matrix @ turn
+    matrix = matrix @ Rotation.from_euler("XYZ", draw.rng.uniform(-rotation, rotation, size=3)).as_matrix()
     if draw.chance(0.5):
         matrix = np.diag([-1.0, 1.0, 1.0]) @ matrix
     return matrix

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 from torch.nn import functional
 
@@ -175,11 +176,5 @@ def bend_patch(
 
 def random_rotation(rng: np.random.Generator) -> NDArray[np.float64]:
     """(3, 3): by up to 30 degrees about each axis in turn."""
-    out = np.eye(3)
-    for axis, angle in enumerate(rng.uniform(-MAX_ROTATION, MAX_ROTATION, size=3)):
-        a, b = [i for i in range(3) if i != axis]
-        turn = np.eye(3)
-        turn[a, a] = turn[b, b] = np.cos(angle)
-        turn[a, b], turn[b, a] = -np.sin(angle), np.sin(angle)
-        out = out @ turn
-    return out
+    angles = rng.uniform(-MAX_ROTATION, MAX_ROTATION, size=3)
+    return np.asarray(Rotation.from_euler("XYZ", angles).as_matrix(), np.float64)
