@@ -23,7 +23,7 @@ def mni152_anatomy() -> Tensor:
     """(X, Y, Z) uint8 `Tissue` map at 1 mm: fluid, ventricles, grey and white matter. Raises UsageError."""
     package = find_spec("nilearn")
     if package is None or package.origin is None:
-        raise UsageError("--anatomy mni152: needs nilearn: pip install 'brats-opt[phantom]', or give a folder")
+        raise UsageError("--anatomy mni152: needs nilearn: pip install nilearn, or give a folder")
     folder = Path(package.origin).parent / "datasets" / "data"  # importing nilearn itself takes seconds
     grey, white, head = (_read(folder / FILES.format(name)) for name in ("gm", "wm", "t1"))
     brain = ndimage.binary_fill_holes(head > 0)

@@ -101,12 +101,13 @@ def run(
 
 
 def network_of(initial: Initial | None) -> dict[str, Any]:
-    """The options of the network that weights belong to, as far as a manifest tells."""
+    """The options of the network that weights belong to, and of what it was fed, as far as a manifest tells."""
     if initial is None or initial.member is None:
         return {}
     config = initial.member.config
     return {
         "channels": config.channels,
+        "normalisation": initial.member.normalisation,
         "foreground": config.foreground,
         "deep_supervision": config.deep_supervision,
         "spacing": config.spacing,

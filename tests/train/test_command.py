@@ -130,11 +130,14 @@ def test_epochs_are_counted_in_training_cases_and_each_is_validated(data: Path, 
 def test_network_is_that_of_the_initial_member_unless_told_otherwise(data: Path, tmp_path: Path) -> None:
     network = random_network(UNetConfig(channels=(3, 4), foreground=False))
     write_weights(tmp_path, [network])
+    manifest = tmp_path / "manifest.json"
+    manifest.write_text(manifest.read_text().replace("zscore+rescale", "zscore"))
     given = {"freeze": "encoder", "steps": 1, "patch": 8}
     settings = OTHERS | {"data": data, "device": "cpu", "init": tmp_path}
     run(given, out=tmp_path / "out", **settings)
     found = settings_of(tmp_path / "out")
     assert (found["network"]["channels"], found["network"]["foreground"], found["freeze"]) == ([3, 4], False, "encoder")
+    assert found["normalisation"] == "zscore"
     with pytest.raises(UsageError, match="is of another network, it differs in"):
         run({**given, "channels": (3, 5)}, out=tmp_path / "other", **settings)
 
