@@ -79,7 +79,7 @@ class Ours:
 
     def draw(self) -> tuple[Tensor, Tensor]:
         rngs = [np.random.default_rng(next(self.seeds)) for _ in range(self.config.batch)]
-        return draw_batch(self.split, 0, self.config.patch, self.config.network.foreground, rngs, self.device)
+        return draw_batch(self.split, self.config, rngs, self.device)
 
     def loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         images, targets = batch

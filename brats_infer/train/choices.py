@@ -43,6 +43,18 @@ class Targets(StrEnum):
     """ED, NCR and ET, which exclude each other; at inference they become regions again."""
 
 
+class Augment(StrEnum):
+    """How patches are changed."""
+
+    NONE = "none"
+    FLIPS = "flips"
+    SHAPE = "shape"
+    """Flips, rotation, scaling."""
+    CONTRAST = "contrast"
+    """Flips, and each modality on its own: gamma, contrast, brightness, bias field, blur, low resolution, noise."""
+    ALL = "all"
+
+
 class Freeze(StrEnum):
     """Which layers keep the parameters they start with (paper 2.7)."""
 

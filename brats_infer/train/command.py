@@ -149,7 +149,7 @@ def prepare(
         cleaned = tuple(without_label_dust(case, task_named(task)) for case in split.training)
         split = replace(split, training=cleaned)
     if options.epochs:
-        epoch = steps_of_epoch(len(split.training), options.batch)
+        epoch = steps_of_epoch(split, options.batch)
         every = options.validate_every or epoch
         config = replace(config, steps=options.epochs * epoch, validate_every=every)
     return config, split
@@ -187,7 +187,18 @@ def _config(options: TrainOptions, initial: Initial | None) -> TrainConfig:
 
 
 SAME_NAME = (
-    *("batch", "steps", "loss", "optimizer", "amsgrad", "weight_decay", "learning_rate", "schedule", "decay"),
+    *(
+        "augment",
+        "batch",
+        "steps",
+        "loss",
+        "optimizer",
+        "amsgrad",
+        "weight_decay",
+        "learning_rate",
+        "schedule",
+        "decay",
+    ),
     *("warm_up", "ema", "select", "clean_labels", "freeze", "seed", "phantom_share"),
 )
 """What `TrainOptions` and `TrainConfig` call by one name."""

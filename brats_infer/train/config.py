@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from brats_infer.train.choices import Freeze, Optimizer, Schedule, Selection
+from brats_infer.train.choices import Augment, Freeze, Optimizer, Schedule, Selection
 from model.unet import UNetConfig
 
 
@@ -14,6 +14,7 @@ class TrainConfig:
     network: UNetConfig
     normalisation: str
     patch: tuple[int, int, int] = (96, 96, 96)
+    augment: Augment = Augment.ALL
     batch: int = 1
     steps: int = 2000
     validate_every: int = 200

@@ -71,10 +71,10 @@ def load_split(
     """Loads every case below a folder that has a `{ID}-seg.nii.gz`, wherever in it; all of `phantoms` likewise.
 
     `hold_out` are the IDs to validate on, `skip` those to leave alone. A histogram reference is made from the
-    training cases only. What is trained on is brought to `spacing` mm, what is validated on stays at 1 mm. What is
-    preprocessed is kept below `cache`. Raises UsageError for IDs that cannot be held
-    out or skipped and for nothing to train on, CaseError for a case or file that cannot be used, OutputError for a
-    cache that cannot be written.
+    training cases only (of phantoms, where there are no others). What is trained on is brought to `spacing` mm, what
+    is validated on stays at 1 mm. What is preprocessed is kept below `cache`. Raises UsageError for IDs that cannot be
+    held out or skipped and for nothing to train on, CaseError for a case or file that cannot be used, OutputError for
+    a cache that cannot be written.
     """
     task = task_named(task_name)
     used = labelled_cases(folder, task_name)
@@ -85,16 +85,16 @@ def load_split(
     if lost := set(hold_out) - {case.id for case, _ in used}:
         raise UsageError(f"{folder}: cannot hold out {', '.join(sorted(lost))}: skipped, or without {{ID}}-seg.nii.gz")
     training = [pair for pair in used if pair[0].id not in hold_out]
-    if not training:
+    extra = labelled_cases(phantoms, task_name) if phantoms else []
+    if not training and not extra:
         raise UsageError(
             f"{folder}: no case to train on has a {{ID}}-seg.nii.gz: give the folder that holds images and labels"
         )
     histogram = None
     if normalisation == Normalisation.HISTOGRAM:
-        histogram = histogram_reference(_read(case, reference, task)[0] for case, reference in training)
+        histogram = histogram_reference(_read(case, reference, task)[0] for case, reference in training or extra)
     load = partial(_load, task, normalisation, histogram, cache)
     validation = [pair for pair in used if pair[0].id in hold_out]
-    extra = labelled_cases(phantoms, task_name) if phantoms else []
     return Split(load(training, spacing), load(validation, 1), histogram, load(extra, spacing))
 
 

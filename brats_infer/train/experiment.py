@@ -1,4 +1,4 @@
-"""`brats-opt experiment`: the rows of one of the paper's tables, one after the other, on one's own data."""
+"""`brats-opt experiment`: the rows of a table, the paper's or ours, one after the other, on one's own data."""
 
 import json
 from collections.abc import Mapping
@@ -10,6 +10,7 @@ import numpy as np
 
 from brats_infer.ensemble import pick_device
 from brats_infer.errors import UsageError
+from brats_infer.evaluate.cohort import CohortScores
 from brats_infer.tasks import task_named
 from brats_infer.train.command import CACHE, Fold, Material, folds_of, network_of, prepare
 from brats_infer.train.data import labelled_ids
@@ -17,7 +18,7 @@ from brats_infer.train.held_out import score_held_out
 from brats_infer.train.loop import train
 from brats_infer.train.options import TrainOptions, merged_options
 from brats_infer.train.publish import publish
-from brats_infer.train.recipes import Recipe, read_recipe, recipe_names
+from brats_infer.train.recipes import Figures, Recipe, read_recipe, recipe_names
 from brats_infer.train.tables import MEAN, Row, write_tables
 from brats_infer.train.transfer import Initial, read_initial
 from model.atomic import write_atomically
@@ -50,7 +51,7 @@ def run_experiment(
     cache: Path | None = None,
     phantoms: Path | None = None,
 ) -> list[Row]:
-    """Trains and scores every row of a table, and writes `table.csv`, `.md` and `.png` beside the paper's figures.
+    """Trains and scores every row of a table; writes `table.csv`, `.md` and `.png`, beside any figures of the paper.
 
     `given` are the options of the command line, which win over every recipe's; all rows hold out the same cases. A row
     that is finished is not run again, one that was stopped goes on. Raises UsageError for what cannot work.
@@ -66,13 +67,13 @@ def run_experiment(
 
 
 def names_of(table: str) -> list[str]:
-    """The recipes of a table, in the paper's order. Raises UsageError for a table without any."""
-    papers = {name: paper for name in recipe_names() if (paper := read_recipe(name).paper)}
-    chosen = [name for name, paper in papers.items() if f"table{paper.table}" == table]
+    """The recipes of a table, in its order. Raises UsageError for a table without any."""
+    rows = {name: row for name in recipe_names() if (row := read_recipe(name).row)}
+    chosen = [name for name, row in rows.items() if row.table == table]
     if not chosen:
-        tables = sorted({f"table{paper.table}" for paper in papers.values()})
+        tables = sorted({row.table for row in rows.values()})
         raise UsageError(f"experiment {table}: is unknown: choose one of {', '.join(tables)}")
-    return sorted(chosen, key=lambda name: papers[name].number)
+    return sorted(chosen, key=lambda name: rows[name].number)
 
 
 def _plan(name: str, given: Mapping[str, Any], task: str | None, material: Material, initial: Initial | None) -> Plan:
@@ -98,12 +99,13 @@ def _plan(name: str, given: Mapping[str, Any], task: str | None, material: Mater
 
 def _row(plan: Plan, material: Material, out: Path, initial: Initial | None, device: str) -> Row:
     """Runs a row, or reads what it gave before."""
-    assert plan.recipe.paper
+    assert plan.recipe.row
     if (out / RESULT).exists():
         found = json.loads((out / RESULT).read_text(encoding="utf-8"))
         if found["identity"] != plan.identity:
             raise UsageError(f"{out / RESULT}: was run with other options or cases: choose another --out")
-        return Row(plan.name, plan.recipe.paper, found["dice"], found["hd95"])
+        here, voxelwise = (Figures.model_validate(found[kind]) for kind in ("here", "voxelwise"))
+        return Row(plan.recipe.row, here, voxelwise, plan.recipe.paper)
     if plan.recipe.trains:
         weights = _trained(plan, material, out, initial if plan.recipe.init else None, device)
     else:
@@ -111,15 +113,21 @@ def _row(plan: Plan, material: Material, out: Path, initial: Initial | None, dev
         weights = initial
     task, on = task_named(plan.task), pick_device(device)
     scores = score_held_out(weights, plan.fold.hold_out, material.data, task, plan.recipe.postprocess, out, on)
+    here, voxelwise = (_figures(scores, kind) for kind in ("lesionwise", "legacy"))
+    content = {"identity": plan.identity, "here": here.model_dump(), "voxelwise": voxelwise.model_dump()}
+    write_atomically(out / RESULT, (json.dumps(content, indent=1) + "\n").encode())
+    return Row(plan.recipe.row, here, voxelwise, plan.recipe.paper)
+
+
+def _figures(scores: CohortScores, kind: str) -> Figures:
+    """Means over the cases, and over their regions."""
     dice, hd95 = (
-        {region: round(values[column], digits) for region, values in scores.mean.items()}
-        for column, digits in (("lesionwise_dice", 4), ("lesionwise_hd95", 2))
+        {region: round(values[f"{kind}_{score}"], digits) for region, values in scores.mean.items()}
+        for score, digits in (("dice", 4), ("hd95", 2))
     )
     dice[MEAN] = round(float(np.mean(list(dice.values()))), 4)
     hd95[MEAN] = round(float(np.mean(list(hd95.values()))), 2)
-    content = {"identity": plan.identity, "dice": dice, "hd95": hd95}
-    write_atomically(out / RESULT, (json.dumps(content, indent=1) + "\n").encode())
-    return Row(plan.name, plan.recipe.paper, dice, hd95)
+    return Figures(dice=dice, hd95=hd95)
 
 
 def _trained(plan: Plan, material: Material, out: Path, initial: Initial | None, device: str) -> Initial:

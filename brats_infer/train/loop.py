@@ -90,7 +90,7 @@ def train(
     settings = _settings(config, split, task)
     run = _start(config, settings, out, device, initial, workers)
     window = config.patch if Settings.mode == Mode.ACCURATE else None  # as `brats-opt infer` unless told otherwise
-    epoch_steps = steps_of_epoch(len(split.training), config.batch)
+    epoch_steps = steps_of_epoch(split, config.batch)
     began, losses = time.monotonic(), []
     with interrupts_as_exceptions() as interrupts, Curves(out, run.step) as curves:
         try:
@@ -123,9 +123,9 @@ def train(
     return run.best
 
 
-def steps_of_epoch(cases: int, batch: int) -> int:
-    """An epoch is one patch for each training case."""
-    return -(-cases // batch)
+def steps_of_epoch(split: Split, batch: int) -> int:
+    """An epoch is one patch for each training case, or where there is none, for each phantom."""
+    return -(-len(split.training or split.phantoms) // batch)
 
 
 def _validation_due(run: Run, config: TrainConfig) -> bool:
@@ -138,7 +138,7 @@ def _step(run: Run, config: TrainConfig, split: Split, loss: Loss, rate: float, 
     """One step on this worker's share of the batch; returns the loss of the whole batch."""
     workers = run.workers
     rngs = [np.random.default_rng((config.seed, run.step, number)) for number in workers.share(config.batch)]
-    images, targets = draw_batch(split, config.phantom_share, config.patch, config.network.foreground, rngs, device)
+    images, targets = draw_batch(split, config, rngs, device)
     if config.network.disjoint:
         targets = disjoint_targets(targets)
     for group in run.optimizer.param_groups:  # a plain float: with numpy's, the checkpoint could not be read again

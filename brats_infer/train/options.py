@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from brats_infer.errors import UsageError
-from brats_infer.train.choices import Freeze, Optimizer, Schedule, Selection, Targets
+from brats_infer.train.choices import Augment, Freeze, Optimizer, Schedule, Selection, Targets
 
 ALTERNATIVES = (("steps", "epochs"), ("hold_out", "folds"))
 """Options of which only one can be meant."""
@@ -28,6 +28,7 @@ class TrainOptions(BaseModel):
     clean_labels: bool = Field(False, description="Take dust out of the training labels.")
     phantom_share: float = Field(0.7, ge=0, le=1, description="Of the patches, from --phantoms.")
     patch: int = Field(96, ge=1, description="Side of the training patch, voxels of --spacing.")
+    augment: Augment = Field(Augment.ALL, description="How patches are changed.")
     batch: int = Field(1, ge=1, description="Patches a step.")
     steps: int = Field(2000, ge=1, description="How long to train.")
     epochs: int | None = Field(None, ge=1, description="The same, in epochs of one patch a training case.")

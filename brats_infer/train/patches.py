@@ -13,6 +13,9 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 from torch.nn import functional
 
+from brats_infer.phantom.fields import blur
+from brats_infer.train.choices import Augment
+from brats_infer.train.config import TrainConfig
 from brats_infer.train.data import Split, TrainingCase
 
 FOREGROUND_SHARE = 0.4  # of the patches are centred on a tumor voxel, the others on a brain voxel
@@ -24,41 +27,43 @@ NOISE_SHARE = 0.15
 
 
 def draw_batch(
-    split: Split,
-    phantom_share: float,
-    patch: tuple[int, int, int],
-    foreground: bool,
-    rngs: Iterable[np.random.Generator],
-    device: torch.device,
+    split: Split, config: TrainConfig, rngs: Iterable[np.random.Generator], device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """(B, 4 or 5, X, Y, Z) float32 images and (B, R, X, Y, Z) float32 targets, augmented; a patch a generator."""
     drawn = []
     for rng in rngs:
-        cases = split.phantoms if split.phantoms and rng.random() < phantom_share else split.training
-        drawn.append(draw_patch(cases[int(rng.integers(len(cases)))], patch, rng, device))
+        synthetic = split.phantoms and (not split.training or rng.random() < config.phantom_share)
+        cases = split.phantoms if synthetic else split.training
+        drawn.append(draw_patch(cases[int(rng.integers(len(cases)))], config.patch, rng, device, config.augment))
     images = torch.stack([image for image, _ in drawn])
-    return images if foreground else images[:, :-1], torch.stack([target for _, target in drawn])
+    return images if config.network.foreground else images[:, :-1], torch.stack([target for _, target in drawn])
 
 
 def draw_patch(
-    case: TrainingCase, patch: tuple[int, int, int], rng: np.random.Generator, device: torch.device
+    case: TrainingCase,
+    patch: tuple[int, int, int],
+    rng: np.random.Generator,
+    device: torch.device,
+    augment: Augment = Augment.ALL,
 ) -> tuple[Tensor, Tensor]:
     """(5, X, Y, Z) and (R, X, Y, Z): one patch of a case, augmented on the device."""
     centre = _centre(case, rng)
-    matrix = np.diag(rng.choice((-1.0, 1.0), size=3))  # flips
-    if rng.random() < BENT_SHARE:
+    matrix = np.eye(3) if augment == Augment.NONE else np.diag(rng.choice((-1.0, 1.0), size=3))  # flips
+    if augment in (Augment.SHAPE, Augment.ALL) and rng.random() < BENT_SHARE:
         matrix = matrix @ random_rotation(rng) * rng.uniform(*ZOOM)
         image, target = bend_patch(case, centre, matrix, patch, device)
     else:
         image, target = cut_patch(case, centre, patch, device)
         flipped = [axis + 1 for axis in range(3) if matrix[axis, axis] < 0]
         image, target = image.flip(flipped), target.flip(flipped)
-    mask = image[4:5]
-    return torch.cat((change_contrast(image[:4], rng).mul_(mask > 0), mask)), target
+    if augment in (Augment.CONTRAST, Augment.ALL):
+        mask = image[4:5]
+        image = torch.cat((change_contrast(image[:4], rng).mul_(mask > 0), mask))
+    return image, target
 
 
 def change_contrast(image: Tensor, rng: np.random.Generator) -> Tensor:
-    """(C, X, Y, Z): each modality on its own: gamma, contrast, brightness, bias field, noise, lower resolution.
+    """(C, X, Y, Z): each modality on its own: gamma, contrast, brightness, bias field, blur, low resolution, noise.
 
     Strengths are relative to the mean and standard deviation of the brain's voxels (those that are not 0), so that
     they are the same for every normalisation. The background is changed as well: mask it afterwards.
@@ -74,7 +79,7 @@ def change_contrast(image: Tensor, rng: np.random.Generator) -> Tensor:
 
 def _change_one(x: Tensor, rng: np.random.Generator) -> Tensor:
     """(X, Y, Z) with mean 0 and standard deviation 1; changed in place where possible."""
-    chance = rng.random(6)
+    chance = rng.random(7)
     if chance[0] < CONTRAST_SHARE:
         x = _gamma(x, float(np.exp(rng.uniform(-0.5, 0.5))), inverted=rng.random() < 0.3)
     if chance[1] < CONTRAST_SHARE:
@@ -89,6 +94,8 @@ def _change_one(x: Tensor, rng: np.random.Generator) -> Tensor:
         small = functional.interpolate(x[None, None], scale_factor=scale, mode="trilinear")
         x = functional.interpolate(small, size=x.shape, mode="trilinear")[0, 0]
     if chance[5] < NOISE_SHARE:
+        x = blur(x[None], rng.uniform(0.4, 1.0))[0]
+    if chance[6] < NOISE_SHARE:
         generator = torch.Generator(x.device).manual_seed(int(rng.integers(2**62)))
         noise = torch.randn(x.shape, generator=generator, device=x.device)
         x = x.add_(noise, alpha=rng.uniform(0, 0.3))

@@ -1,4 +1,4 @@
-"""Recipes: one file for each row of the paper's tables, read strictly."""
+"""Recipes: one file for each row of the paper's tables and of ours, read strictly."""
 
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -11,29 +11,41 @@ from brats_infer.errors import UsageError
 from brats_infer.train.options import merged_options
 
 
-class Published(BaseModel):
-    """A row as the paper prints it."""
+class Place(BaseModel):
+    """The row of a table that a recipe is."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    table: int
+    table: str
+    """table1 to table5: the paper's; others: ours."""
     number: int
     """Of the row, from 1."""
-    row: str
+    name: str
+    """What the table calls it."""
+
+
+class Figures(BaseModel):
+    """The figures of a row."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
     dice: dict[str, float]
-    """{region or "mean": Dice}"""
+    """{region or "mean": mean over the held-out cases}"""
     hd95: dict[str, float] = Field(default_factory=dict)
-    """The same in mm, where the paper gives it."""
+    """The same in mm, where it is given."""
 
 
 class Recipe(BaseModel):
-    """What is done for a row."""
+    """What is done for a row of a table."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     base: str | None = None
     """A recipe whose options hold where this one sets none."""
-    paper: Published | None = None
+    row: Place | None = None
+    """None for what only others build on."""
+    paper: Figures | None = None
+    """As the paper prints them."""
     task: str | None = None
     trains: bool = True
     """Whether a network is trained; otherwise the one given with --init is scored as it is."""

@@ -1,4 +1,4 @@
-"""The rows of an experiment as a table in the paper's form: CSV, Markdown, and a picture."""
+"""The rows of an experiment as a table in the paper's form, beside its figures: CSV, Markdown, and a picture."""
 
 import csv
 import io
@@ -9,25 +9,32 @@ from pathlib import Path
 
 import numpy as np
 
-from brats_infer.train.recipes import Published
+from brats_infer.train.recipes import Figures, Place
 from model.atomic import write_atomically
 
 MEAN = "mean"
 COLUMNS = ("ET", "TC", "WT", MEAN)
-OURS, PAPER = "here", "paper"
 
 
 @dataclass(frozen=True)
 class Row:
     """A row that was run."""
 
-    name: str
-    """Of the recipe."""
-    paper: Published
-    dice: dict[str, float]
-    """Lesion-wise, {region or "mean": mean over the held-out cases}"""
-    hd95: dict[str, float]
-    """The same in mm."""
+    place: Place
+    here: Figures
+    """Lesion-wise."""
+    voxelwise: Figures
+    """Of the whole tumor at once, as `legacy_dice` and `legacy_hd95`."""
+    paper: Figures | None
+    """Lesion-wise; None in tables that are not the paper's."""
+
+    @property
+    def lines(self) -> Iterator[tuple[str, Figures]]:
+        """Whose figures, and they."""
+        yield "here", self.here
+        yield "here, voxel-wise", self.voxelwise
+        if self.paper:
+            yield "paper", self.paper
 
 
 def write_tables(rows: Sequence[Row], folder: Path) -> None:
@@ -37,7 +44,7 @@ def write_tables(rows: Sequence[Row], folder: Path) -> None:
     stream = io.StringIO()
     csv.writer(stream, lineterminator="\n").writerows([header, *lines])
     write_atomically(folder / "table.csv", stream.getvalue().encode())
-    title = f"# Table {rows[0].paper.table}: lesion-wise scores on the held-out cases, and the paper's figures"
+    title = f"# {rows[0].place.table}: scores on the held-out cases, lesion-wise where nothing else is said"
     body = [f"| {' | '.join(cells)} |" for cells in (header, ["---"] * len(header), *lines)]
     write_atomically(folder / "table.md", "\n".join([title, "", *body, ""]).encode())
     if find_spec("matplotlib"):  # of the extra `report`
@@ -45,28 +52,28 @@ def write_tables(rows: Sequence[Row], folder: Path) -> None:
 
 
 def _lines(row: Row) -> Iterator[list[str]]:
-    """Ours and the paper's, a blank where the paper gives no figure."""
-    for whose, dice, hd95 in ((OURS, row.dice, row.hd95), (PAPER, row.paper.dice, row.paper.hd95)):
-        numbers = [f"{dice[c]:.4f}" if c in dice else "" for c in COLUMNS]
-        numbers += [f"{hd95[c]:.2f}" if c in hd95 else "" for c in COLUMNS]
-        yield [row.paper.row, whose, *numbers]
+    """One for each of its kinds of figures, a blank where there is none."""
+    for whose, figures in row.lines:
+        numbers = [f"{figures.dice[c]:.4f}" if c in figures.dice else "" for c in COLUMNS]
+        numbers += [f"{figures.hd95[c]:.2f}" if c in figures.hd95 else "" for c in COLUMNS]
+        yield [row.place.name, whose, *numbers]
 
 
 def _draw(rows: Sequence[Row], path: Path) -> None:
-    """Bars of the mean Dice and HD95 of each row; of the paper's regions the mean, where it gives none itself."""
+    """Bars of the mean Dice and HD95 of each row; of the regions the mean, where the paper gives none itself."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 1.5 + 0.6 * len(rows)), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
     at = np.arange(len(rows))
-    for axis, label, ours, paper in (
-        (axes[0], "lesion-wise Dice", [row.dice for row in rows], [row.paper.dice for row in rows]),
-        (axes[1], "lesion-wise HD95, mm", [row.hd95 for row in rows], [row.paper.hd95 for row in rows]),
-    ):
-        for shift, whose, values in ((-0.2, OURS, ours), (0.2, PAPER, paper)):
-            axis.barh(at + shift, [_mean(value) for value in values], 0.38, label=whose)
-        axis.set_xlabel(label)
-    axes[0].set_yticks(at, [row.paper.row for row in rows])
+    by_whose = [list(group) for group in zip(*(row.lines for row in rows), strict=True)]
+    height = 0.8 / len(by_whose)
+    for number, group in enumerate(by_whose):
+        for axis, values in zip(axes, zip(*((f.dice, f.hd95) for _, f in group), strict=True), strict=True):
+            axis.barh(at + height * (number + 0.5) - 0.4, [_mean(value) for value in values], height, label=group[0][0])
+    axes[0].set_xlabel("Dice")
+    axes[1].set_xlabel("HD95, mm")
+    axes[0].set_yticks(at, [row.place.name for row in rows])
     axes[0].invert_yaxis()
     axes[0].legend()
     figure.savefig(path, dpi=100)

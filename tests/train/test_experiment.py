@@ -15,6 +15,7 @@ from brats_infer.postprocess import clean
 from brats_infer.tasks import TASKS
 from brats_infer.train import experiment
 from brats_infer.train.experiment import names_of, run_experiment
+from brats_infer.train.recipes import read_recipe
 from brats_infer.train.tables import Row
 from brats_infer.volume import read_labels
 from tests.small_networks import random_network, write_weights
@@ -59,10 +60,10 @@ def test_rows_are_those_of_the_paper_in_its_order() -> None:
 def test_table_holds_each_row_beside_the_papers_figures(finished: Path) -> None:
     header, *lines = csv.reader((finished / "table.csv").read_text().splitlines())
     assert header[:6] == ["row", "whose", "Dice ET", "Dice TC", "Dice WT", "Dice mean"]
-    assert [line[1] for line in lines] == ["here", "paper"] * 6
-    assert lines[9][:2] + lines[9][5:6] + lines[9][9:] == ["freeze decoder", "paper", "0.7199", "68.63"]
-    assert lines[9][2:5] == ["", "", ""]
-    assert all(0 <= float(cell) <= 1 for line in lines[::2] for cell in line[2:6])
+    assert [line[1] for line in lines] == ["here", "here, voxel-wise", "paper"] * 6
+    assert lines[14][:2] + lines[14][5:6] + lines[14][9:] == ["freeze decoder", "paper", "0.7199", "68.63"]
+    assert lines[14][2:5] == ["", "", ""]
+    assert all(0 <= float(cell) <= 1 for line in lines if line[1] != "paper" for cell in line[2:6])
     markdown = (finished / "table.md").read_text().splitlines()
     assert markdown[4].count("|") == 11
     assert len(markdown) == 4 + len(lines)
@@ -78,9 +79,11 @@ def test_scores_are_those_of_evaluate_on_the_same_held_out_cases(finished: Path,
         folder = finished / f"table5-{name}"
         scores = evaluate_folders(folder / "labels", tmp_path, TASKS["ssa"], jobs=1)
         for region, values in scores.mean.items():
-            assert row["dice"][region] == pytest.approx(values["lesionwise_dice"], abs=1e-4)
-            assert row["hd95"][region] == pytest.approx(values["lesionwise_hd95"], abs=1e-2)
-        assert row["dice"]["mean"] == pytest.approx(np.mean([row["dice"][r] for r in ("ET", "TC", "WT")]), abs=1e-4)
+            for key, kind in (("here", "lesionwise"), ("voxelwise", "legacy")):
+                assert row[key]["dice"][region] == pytest.approx(values[f"{kind}_dice"], abs=1e-4)
+                assert row[key]["hd95"][region] == pytest.approx(values[f"{kind}_hd95"], abs=1e-2)
+        dice = row["here"]["dice"]
+        assert dice["mean"] == pytest.approx(np.mean([dice[r] for r in ("ET", "TC", "WT")]), abs=1e-4)
         assert (folder / "run").exists() == (name != "as-is")
 
 
@@ -126,7 +129,7 @@ def test_stopped_experiment_goes_on_with_the_row_that_is_missing(
     monkeypatch.setattr(experiment, "score_held_out", stop)
     with pytest.raises(KeyboardInterrupt):
         run("table5", data, tmp_path, weights)
-    assert len((tmp_path / "table.csv").read_text().splitlines()) == 1 + 2 * 2
+    assert len((tmp_path / "table.csv").read_text().splitlines()) == 1 + 2 * 3
     run("table5", data, tmp_path, weights)
     assert len(calls) == 3 + 4
     assert (tmp_path / "table.csv").read_bytes() == (finished / "table.csv").read_bytes()
@@ -146,7 +149,11 @@ def test_post_processing_is_what_tells_the_rows_of_table_4(data: Path, weights: 
 @pytest.mark.parametrize(
     ("table", "given", "words"),
     [
-        ("table6", {}, "experiment table6: is unknown: choose one of table1, table2, table3, table4, table5"),
+        (
+            "table6",
+            {},
+            "experiment table6: is unknown: choose one of data, options, table1, table2, table3, table4, table5",
+        ),
         ("table5", {"fold": "all"}, "all rows are scored on the same held-out cases"),
         ("table1", {"fold": 5}, "--fold 5: choose one from 0 to 2"),
     ],
@@ -164,14 +171,14 @@ def test_table_of_transfer_needs_weights(data: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("table", "rows"), [("table1", 4), ("table2", 3), ("table3", 2)])
-def test_every_recipe_of_the_other_tables_trains_two_epochs(data: Path, tmp_path: Path, table: str, rows: int) -> None:
-    given = {"channels": (3, 5), "patch": 8, "epochs": 2, "folds": 3, "fold": 0}
-    found = run_experiment(table, given, task="ssa", data=data, out=tmp_path, init=None, device="cpu")
-    assert [row.name for row in found] == names_of(table)
-    assert len(found) == rows
-    for row in found:
-        settings = json.loads((tmp_path / row.name / "run" / "settings.json").read_text())
+@pytest.mark.parametrize("table", ["table1", "table2", "table3", "options", "data"])
+def test_every_recipe_of_the_other_tables_trains_two_epochs(data: Path, tmp_path: Path, table: str) -> None:
+    given = {"channels": (3, 5), "patch": 8, "epochs": 2, "validate_every": 2, "folds": 3, "fold": 0}
+    found = run_experiment(table, given, task="ssa", data=data, phantoms=data, out=tmp_path, init=None, device="cpu")
+    names = names_of(table)
+    assert [row.place.name for row in found] == [place.name for name in names if (place := read_recipe(name).row)]
+    for name in names:
+        settings = json.loads((tmp_path / name / "run" / "settings.json").read_text())
         assert settings["steps"] == 4  # two cases to train on, twice
-        assert len((tmp_path / row.name / "run" / "log.jsonl").read_text().splitlines()) == 2
+        assert len((tmp_path / name / "run" / "log.jsonl").read_text().splitlines()) == 2
     assert (tmp_path / "table.md").exists()

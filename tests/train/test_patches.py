@@ -1,7 +1,9 @@
 """Patches against plain slices, torch.rot90 and scipy; images and masks move together."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,14 +12,31 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
+from brats_infer.train.choices import Augment
+from brats_infer.train.config import TrainConfig
 from brats_infer.train.data import Split, TrainingCase
-from brats_infer.train.patches import bend_patch, change_contrast, cut_patch, draw_batch, draw_patch, random_rotation
+from brats_infer.train.patches import (
+    _centre,
+    bend_patch,
+    change_contrast,
+    cut_patch,
+    draw_batch,
+    draw_patch,
+    random_rotation,
+)
+from model.unet import UNetConfig
 from tests.small_networks import training_case
 
 Array = NDArray[np.float64]
 Shape = tuple[int, int, int]
 CPU = torch.device("cpu")
 CENTRE = np.array([10.0, 9.0, 11.0])
+
+
+def batch_of(split: Split, rngs: Sequence[np.random.Generator], **changed: Any) -> tuple[Tensor, Tensor]:
+    network = UNetConfig(foreground=changed.pop("foreground", True))
+    config = TrainConfig(network, "zscore", **{"patch": (8, 8, 8), "phantom_share": 0.25} | changed)
+    return draw_batch(split, config, rngs, CPU)
 
 
 @pytest.fixture
@@ -126,15 +145,13 @@ def test_same_seed_same_patches_whatever_torch_drew(case: TrainingCase) -> None:
     def batches(seed: int) -> list[Tensor]:
         torch.rand(seed + 1)
         rng = np.random.default_rng(7)
-        return [
-            tensor for _ in range(5) for tensor in draw_batch(Split((case,), ()), 0, (8, 8, 8), True, [rng] * 2, CPU)
-        ]
+        return [tensor for _ in range(5) for tensor in batch_of(Split((case,), ()), [rng] * 2)]
 
     assert all(torch.equal(a, b) for a, b in zip(batches(0), batches(1), strict=True))
 
 
 def test_next_patches_differ(case: TrainingCase, rng: np.random.Generator) -> None:
-    first, second = (draw_batch(Split((case,), ()), 0, (8, 8, 8), True, [rng], CPU)[0] for _ in range(2))
+    first, second = (batch_of(Split((case,), ()), [rng])[0] for _ in range(2))
     assert not torch.equal(first, second)
 
 
@@ -142,7 +159,7 @@ def test_next_patches_differ(case: TrainingCase, rng: np.random.Generator) -> No
 def test_batch_has_the_networks_channels(
     case: TrainingCase, rng: np.random.Generator, foreground: bool, channels: int
 ) -> None:
-    images, targets = draw_batch(Split((case, case), ()), 0, (8, 10, 12), foreground, [rng] * 3, CPU)
+    images, targets = batch_of(Split((case, case), ()), [rng] * 3, patch=(8, 10, 12), foreground=foreground)
     assert images.shape == (3, channels, 8, 10, 12)
     assert targets.shape == (3, 3, 8, 10, 12)
     assert images.dtype == targets.dtype == torch.float32
@@ -151,9 +168,37 @@ def test_batch_has_the_networks_channels(
 def test_phantoms_are_drawn_at_their_share(case: TrainingCase, rng: np.random.Generator) -> None:
     blank = TrainingCase.of_arrays("phantom", np.zeros_like(case.image.numpy()), np.ones_like(case.regions.numpy()))
     split = Split((case,), (), phantoms=(replace(blank, centres=case.centres),))
-    images, _ = draw_batch(split, 0.25, (4, 4, 4), True, [rng] * 200, CPU)
+    images, _ = batch_of(split, [rng] * 200, patch=(4, 4, 4))
     assert 25 < sum(not bool(image.any()) for image in images) < 80
-    assert not draw_batch(split, 1, (4, 4, 4), True, [rng] * 5, CPU)[0].any()
+    assert not batch_of(split, [rng] * 5, phantom_share=1)[0].any()
+    assert batch_of(split, [rng] * 5, phantom_share=0)[0].any(dim=(1, 2, 3, 4)).all()
+    assert not batch_of(replace(split, training=()), [rng] * 5)[0].any()
+
+
+FLIPS = [axes for n in range(4) for axes in combinations((1, 2, 3), n)]
+
+
+@pytest.mark.parametrize(
+    ("augment", "expected"),
+    [
+        (Augment.FLIPS, {(True, True)}),
+        (Augment.SHAPE, {(True, True), (False, False)}),
+        (Augment.CONTRAST, {(False, True)}),
+        (Augment.ALL, {(False, True), (False, False)}),
+    ],
+)
+def test_images_and_masks_are_changed_as_is_asked_for(
+    case: TrainingCase, augment: Augment, expected: set[tuple[bool, bool]]
+) -> None:
+    found = set()  # whether the images are those of the plain patch but for flips, and whether the masks are
+    for seed in range(8):
+        plain, changed = (
+            draw_patch(case, (24, 24, 24), np.random.default_rng(seed), CPU, a) for a in (Augment.NONE, augment)
+        )
+        assert torch.equal(plain[0], cut_patch(case, _centre(case, np.random.default_rng(seed)), (24, 24, 24), CPU)[0])
+        image, mask = (any(torch.equal(x.flip(axes), y) for axes in FLIPS) for x, y in zip(plain, changed, strict=True))
+        found.add((image, mask))
+    assert found == expected
 
 
 def test_drawing_leaves_the_case_as_it_was(case: TrainingCase, rng: np.random.Generator) -> None:

@@ -11,32 +11,54 @@ from brats_infer.train.losses import loss_weights
 from brats_infer.train.options import TrainOptions, merged_options
 from brats_infer.train.recipes import parse_recipe, read_recipe, recipe_names
 
-ROWS = [name for name in recipe_names() if name != "paper"]
+ROWS = [name for name in recipe_names() if read_recipe(name).row]
 
 
-def test_every_row_of_the_five_tables_has_a_recipe() -> None:
+def test_every_row_of_the_papers_five_tables_and_of_ours_has_a_recipe() -> None:
     assert Counter(name.split("-")[0] for name in ROWS) == {
         "table1": 4,
         "table2": 3,
         "table3": 2,
         "table4": 2,
         "table5": 6,
+        "options": 12,
+        "data": 3,
     }
 
 
 @pytest.mark.parametrize("name", ROWS)
 def test_recipe_is_a_row_of_the_table_in_its_name_and_can_be_run(name: str) -> None:
     recipe = read_recipe(name)
-    assert recipe.paper
-    assert name.startswith(f"table{recipe.paper.table}-")
-    assert set(recipe.paper.dice) in ({"mean"}, {"ET", "TC", "WT"})
+    assert recipe.row
+    assert name.startswith(f"{recipe.row.table}-")
     assert recipe.task in ("gli", "ssa", "men")
-    assert recipe.init == (recipe.paper.table in (4, 5) and name != "table5-scratch")
+    loss_weights(merged_options(recipe.options).loss)
+
+
+@pytest.mark.parametrize("name", [name for name in ROWS if name.startswith("options-")])
+def test_row_of_the_options_changes_what_it_says(name: str) -> None:
+    usual, changed = (merged_options(read_recipe(row).options) for row in ("small", name))
+    words = set(name.removeprefix("options-").replace("one-head", "deep-supervision").split("-"))
+    differing = {field for field in TrainOptions.model_fields if getattr(usual, field) != getattr(changed, field)}
+    assert bool(differing) == (name != "options-all")
+    assert (
+        not differing
+        or words & {"adamw", "sgd", "paper", "flips", "shape", "contrast"}
+        or (len(differing) == 1 and words & set(differing.pop().replace("augment", "augmentation").split("_")))
+    )
+
+
+@pytest.mark.parametrize("name", [name for name in ROWS if name.startswith("table")])
+def test_recipe_of_the_paper_trains_as_it_says(name: str) -> None:
+    recipe = read_recipe(name)
+    assert recipe.row
+    assert recipe.paper
+    assert set(recipe.paper.dice) in ({"mean"}, {"ET", "TC", "WT"})
+    assert recipe.init == (recipe.row.table in ("table4", "table5") and name != "table5-scratch")
     options = merged_options(recipe.options)
     assert (options.learning_rate, options.schedule, options.decay) == (6e-5, Schedule.EXPONENTIAL, 0.995)
     assert (options.optimizer, options.amsgrad, options.weight_decay) == (Optimizer.ADAM, True, 0)
     assert (options.folds, options.fold, options.select) == (10, 0, Selection.DICE_HD95)
-    loss_weights(options.loss)
 
 
 def test_final_model_of_the_paper() -> None:
@@ -49,21 +71,21 @@ def test_final_model_of_the_paper() -> None:
 
 @pytest.mark.parametrize("name", ["table9-none", "", "../paper", "paper.yaml"])
 def test_unknown_recipe_is_refused_by_name(name: str) -> None:
-    with pytest.raises(UsageError, match=rf"--recipe {name}: is unknown: choose one of paper, table1-histogram"):
+    with pytest.raises(UsageError, match=rf"--recipe {name}: is unknown: choose one of data-both, data-phantoms"):
         read_recipe(name)
 
 
 @pytest.mark.parametrize(
     ("text", "word"),
     [
-        ("row: 3", "row: Extra inputs"),
+        ("rows: 3", "rows: Extra inputs"),
         ("options: {learningrate: 1}", "--learningrate: Extra inputs"),
         ("options: {learning_rate: fast}", "--learning-rate: Input should be a valid number"),
         ("options: {steps: 0}", "--steps: Input should be greater"),
         ("options: {steps: 1, epochs: 1}", "--steps and --epochs exclude each other"),
         ("options: {freeze: all}", "--freeze: Input should be"),
         ("base: nothing", "--recipe nothing: is unknown"),
-        ("paper: {table: 5}", "paper.number: Field required"),
+        ("row: {table: table5}", "row.number: Field required"),
         ("trains: maybe", "trains: Input should be a valid boolean"),
         ("just text", "the file: Input should be"),
     ],
