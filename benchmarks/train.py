@@ -12,6 +12,7 @@ after the other, in turns: of every round's means the median is printed, then ou
 - nnU-Net: its trainer, of which only the set-up is replaced (no planned data set is needed): its data loader and
   blosc2 files, `get_training_transforms`, Dice and cross-entropy on regions, SGD, `train_step`. Its rule gives the
   last head no weight. Its gradient scaler is left out, which bf16 does not need.
+- compiled, channels-last: ours with `torch.compile`, and in that memory layout; only when asked for.
 - MONAI: the recipe segresnet of auto3dseg with crops by class, its default augmentation, the loss (`DiceCELoss` in
   `DeepSupervisionLoss`), AdamW, memory layout `channels_last_3d` and a cache in memory. It does not clip.
 
@@ -121,7 +122,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--channels", help="feature maps of each level, such as 16,32,64")
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--peers", default=",".join(PEERS), help="which, with commas; may be empty")
+    parser.add_argument(
+        "--peers", default="nnunet,monai", help=f"which of {', '.join(PEERS)}, with commas; may be empty"
+    )
     parser.add_argument("--patches", type=int, default=4, help="batches drawn and steps made in a round")
     parser.add_argument("--threads", type=int, default=0, help="of torch; 0: as it chooses")
     given = parser.parse_args()

@@ -258,7 +258,36 @@ def nnunet_loader(trainer: Any, setting: Setting) -> Any:
     )
 
 
-PEERS: dict[str, Callable[[Setting], Contender]] = {"nnunet": NnUNet, "monai": Monai}
+class Compiled(Ours):
+    """Ours through `torch.compile`; the first round, which does not count, compiles."""
+
+    name = "ours, compiled"
+
+    def __init__(self, setting: Setting) -> None:
+        super().__init__(setting)
+        self.run.heads = torch.compile(self.run.heads)
+
+
+class ChannelsLast(Ours):
+    """Ours in the memory layout `channels_last_3d`."""
+
+    name = "ours, channels last"
+
+    def __init__(self, setting: Setting) -> None:
+        super().__init__(setting)
+        self.run.network.to(memory_format=torch.channels_last_3d)
+
+    def draw(self) -> tuple[Tensor, Tensor]:
+        images, targets = super().draw()
+        return images.to(memory_format=torch.channels_last_3d), targets
+
+
+PEERS: dict[str, Callable[[Setting], Contender]] = {
+    "nnunet": NnUNet,
+    "monai": Monai,
+    "compiled": Compiled,
+    "channels-last": ChannelsLast,
+}
 
 
 def contenders_of(setting: Setting, peers: Sequence[str]) -> list[Contender]:

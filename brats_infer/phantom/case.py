@@ -12,6 +12,7 @@ from brats_infer.phantom.contrast import paint
 from brats_infer.phantom.fields import Draw, blur, grid_of, random_affine, sample, smooth_noise
 from brats_infer.phantom.growth import Lesion, displacement, grow, plan_lesions
 from brats_infer.phantom.scanner import scan
+from brats_infer.phantom.surroundings import paint_remains, remains
 
 MAX_SHAPE = (220, 235, 155)
 WILD_SHARE = 0.5  # of the cases have contrasts far beyond what is realistic
@@ -46,7 +47,8 @@ def make_phantom(anatomies: Sequence[Tensor], task: str, seed: int, device: torc
     labels = grow(draw, lesions, tissues, task)
     kind = "men" if task == "men" else "low" if lesions[0].low_grade else "high"
     images = paint(draw, tissues, labels, kind, draw.chance(WILD_SHARE))
-    images = scan(draw, images, tissues > 0, task)
+    left = remains(draw, tissues)
+    images = scan(draw, paint_remains(draw, images, left), (tissues > 0) | left, task)
     seen = (images != 0).any(dim=0)
     return Phantom(images, labels * seen)
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from brats_infer.phantom.anatomy import Tissue
 from brats_infer.phantom.fields import Draw, blur, smooth_noise
+from brats_infer.phantom.surroundings import paint_sinuses
 from brats_infer.tasks import ED, ET, NCR
 
 TISSUE_MEANS: Mapping[Tissue, tuple[float, float, float, float]] = {
@@ -44,6 +45,7 @@ TUMOR_RANGES: Mapping[str, Mapping[int, tuple[tuple[float, float], ...]]] = {
     },
 }
 T1C, T2F = 1, 3
+SINUS_SHARE = 0.7  # of the cases; a generous skull stripping takes them away
 N_TISSUES = max(Tissue) + 1
 
 
@@ -61,6 +63,8 @@ def paint(draw: Draw, tissues: Tensor, labels: Tensor, kind: str, wild: bool) ->
     images = _blend_edema(draw, images, means, tissues, labels)
     images = blur(images, draw.uniform(0.45, 0.85))  # partial volume
     images[T1C] += _vessels(draw, tissues, labels)
+    if draw.chance(SINUS_SHARE):
+        paint_sinuses(draw, images, tissues, labels)
     _bright_normals(draw, images, tissues, labels)
     return images
 

@@ -60,6 +60,16 @@ def blur(x: Tensor, sigma: float | tuple[float, float, float]) -> Tensor:
     return x
 
 
+def dilated(mask: Tensor, reach: int) -> Tensor:
+    """(X, Y, Z) bool: what is at most `reach` voxels away along each axis."""
+    x = mask.float()[None, None]
+    for axis in range(3):
+        size, pad = [1, 1, 1], [0, 0, 0]
+        size[axis], pad[axis] = 2 * reach + 1, reach
+        x = functional.max_pool3d(x, size, stride=1, padding=pad)
+    return x[0, 0] > 0
+
+
 def grid_of(shape: tuple[int, ...], device: torch.device) -> Tensor:
     """(3, X, Y, Z): the coordinates of every voxel, in voxels."""
     return torch.stack(

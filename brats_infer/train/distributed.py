@@ -8,7 +8,9 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.distributed import PrefixStore  # type: ignore[attr-defined]
 from torch.distributed.nn.functional import all_reduce
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from model.unet import UNet
@@ -77,7 +79,11 @@ def workers_of(device: torch.device) -> Iterator[Workers]:
     if count == 1:
         yield Workers()
         return
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    store, rank, _ = next(rendezvous("env://"))
+    # torchrun keeps one store over its restarts (torch 2.13): addresses of processes that died are not to be found
+    store = PrefixStore(f"start-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    distributed.init_process_group(backend, store=store, rank=rank, world_size=count)
     try:
         yield Workers(distributed.get_rank(), count)
     finally:

@@ -9,7 +9,9 @@ import pytest
 
 from brats_infer.cli import main
 from brats_infer.errors import UsageError
+from brats_infer.evaluate import evaluate_folders
 from brats_infer.phantom.cohort import write_cohort
+from brats_infer.tasks import TASKS
 from brats_infer.train.command import run
 from brats_infer.train.loop import SETTINGS
 from model.checkpoint import read_manifest
@@ -112,6 +114,19 @@ def test_folds_become_an_ensemble_that_infers_and_nothing_is_published_twice(dat
     done = brats_opt("--input", data, "--output", tmp_path / "labels", "--weights", weights)
     assert done.returncode == 0, done.stderr
     assert len(list((tmp_path / "labels").iterdir())) == 3
+
+
+def test_published_member_scores_as_training_reported(data: Path, tmp_path: Path) -> None:
+    given = {"steps": 60, "validate_every": 20, "ema": 0.5, "channels": (4, 8), "patch": 16, "hold_out": (IDS[1],)}
+    reported = train(given, data, tmp_path / "run", publish_to=tmp_path / "weights")["cases"][IDS[1]]
+    assert all(region["dice"] > 0.3 for region in reported.values())
+    done = brats_opt(
+        *("--input", data, "--output", tmp_path / "labels", "--weights", tmp_path / "weights", "--dust", 0)
+    )
+    assert done.returncode == 0, done.stderr
+    found = evaluate_folders(tmp_path / "labels", data, TASKS["gli"], jobs=1).cases[IDS[1]]
+    for region, scores in found.items():
+        assert scores["legacy_dice"] == pytest.approx(reported[region]["dice"], abs=0.01)
 
 
 def test_one_fold_lies_in_the_folder_itself(data: Path, tmp_path: Path) -> None:

@@ -68,3 +68,36 @@ def test_batch_that_cannot_be_shared_is_named(data: Path, tmp_path: Path) -> Non
 def test_every_piece_of_work_is_one_workers() -> None:
     shares = [list(Workers(rank, 3).share(8)) for rank in range(3)]
     assert sorted(n for share in shares for n in share) == list(range(8))
+
+
+DIES_ONCE = """
+import os, runpy, signal, sys, threading, time
+from pathlib import Path
+
+def die_after_the_first_checkpoint():
+    while not Path(sys.argv[sys.argv.index("--out") + 1], "last.pt").exists():
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+if (os.environ["TORCHELASTIC_RESTART_COUNT"], os.environ["RANK"]) == ("0", "1"):
+    threading.Thread(target=die_after_the_first_checkpoint, daemon=True).start()
+sys.path.insert(0, os.getcwd())
+runpy.run_module("brats_infer.train", run_name="__main__", alter_sys=True)
+"""
+
+
+def test_a_killed_worker_is_started_again_and_the_run_ends_as_if_nothing_had_happened(
+    data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "dies_once.py").write_text(DIES_ONCE)
+    elastic = [*TWO[:-2], "--max-restarts=1", str(tmp_path / "dies_once.py")]
+    options = ("--batch", "2", "--steps", "24", "--select", "last")
+    whole = train(TWO, data, tmp_path / "whole", *options)
+    broken = train(elastic, data, tmp_path / "broken", *options)
+    assert whole.returncode == broken.returncode == 0, broken.stderr
+    assert "exitcode: -9" in broken.stderr
+    files = [(tmp_path / name / "best.safetensors").read_bytes() for name in ("whole", "broken")]
+    assert files[0] == files[1]
+    assert [entry["cases"] for entry in log_of(tmp_path / "broken")] == [
+        entry["cases"] for entry in log_of(tmp_path / "whole")
+    ]
