@@ -44,7 +44,7 @@ def write_cohort(
     `anatomy` is a folder of label maps, `mni152` (of nilearn) or `ellipsoid`, a simple brain. Same seed, same bytes.
     Raises UsageError for an unusable anatomy and OutputError.
     """
-    make = _samples(shape) if anatomy == ELLIPSOID else _phantoms(_anatomies(anatomy), task_name, shape)
+    make = _samples(shape) if anatomy == ELLIPSOID else _phantoms(anatomies_named(anatomy), task_name, shape)
     for number in range(count):
         images, labels, geometry = make(seed * CASES_A_SEED + number)
         case_id = ID_FORMATS[TASKS[task_name].name].format(seed * CASES_A_SEED + number)
@@ -64,7 +64,8 @@ def _samples(shape: tuple[int, int, int]) -> Maker:
     return lambda seed: (*sample_case(seed, shape), geometry)
 
 
-def _anatomies(name: str) -> list[Tensor]:
+def anatomies_named(name: str) -> list[Tensor]:
+    """(X, Y, Z) uint8 `Tissue` maps: `mni152`, or those of a folder. Raises UsageError."""
     return [mni152_anatomy()] if name == MNI152 else load_anatomies(Path(name))
 
 

@@ -13,6 +13,7 @@ from brats_infer.train.choices import Targets
 from brats_infer.train.config import TrainConfig
 from brats_infer.train.data import Split, labelled_ids, load_split
 from brats_infer.train.distributed import my_device, workers_of
+from brats_infer.train.fresh import phantom_maker
 from brats_infer.train.label_dust import without_label_dust
 from brats_infer.train.loop import steps_of_epoch, train
 from brats_infer.train.losses import loss_weights
@@ -145,6 +146,10 @@ def prepare(
         material.phantoms,
         config.network.spacing,
     )
+    if options.anatomy:
+        kind = Normalisation(config.normalisation)
+        maker = phantom_maker(options.anatomy, task_named(task), kind, split.histogram, config.network.spacing)
+        split = replace(split, fresh=maker)
     if options.clean_labels:
         cleaned = tuple(without_label_dust(case, task_named(task)) for case in split.training)
         split = replace(split, training=cleaned)
@@ -199,6 +204,6 @@ SAME_NAME = (
         "schedule",
         "decay",
     ),
-    *("warm_up", "ema", "select", "clean_labels", "freeze", "seed", "phantom_share"),
+    *("warm_up", "ema", "select", "clean_labels", "freeze", "seed", "phantom_share", "anatomy"),
 )
 """What `TrainOptions` and `TrainConfig` call by one name."""

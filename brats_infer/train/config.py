@@ -42,6 +42,8 @@ class TrainConfig:
     seed: int = 0
     phantom_share: float = 0.0
     """Of the patches that come from synthetic cases, where there are any."""
+    anatomy: str | None = None
+    """What synthetic cases are made of while training; None: they lie in a folder."""
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "network": self.network.to_json(), "patch": list(self.patch)}

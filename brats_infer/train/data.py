@@ -3,7 +3,7 @@
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -56,6 +56,8 @@ class Split:
     histogram: NDArray[np.float32] | None = None
     phantoms: tuple[TrainingCase, ...] = ()
     """Synthetic cases, trained on beside the others."""
+    fresh: Callable[[int, torch.device], TrainingCase] | None = None
+    """Makes the synthetic case of a seed, to be drawn from instead of `phantoms`."""
 
 
 def load_split(
@@ -122,7 +124,7 @@ def _load(
         path = cache / f"{case.id}-{_fingerprint(settings, (*case.paths.values(), reference))}"
         if not path.exists():
             images, regions = _read(case, reference, task)
-            _keep(path, _on_grid(_training_case(case.id, images, regions, normalisation, histogram), spacing))
+            _keep(path, training_case(case.id, images, regions, normalisation, histogram, spacing))
         return _mapped(case.id, path)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -212,15 +214,17 @@ def _read(case: Case, reference: Path, task: Task) -> tuple[NDArray[np.float32],
     return cropped.images, regions_from_labels(crop_labels(labels, cropped.restore), task)
 
 
-def _training_case(
+def training_case(
     case_id: str,
     images: NDArray[np.float32],
     regions: NDArray[np.bool_],
     normalisation: Normalisation,
     histogram: NDArray[np.float32] | None,
+    spacing: int,
 ) -> TrainingCase:
+    """(4, X, Y, Z) raw images and (R, X, Y, Z) masks at 1 mm, as the network sees them. Raises CaseError."""
     brain = (images != 0).any(axis=0)
     image = network_input(normalise(images, normalisation, histogram), brain, foreground=True)
     if np.abs(image).max() > np.finfo(np.float16).max:
         raise CaseError(f"{case_id}: intensities beyond float16: choose another normalisation than {normalisation}")
-    return TrainingCase.of_arrays(case_id, image.astype(np.float16), regions)
+    return _on_grid(TrainingCase.of_arrays(case_id, image.astype(np.float16), regions), spacing)

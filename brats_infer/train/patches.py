@@ -4,7 +4,7 @@ Each patch is drawn from a generator of its own, so that neither a resumed run n
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -27,16 +27,21 @@ NOISE_SHARE = 0.15
 
 
 def draw_batch(
-    split: Split, config: TrainConfig, rngs: Iterable[np.random.Generator], device: torch.device
+    split: Split, config: TrainConfig, rngs: Sequence[np.random.Generator], device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """(B, 4 or 5, X, Y, Z) float32 images and (B, R, X, Y, Z) float32 targets, augmented; a patch a generator."""
-    drawn = []
-    for rng in rngs:
-        synthetic = split.phantoms and (not split.training or rng.random() < config.phantom_share)
-        cases = split.phantoms if synthetic else split.training
-        drawn.append(draw_patch(cases[int(rng.integers(len(cases)))], config.patch, rng, device, config.augment))
+    cases = (_draw_case(split, config.phantom_share, rng, device) for rng in rngs)
+    drawn = [draw_patch(case, config.patch, rng, device, config.augment) for case, rng in zip(cases, rngs, strict=True)]
     images = torch.stack([image for image, _ in drawn])
     return images if config.network.foreground else images[:, :-1], torch.stack([target for _, target in drawn])
+
+
+def _draw_case(split: Split, phantom_share: float, rng: np.random.Generator, device: torch.device) -> TrainingCase:
+    synthetic = bool(split.phantoms or split.fresh) and (not split.training or rng.random() < phantom_share)
+    if synthetic and split.fresh:
+        return split.fresh(int(rng.integers(2**31)), device)
+    cases = split.phantoms if synthetic else split.training
+    return cases[int(rng.integers(len(cases)))]
 
 
 def draw_patch(
