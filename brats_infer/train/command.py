@@ -92,7 +92,7 @@ def run(
             folder = fold.folder(out)
             config, split = prepare(options, fold, task, material, initial)
             tell = teller(config) if workers.first else silent
-            best = train(config, split, task_named(task), folder, chosen_device, initial, tell, workers)
+            best = train(config, split, task_named(task), folder, chosen_device, initial, tell, workers, tell)
             results[folder.name] = best
             if workers.first and split.validation:
                 draw_overlays(folder, config, split.validation[0], task_named(task), chosen_device)

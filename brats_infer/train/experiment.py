@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 
 from brats_infer.ensemble import pick_device
@@ -17,6 +18,7 @@ from brats_infer.train.data import labelled_ids
 from brats_infer.train.held_out import score_held_out
 from brats_infer.train.loop import train
 from brats_infer.train.options import TrainOptions, merged_options
+from brats_infer.train.progress import teller
 from brats_infer.train.publish import publish
 from brats_infer.train.recipes import Figures, Recipe, read_recipe, recipe_names
 from brats_infer.train.tables import MEAN, Row, write_tables
@@ -60,7 +62,8 @@ def run_experiment(
     material = Material(data, cache or out / CACHE, phantoms)
     plans = [_plan(name, given, task, material, initial) for name in names_of(table)]
     rows = []
-    for plan in plans:
+    for number, plan in enumerate(plans, start=1):
+        click.echo(f"row {number} of {len(plans)}: {plan.name}", err=True)
         rows.append(_row(plan, material, out / plan.name, initial, device))
         write_tables(rows, out)
     return rows
@@ -133,6 +136,8 @@ def _figures(scores: CohortScores, kind: str) -> Figures:
 def _trained(plan: Plan, material: Material, out: Path, initial: Initial | None, device: str) -> Initial:
     """Trains a row's network and returns its best checkpoint, as published beside the run."""
     config, split = prepare(plan.options, plan.fold, plan.task, material, initial)
-    best = train(config, split, task_named(plan.task), out / "run", pick_device(device), initial)
+    tell = teller(config)
+    on = pick_device(device)
+    best = train(config, split, task_named(plan.task), out / "run", on, initial, tell, on_pace=tell)
     member = publish(out / "weights", out / "run", plan.task, config, split, best, "", "")
     return read_initial(out / "weights" / member.file)

@@ -4,7 +4,6 @@ import io
 import json
 import math
 import pickle
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +26,7 @@ from brats_infer.train.interrupts import interrupts_as_exceptions
 from brats_infer.train.losses import Loss, deep_supervision_loss, disjoint_targets, loss_weights, weighted
 from brats_infer.train.optimisers import learning_rate, make_optimizer
 from brats_infer.train.patches import draw_batch
+from brats_infer.train.progress import Pace
 from brats_infer.train.transfer import Initial, freeze
 from brats_infer.train.validation import ALONE, validate
 from model.atomic import write_atomically
@@ -73,13 +73,15 @@ def train(
     initial: Initial | None = None,
     on_validation: Callable[[dict[str, Any]], None] = lambda _: None,
     workers: Workers = ALONE,
+    on_pace: Callable[[dict[str, Any]], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Trains, or goes on where `out` stopped.
 
     Writes last.pt, best.safetensors, settings.json, log.jsonl, validation.csv and, where tensorboard is installed, its
     curves there. Returns the best validation's entry of the log; without validation cases the last checkpoint is the
     best one. A run that Ctrl-C or SIGTERM stopped ends, resumed, with the parameters of one that nobody stopped.
-    `on_validation` is told each entry of the log; what it raises ends the run. Raises UsageError if `out` holds another
+    `on_validation` is told each entry of the log, `on_pace` every minute how far it is; what they raise ends the run.
+    Raises UsageError if `out` holds another
     run, or if the settings do not fit or make the loss NaN, OutputError if it cannot be written.
     """
     if not config.network.fits(config.patch):
@@ -91,20 +93,19 @@ def train(
     run = _start(config, settings, out, device, initial, workers)
     window = config.patch if Settings.mode == Mode.ACCURATE else None  # as `brats-opt infer` unless told otherwise
     epoch_steps = steps_of_epoch(split, config.batch)
-    began, losses = time.monotonic(), []
+    pace = Pace(config.batch)
     with interrupts_as_exceptions() as interrupts, Curves(out, run.step) as curves:
         try:
             while run.step < config.steps or _validation_due(run, config):
                 if not _validation_due(run, config):
                     with interrupts.held():
                         rate = learning_rate(config, run.step, epoch_steps)
-                        losses.append(_step(run, config, split, loss, rate, device))
+                        pace.losses.append(_step(run, config, split, loss, rate, device))
+                    if pace.is_due():
+                        on_pace(pace.entry(run.step))
                     continue
-                seconds = time.monotonic() - began
                 entry = {
-                    "step": run.step,
-                    "loss": round(float(np.mean(losses)), 4) if losses else None,  # since the resume
-                    "patches_per_second": round(len(losses) * config.batch / seconds, 3),
+                    **pace.entry(run.step),
                     **validate(run.mean, split.validation, task, device, config.select, workers, window),
                 }
                 with interrupts.held():
@@ -115,7 +116,7 @@ def train(
                         _save(run, settings, out)
                         curves.add(entry, run.optimizer.param_groups[0]["lr"])
                 on_validation(entry)
-                began, losses = time.monotonic(), []
+                pace = Pace(config.batch)
         except (KeyboardInterrupt, Terminated):
             if workers.first:
                 _save(run, settings, out)

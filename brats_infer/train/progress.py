@@ -1,15 +1,46 @@
-"""What a person sees while a network trains: a line for each validation."""
+"""What a person sees while a network trains: a line every minute and for each validation."""
 
+import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import click
 
 from brats_infer.train.config import TrainConfig
 
+SECONDS = 60.0
+
+
+@dataclass
+class Pace:
+    """What was done since the run was started or last validated."""
+
+    batch: int
+    losses: list[float] = field(default_factory=list)
+    """Of each step."""
+    began: float = field(default_factory=time.monotonic)
+    told: float = field(default_factory=time.monotonic)
+
+    def is_due(self) -> bool:
+        """Whether a minute has passed since this was last true."""
+        due = time.monotonic() - self.told >= SECONDS
+        if due:
+            self.told = time.monotonic()
+        return due
+
+    def entry(self, step: int) -> dict[str, Any]:
+        """{"step", "loss": mean, None without steps, "patches_per_second"}"""
+        seconds = time.monotonic() - self.began
+        return {
+            "step": step,
+            "loss": round(sum(self.losses) / len(self.losses), 4) if self.losses else None,
+            "patches_per_second": round(len(self.losses) * self.batch / seconds, 3),
+        }
+
 
 def teller(config: TrainConfig) -> Callable[[dict[str, Any]], None]:
-    """Writes each entry of a run's log to stderr: step, loss, scores, throughput, time left."""
+    """Writes an entry of `Pace` or of a run's log to stderr: step, loss, scores, throughput, time left."""
 
     def tell(entry: dict[str, Any]) -> None:
         click.echo(line_of(entry, config), err=True)
@@ -22,7 +53,7 @@ def line_of(entry: dict[str, Any], config: TrainConfig) -> str:
     parts = [f"step {entry['step']} of {config.steps}"]
     if entry["loss"] is not None:
         parts.append(f"loss {entry['loss']:.3f}")
-    if entry["cases"]:
+    if entry.get("cases"):
         parts.append(f"Dice {entry['dice']:.3f}, HD95 {entry['hd95']:.1f} mm on {len(entry['cases'])} held-out cases")
     if entry["patches_per_second"]:
         left = (config.steps - entry["step"]) * config.batch / entry["patches_per_second"]
