@@ -59,6 +59,10 @@ class Geometry:
         self.put_into(header)
         return _qform(header)
 
+    def is_same_grid(self, other: "Geometry") -> bool:
+        """Whether both have one shape and, to 1e-3, one affine."""
+        return self.shape == other.shape and bool(np.abs(self.affine - other.affine).max() <= AFFINE_TOLERANCE)
+
     def put_into(self, header: nib.Nifti1Header) -> None:
         """Writes qform, sform, their codes, pixdim and units as they were."""
         for name in GEOMETRY_FIELDS:

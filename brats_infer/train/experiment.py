@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from brats_infer.ensemble import pick_device
+from brats_infer.devices import pick_device
 from brats_infer.errors import UsageError
 from brats_infer.tasks import task_named
 from brats_infer.train.command import CACHE, Fold, Material, folds_of, network_of, prepare
