@@ -71,6 +71,7 @@ class Geometry:
         header["xyzt_units"] = self.fields["xyzt_units"]
 
 
+@np.errstate(all="ignore")  # any numbers may stand there: what comes of them is judged, not warned about
 def geometry_of_header(path: Path, header: nib.Nifti1Header) -> tuple[Geometry, tuple[str, ...]]:
     """The grid, and what is odd about the header. Raises CaseError for an image or a grid that cannot be used."""
     _check_kind(path, header)
@@ -111,8 +112,7 @@ def _check_kind(path: Path, header: nib.Nifti1Header) -> None:
 
 
 def _check_affine(path: Path, geometry: Geometry) -> None:
-    with np.errstate(over="ignore", invalid="ignore"):
-        independent = geometry.voxel_mm3 > MIN_INDEPENDENCE * math.prod(geometry.spacing)
+    independent = geometry.voxel_mm3 > MIN_INDEPENDENCE * math.prod(geometry.spacing)
     if not (np.isfinite(geometry.affine).all() and independent):
         raise CaseError(f"{path}: its affine is not finite or is singular: export it again")
     low, high = SPACING_MM
