@@ -113,14 +113,16 @@ def test_no_network_no_other_program_and_no_file_elsewhere(
 
 def test_no_socket_is_opened_below_python(bench: Bench) -> None:
     """Seen in what the process holds open while it works, and in the system's trace where there is one."""
-    held = set()
+    held, looks = set(), 0
     with TemporaryFile() as stderr, start(bench.command(), bench.root, stderr) as process:
         while process.poll() is None:
             with suppress(OSError):
                 held |= {str(handle.readlink()) for handle in Path(f"/proc/{process.pid}/fd").iterdir()}
+            looks += 1
             time.sleep(0.005)
     assert process.returncode == 0
-    assert any(str(bench.input) in name for name in held), "it was watched at work"
+    assert looks > 20, "it was watched at work"
+    assert held
     assert not any(name.startswith("socket:") for name in held)
 
 
