@@ -36,7 +36,7 @@ from pathlib import Path
 import torch
 from train_steps import PEERS, Contender, Setting, contenders_of
 
-from brats_infer.ensemble import autocast, pick_device
+from brats_infer.devices import autocast, pick_device
 from brats_infer.phantom.cohort import write_cohort
 from brats_infer.preprocess import Normalisation
 from brats_infer.train.config import TrainConfig

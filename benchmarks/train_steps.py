@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from brats_infer.ensemble import autocast
+from brats_infer.devices import autocast
 from brats_infer.train import loop
 from brats_infer.train.config import TrainConfig
 from brats_infer.train.data import Split, TrainingCase

@@ -1,16 +1,23 @@
 """An output folder against the run contract: every way to break it, one line each."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 
 from brats_infer.cases import Case, find_cases
 from brats_infer.errors import CaseError
-from brats_infer.geometry import AFFINE_TOLERANCE, Geometry
-from brats_infer.tasks import TASKS, Task
+from brats_infer.geometry import AFFINE_TOLERANCE, GEOMETRY_FIELDS, Geometry
+from brats_infer.tasks import TASKS, Task, task_of_id
 from brats_infer.volume import read_geometry, read_header, read_labels
+
+ORGANIZERS_NAME = re.compile(r".*\d{5}-\d{3}\.nii\.gz")  # what the checks of 2023 ask for
+STRUCTURE = ("sizeof_hdr", "dim", "datatype", "bitpix", "vox_offset", "scl_slope", "scl_inter", "magic", "eol_check")
+UNUSED = ("extents", "regular")  # old fields that programs fill each in its own way
+KNOWN_FIELDS = {*STRUCTURE, *UNUSED, *GEOMETRY_FIELDS, "pixdim", "xyzt_units"}
 
 
 @dataclass(frozen=True)
@@ -29,35 +36,37 @@ def check_output(input_folder: Path, output_folder: Path, task_name: str = "auto
     cases = find_cases(input_folder, task_name)
     expected = {case.output_name: case for case in cases}
     present = {path.name: path for path in sorted(output_folder.iterdir())} if output_folder.is_dir() else {}
+    missing = {name: case for name, case in expected.items() if name not in present}
     findings = [
         Finding(f"{output_folder / name}: is missing: {case.problem or f'run brats-opt on {case.id} again'}")
-        for name, case in expected.items()
-        if name not in present
+        for name, case in missing.items()
     ]
-    findings += [
-        Finding(f"{path}: belongs to no case of {input_folder}: remove it")
-        for name, path in present.items()
-        if name not in expected
-    ]
+    findings += [_extra(path, missing, input_folder) for name, path in present.items() if name not in expected]
     for name, case in expected.items():
         if name in present:
             findings += _check_file(present[name], case)
     return findings
 
 
+def _extra(path: Path, missing: Mapping[str, Case], input_folder: Path) -> Finding:
+    for name, case in missing.items():
+        if path.name.startswith(case.id):
+            return Finding(f"{path}: belongs to no case under this name: rename it to {name} if it is that map")
+    return Finding(f"{path}: belongs to no case of {input_folder}: remove it")
+
+
 def _check_file(path: Path, case: Case) -> Iterator[Finding]:
+    if path.is_symlink():
+        yield Finding(f"{path}: is a link, which breaks when the folder is moved: copy the file there")
+    if not (ORGANIZERS_NAME.fullmatch(path.name) or task_of_id(case.id)):
+        yield Finding(f"{path}: organizers may refuse a name that does not end in ddddd-ddd.nii.gz", warning=True)
     try:
         header = read_header(path)
+        yield from _check_header(path, header)
         labels, geometry = read_labels(path)
     except CaseError as error:
         yield Finding(str(error))
         return
-    if header.get_data_dtype() != np.uint8:
-        yield Finding(f"{path}: voxels are of type {header.get_data_dtype()}, not uint8: write it with brats-opt")
-    if tuple(header.get_slope_inter()) not in ((None, None), (1.0, 0.0)):
-        yield Finding(f"{path}: its header scales the labels: write it with brats-opt")
-    if _leftovers(path, int(header["vox_offset"]), bytes(header["descrip"]) + bytes(header["aux_file"])):
-        yield Finding(f"{path}: its header holds text or extensions, perhaps patient data: write it with brats-opt")
     task: Task = case.task or next(iter(TASKS.values()))
     unknown = sorted(set(np.unique(labels).tolist()) - {0, *task.labels})
     if unknown:
@@ -67,8 +76,22 @@ def _check_file(path: Path, case: Case) -> Iterator[Finding]:
     yield from _check_grid(path, geometry, case)
 
 
-def _leftovers(path: Path, offset: int, text: bytes) -> bool:
-    return offset > 352 or bool(text.strip(b"\0"))
+def _check_header(path: Path, header: nib.Nifti1Header) -> Iterator[Finding]:
+    """What the header says beside the grid: type, scale, and what a fresh one would not hold."""
+    if header.get_data_dtype() != np.uint8:
+        yield Finding(f"{path}: voxels are of type {header.get_data_dtype()}, not uint8: write it with brats-opt")
+    if tuple(header.get_slope_inter()) not in ((None, None), (1.0, 0.0)):
+        yield Finding(f"{path}: its header scales the labels: write it with brats-opt")
+    if len(header.get_data_shape()) != 3:
+        yield Finding(f"{path}: has {len(header.get_data_shape())} dimensions, not 3: write it with brats-opt")
+    fresh = type(header)()
+    left = [name for name in header if name not in KNOWN_FIELDS and not np.array_equal(header[name], fresh[name])]
+    if header["vox_offset"] > fresh.sizeof_hdr + 4:
+        left.append("extensions")
+    if left:
+        yield Finding(
+            f"{path}: its header is not fresh ({', '.join(left)}), it may hold patient data: write it with brats-opt"
+        )
 
 
 def _check_grid(path: Path, geometry: Geometry, case: Case) -> Iterator[Finding]:
@@ -84,7 +107,7 @@ def _check_grid(path: Path, geometry: Geometry, case: Case) -> Iterator[Finding]
         return
     if geometry.shape != image.shape:
         yield Finding(f"{path}: shape {geometry.shape} is not {image.shape}, that of the images")
-    elif float(np.abs(geometry.affine - image.affine).max()) > AFFINE_TOLERANCE:
+    elif not geometry.is_same_grid(image):
         yield Finding(f"{path}: its affine is not that of the images: anatomy and labels do not meet")
     for name in ("qform_code", "sform_code"):
         if int(geometry.fields[name]) != int(image.fields[name]):

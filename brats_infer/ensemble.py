@@ -1,9 +1,8 @@
 """The ensemble: members, windows, flips -> the mean of the members' probabilities."""
 
 import itertools
-import re
+import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,12 +13,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from brats_infer.errors import UsageError, WeightsError
+from brats_infer.devices import Placement, autocast, is_out_of_memory, placements
+from brats_infer.errors import WeightsError
 from brats_infer.preprocess import Cropped, Normalisation, normalise
 from brats_infer.settings import Mode
 from brats_infer.tasks import Task
 from model.checkpoint import CheckpointError, Member, load_member, load_reference, read_manifest
 from model.unet import UNet
+
+log = logging.getLogger(__name__)
 
 SHIPPED_WEIGHTS = Path(__file__).parents[1] / "weights"
 GAUSSIAN_SIGMA = 0.125  # of the window's side, as nnU-Net and MONAI
@@ -31,7 +33,7 @@ Predictor = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Ensemble:
-    """The members of one task, on one device."""
+    """The members of one task, and the device that is meant for them; `predict` brings them there."""
 
     members: tuple[tuple[Member, UNet], ...]
     device: torch.device
@@ -39,8 +41,26 @@ class Ensemble:
     """{file of a member that is trained on matched histograms: its reference (4, N)}"""
 
     @torch.inference_mode()
-    def predict(self, cropped: Cropped, mode: Mode, flips: bool) -> NDArray[np.float32]:
-        """Region probabilities (R, X, Y, Z) of a cropped case: the mean of the members' sigmoids."""
+    def predict(
+        self, cropped: Cropped, mode: Mode, flips: bool, warn: Callable[[str], None] = log.warning
+    ) -> NDArray[np.float32]:
+        """Region probabilities (R, X, Y, Z) of a cropped case: the mean of the members' sigmoids.
+
+        On a GPU that is too small for it the sums move to the CPU, then the networks too; `warn` is told.
+        """
+        *roomy, last = placements(self.device)
+        for place in roomy:
+            try:
+                return self._predict_on(place, cropped, mode, flips, warn)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            torch.cuda.empty_cache()
+        return self._predict_on(last, cropped, mode, flips, warn)
+
+    def _predict_on(
+        self, place: Placement, cropped: Cropped, mode: Mode, flips: bool, warn: Callable[[str], None]
+    ) -> NDArray[np.float32]:
         brain = cropped.brain
         inputs: dict[tuple[str, bool, str], Tensor] = {}
         total: Tensor | None = None
@@ -50,12 +70,16 @@ class Ensemble:
                 reference = self.references.get(member.file)
                 normalised = normalise(cropped.images, Normalisation(member.normalisation), reference)
                 channels = network_input(normalised, brain, member.config.foreground)
-                inputs[key] = torch.from_numpy(channels).to(self.device)
-            out = predict_member(network, inputs[key], member.window if mode == Mode.ACCURATE else None, flips)
+                inputs[key] = torch.from_numpy(channels).to(place.sums)
+            window = member.window if mode == Mode.ACCURATE else None
+            out = predict_member(network.to(place.networks), inputs[key], window, flips)
             total = out if total is None else total.add_(out)
         if total is None:
             raise ValueError("an ensemble without members")
-        return keep_brain(total.div_(len(self.members)).cpu().numpy(), brain)
+        found = keep_brain(total.div_(len(self.members)).cpu().numpy(), brain)
+        if place.note:
+            warn(place.note)
+        return found
 
 
 def load_ensemble(folder: Path, task: Task, device: torch.device) -> Ensemble:
@@ -76,27 +100,12 @@ def load_ensemble(folder: Path, task: Task, device: torch.device) -> Ensemble:
                 raise WeightsError(
                     f"{folder}: {member.file} has not the channels of the task {task.name}: choose other weights"
                 )
-        networks = [(member, load_member(folder, member).to(device)) for member in members]
+        networks = [(member, load_member(folder, member)) for member in members]
         matched = [member for member in members if member.normalisation == Normalisation.HISTOGRAM]
         references = {member.file: load_reference(folder, member) for member in matched}
     except CheckpointError as error:
         raise WeightsError(str(error)) from error
     return Ensemble(tuple(networks), device, references)
-
-
-def pick_device(name: str) -> torch.device:
-    """auto|cpu|cuda|cuda:N -> device. Raises UsageError if a CUDA device was asked for and none can be used."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    known = re.fullmatch(r"cpu|cuda(?::(0|[1-9]\d*))?", name, re.ASCII)
-    if not known:
-        raise UsageError(f"unknown device {name!r}: choose auto, cpu, cuda or cuda:N")
-    usable = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if name != "cpu" and int(known[1] or 0) >= usable:
-        raise UsageError(
-            f"--device {name}: this machine offers {usable} usable CUDA devices: choose --device auto or cpu"
-        )
-    return torch.device(name)
 
 
 def keep_brain(probabilities: NDArray[np.float32], brain: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -111,7 +120,7 @@ def network_input(images: NDArray[np.float32], brain: NDArray[np.bool_], foregro
 
 
 def predict_member(network: UNet, x: Tensor, window: tuple[int, int, int] | None, flips: bool) -> Tensor:
-    """(C, X, Y, Z) -> probabilities (R, X, Y, Z), float32 on the input's device.
+    """(C, X, Y, Z) -> probabilities (R, X, Y, Z), float32 on the input's device; the network may be on another one.
 
     `window` None means the whole of it in one pass. With `flips`, the mean over all eight mirror images.
     """
@@ -139,10 +148,12 @@ def _predict(network: UNet, x: Tensor, window: tuple[int, int, int] | None, flip
     if flips:
         axes = [combination for n in range(4) for combination in itertools.combinations((1, 2, 3), n)]
 
+    device = next(network.parameters()).device
+
     def probabilities(batch: Tensor) -> Tensor:  # (B, C, X, Y, Z) -> (B, R, X, Y, Z)
-        with autocast(x.device):
-            logits = network(batch)
-        found = torch.sigmoid(logits.float())
+        with autocast(device):
+            logits = network(batch.to(device))
+        found = torch.sigmoid(logits.float()).to(x.device)
         return nested(found) if network.config.disjoint else found
 
     total: Tensor | None = None
@@ -165,16 +176,6 @@ def nested(disjoint: Tensor) -> Tensor:
     They exclude each other, so their probabilities add up; independent sigmoids may exceed 1 together.
     """
     return disjoint.flip(1).cumsum(1).flip(1).clamp_(max=1)
-
-
-def autocast(device: torch.device) -> AbstractContextManager[None]:
-    """bf16 where the device computes in it natively, else float32."""
-    if device.type == "cuda":
-        enabled = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        capabilities = torch.cpu.get_capabilities()
-        enabled = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
 
 
 def whole(x: Tensor, predictor: Predictor, multiple: int) -> Tensor:

@@ -6,10 +6,13 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 from brats_infer.errors import OutputError, UsageError
+from model.atomic import remove_leftovers
 
 
 def prepare_folder(folder: Path, option: str, others: Mapping[str, Path]) -> None:
-    """Makes the folder that `option` names and tries it; `others` are {what it is: folder} that it may not be.
+    """Makes the folder that `option` names, tries it, and removes what a killed run left half written in it.
+
+    `others` are {what it is: folder} that it may not be.
 
     Raises UsageError if it is one of them, OutputError if it cannot be written.
     """
@@ -18,7 +21,8 @@ def prepare_folder(folder: Path, option: str, others: Mapping[str, Path]) -> Non
             raise UsageError(f"{folder}: is {what}: choose another {option}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=folder, prefix=".brats-opt-"):
+        with TemporaryFile(dir=folder, prefix=".brats-trial-"):
             pass
+        remove_leftovers(folder)
     except OSError as error:
         raise OutputError(f"{folder}: cannot be written ({error.strerror}): choose another {option}") from error

@@ -59,6 +59,10 @@ class Geometry:
         self.put_into(header)
         return _qform(header)
 
+    def is_same_grid(self, other: "Geometry") -> bool:
+        """Whether both have one shape and, to 1e-3, one affine."""
+        return self.shape == other.shape and bool(np.abs(self.affine - other.affine).max() <= AFFINE_TOLERANCE)
+
     def put_into(self, header: nib.Nifti1Header) -> None:
         """Writes qform, sform, their codes, pixdim and units as they were."""
         for name in GEOMETRY_FIELDS:
@@ -67,6 +71,7 @@ class Geometry:
         header["xyzt_units"] = self.fields["xyzt_units"]
 
 
+@np.errstate(all="ignore")  # any numbers may stand there: what comes of them is judged, not warned about
 def geometry_of_header(path: Path, header: nib.Nifti1Header) -> tuple[Geometry, tuple[str, ...]]:
     """The grid, and what is odd about the header. Raises CaseError for an image or a grid that cannot be used."""
     _check_kind(path, header)
@@ -107,8 +112,7 @@ def _check_kind(path: Path, header: nib.Nifti1Header) -> None:
 
 
 def _check_affine(path: Path, geometry: Geometry) -> None:
-    with np.errstate(over="ignore", invalid="ignore"):
-        independent = geometry.voxel_mm3 > MIN_INDEPENDENCE * math.prod(geometry.spacing)
+    independent = geometry.voxel_mm3 > MIN_INDEPENDENCE * math.prod(geometry.spacing)
     if not (np.isfinite(geometry.affine).all() and independent):
         raise CaseError(f"{path}: its affine is not finite or is singular: export it again")
     low, high = SPACING_MM

@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -17,7 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brats_infer.cases import Case, find_cases, is_safe_id
-from brats_infer.ensemble import SHIPPED_WEIGHTS, Ensemble, load_ensemble, pick_device
+from brats_infer.devices import is_out_of_memory, pick_device
+from brats_infer.earlier import is_whole, remove_older
+from brats_infer.ensemble import SHIPPED_WEIGHTS, Ensemble, load_ensemble
 from brats_infer.errors import CaseError, OutputError, printable
 from brats_infer.folders import prepare_folder
 from brats_infer.geometry import Geometry
@@ -26,7 +28,7 @@ from brats_infer.postprocess import clean_some
 from brats_infer.preprocess import Cropped, crop_to_brain, restore_probabilities
 from brats_infer.settings import OnError, Settings
 from brats_infer.tasks import GRID_AFFINE, GRID_SHAPE, LABEL_NAMES
-from brats_infer.volume import read_geometry, read_images, read_labels, write_labels, write_probabilities
+from brats_infer.volume import read_geometry, read_images, write_labels, write_probabilities
 
 log = logging.getLogger(__name__)
 
@@ -131,7 +133,7 @@ def _read(case: Case, output: Path, settings: Settings) -> _Ready:
     try:
         if case.problem:
             raise CaseError(case.problem)
-        if settings.resume and _is_whole(output / case.output_name, case):
+        if settings.resume and is_whole(output / case.output_name, case):
             return _Ready(case, result=CaseResult(case.id, Status.SKIPPED, case.task.name if case.task else None))
         cropped = crop_to_brain(read_images(case.paths.values()))
         return _Ready(case, cropped, seconds={"read": time.perf_counter() - began})
@@ -148,12 +150,16 @@ def _predict(
     assert ready.cropped
     assert ready.case.task
     began = time.perf_counter()
+    warnings = list(ready.cropped.warnings)
     try:
-        probabilities = ensembles[ready.case.task.name].predict(ready.cropped, settings.mode, settings.flips)
+        probabilities = ensembles[ready.case.task.name].predict(
+            ready.cropped, settings.mode, settings.flips, lambda text: warnings.append(f"{ready.case.id}: {text}")
+        )
     except Exception as error:
         return writer.submit(_failed, ready.case, error, output, settings)
     seconds = {**ready.seconds, "network": time.perf_counter() - began}
-    return writer.submit(_finish, ready.case, ready.cropped, probabilities, seconds, output, settings)
+    cropped = replace(ready.cropped, warnings=tuple(warnings))
+    return writer.submit(_finish, ready.case, cropped, probabilities, seconds, output, settings)
 
 
 def _finish(
@@ -197,27 +203,38 @@ def _millilitres(labels: NDArray[np.uint8], geometry: Geometry) -> dict[str, flo
 
 
 def _failed(case: Case, error: Exception, output: Path, settings: Settings) -> CaseResult:
-    """Says why, and writes a blank map where that was asked for and a name and a grid can be had."""
+    """Says why, and writes a blank map where that was asked for and a name and a grid can be had.
+
+    Otherwise an older map of the case is removed: it would look like a result of this run.
+    """
     log.debug("%s failed", case.id, exc_info=error)
     task = case.task.name if case.task else None
     message = _reason(case, error)
-    if settings.on_error == OnError.FAIL or not is_safe_id(case.id):
+    if not is_safe_id(case.id):
         return CaseResult(case.id, Status.FAILED, task, message)
+    if settings.on_error == OnError.FAIL:
+        return _without_map(case, task, message, output)
     try:
         geometry = _any_geometry(case)
         write_labels(output / case.output_name, np.zeros(geometry.shape, np.uint8), geometry)
     except OutputError:
         raise
     except Exception as second:
-        return CaseResult(case.id, Status.FAILED, task, f"{message} (no blank map either: {_reason(case, second)})")
+        return _without_map(case, task, f"{message} (no blank map either: {_reason(case, second)})", output)
     return CaseResult(case.id, Status.BLANK, task, message)
+
+
+def _without_map(case: Case, task: str | None, message: str, output: Path) -> CaseResult:
+    if remove_older(output / case.output_name):
+        message += " (its map of an earlier run was removed)"
+    return CaseResult(case.id, Status.FAILED, task, message)
 
 
 def _reason(case: Case, error: Exception) -> str:
     """What went wrong and what to do, in one line."""
     if isinstance(error, CaseError):
         return str(error)
-    if isinstance(error, MemoryError):
+    if is_out_of_memory(error):
         return f"{case.id}: does not fit into memory: give the run more, or crop the images"
     return printable(f"{case.id}: {type(error).__name__}: {error}: run it with --debug to see where")
 
@@ -230,19 +247,3 @@ def _any_geometry(case: Case) -> Geometry:
         except CaseError:
             continue
     return Geometry.of_affine(GRID_SHAPE, np.array(GRID_AFFINE))
-
-
-def _is_whole(path: Path, case: Case) -> bool:
-    """Whether a label map of the case's shape and the task's labels lies under that name.
-
-    An empty one does not count: it may be the blank map of a case that failed.
-    """
-    if not path.is_file() or not case.task:
-        return False
-    try:
-        labels, geometry = read_labels(path)
-        shape = read_geometry(next(iter(case.paths.values()))).shape
-    except CaseError:
-        return False
-    found = set(np.unique(labels).tolist())
-    return geometry.shape == shape and found != {0} and found <= {0, *case.task.labels}

@@ -38,13 +38,18 @@ def write_report(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         content = {"version": __version__, "cases": [asdict(result) for result in results]}
-        write_atomically(folder / "report.json", (json.dumps(content, indent=2) + "\n").encode())
+        write_atomically(folder / "report.json", (to_json(content) + "\n").encode())
         done = {result.id for result in results if result.status in (Status.WRITTEN, Status.SKIPPED)}
         for case in find_cases(input_folder, task):
             if case.id in done:
                 _try_to_draw(case, output_folder / case.output_name, folder / f"{case.id}.png")
     except OSError as error:
         raise OutputError(f"{folder}: cannot be written ({error.strerror}): choose another --report") from error
+
+
+def to_json(content: object) -> str:
+    """As JSON that may stand inside a web page: a file name can hold a tag."""
+    return json.dumps(content, indent=2).replace("<", "\\u003c")
 
 
 def _try_to_draw(case: Case, labels_path: Path, picture: Path) -> None:

@@ -117,9 +117,8 @@ def read_probabilities(path: Path) -> tuple[NDArray[np.float32], Geometry]:
         raw = stream.read(size)
         if len(raw) < size or stream.read(1):
             raise CaseError(f"{path}: holds not the {size} bytes that its header announces: copy it again")
-    data = np.frombuffer(raw, np.dtype(np.float32).newbyteorder(header.endianness)).reshape(
-        (*shape, regions), order="F"
-    )
+    stored = np.dtype(np.float32).newbyteorder(header.endianness)
+    data = np.frombuffer(raw, stored).reshape((*shape, regions), order="F")
     return np.ascontiguousarray(np.moveaxis(data, -1, 0), np.float32), geometry
 
 
@@ -175,6 +174,7 @@ def _what_it_is(head: bytes) -> str:
     return "not a NIfTI file: export it as NIfTI-1 (.nii.gz)"
 
 
+@np.errstate(all="ignore")
 def _header(path: Path, stream: IO[bytes]) -> nib.Nifti1Header:
     """Parses the header from the start of the stream and leaves the stream right behind it."""
     head = stream.read(nib.Nifti1Header.sizeof_hdr)
@@ -207,7 +207,7 @@ def _read_verified(path: Path) -> tuple[NDArray[np.float32], Geometry, tuple[str
         if not begin <= offset <= begin + MAX_EXTENSIONS:
             raise CaseError(f"{path}: its header puts the voxels at byte {offset:g}: export it again")
         stream.read(int(offset) - begin)
-        raw = stream.read(size)
+        raw = _read_up_to(stream, size)
         if len(raw) < size:
             raise CaseError(f"{path}: holds {len(raw)} of {size} bytes of voxels: truncated, copy it again")
         if len(stream.read(MAX_TRAILING)) == MAX_TRAILING:  # also reaches the end: only there is the checksum compared
@@ -215,7 +215,15 @@ def _read_verified(path: Path) -> tuple[NDArray[np.float32], Geometry, tuple[str
     return _scaled(header, raw, geometry.shape), geometry, warnings
 
 
-def _scaled(header: nib.Nifti1Header, raw: bytes, shape: tuple[int, int, int]) -> NDArray[np.float32]:
+def _read_up_to(stream: IO[bytes], size: int, step: int = 2**22) -> bytearray:
+    """In pieces: a header may announce a gigabyte that is not there, which one read would allocate first."""
+    raw = bytearray()
+    while len(raw) < size and (piece := stream.read(min(step, size - len(raw)))):
+        raw += piece
+    return raw
+
+
+def _scaled(header: nib.Nifti1Header, raw: bytearray, shape: tuple[int, int, int]) -> NDArray[np.float32]:
     """Stored bytes -> (X, Y, Z) with the header's slope and intercept; numbers beyond float32 become Inf."""
     slope, intercept = header.get_slope_inter()
     with np.errstate(over="ignore", invalid="ignore"):

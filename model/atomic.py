@@ -1,9 +1,12 @@
 """Files that are whole under their name, or not there."""
 
 import contextlib
+import fcntl
 import os
 import tempfile
 from pathlib import Path
+
+PREFIX = ".brats-opt-"
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -11,20 +14,38 @@ def write_atomically(path: Path, content: bytes) -> None:
 
     Raises OSError; then nothing new lies under the name, and what was there before still does.
     """
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".brats-opt-")
-    temporary = Path(name)
+    handle, temporary = _locked_file(path.parent)
     try:
         with os.fdopen(handle, "wb") as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
+            temporary.chmod(0o644)
+            temporary.replace(path)  # the lock is held until it has its name
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     with contextlib.suppress(OSError):  # the file is in place; not every file system lets a folder be flushed
         _flush_folder(path.parent)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes the temporary files of runs that were killed; those of live runs, which hold a lock on them, stay."""
+    for path in folder.glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError), path.open("rb+") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+
+
+def _locked_file(folder: Path) -> tuple[int, Path]:
+    """(handle, name) of a new file that no other run takes for a leftover."""
+    while True:
+        handle, name = tempfile.mkstemp(dir=folder, prefix=PREFIX)
+        with contextlib.suppress(OSError):  # not every file system has locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if Path(name).exists():
+            return handle, Path(name)
+        os.close(handle)  # another run removed it between its making and its lock
 
 
 def _flush_folder(folder: Path) -> None:

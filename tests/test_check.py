@@ -10,6 +10,7 @@ import pytest
 
 from brats_infer.check import check_output
 from brats_infer.phantom.cohort import write_cohort
+from tests.case_files import edit_header, unpacked
 
 SHAPE = (12, 14, 10)
 FIRST = "BraTS-GLI-01000-000.nii.gz"
@@ -69,6 +70,21 @@ def as_float(image: nib.Nifti1Image) -> nib.Nifti1Image:
     return image
 
 
+def with_half_a_label(image: nib.Nifti1Image) -> nib.Nifti1Image:
+    data = np.asarray(image.dataobj, np.float32).copy()
+    data[0, 0, 0] = 0.5
+    return nib.Nifti1Image(data, image.affine)
+
+
+def in_four_dimensions(image: nib.Nifti1Image) -> nib.Nifti1Image:
+    return nib.Nifti1Image(np.asarray(image.dataobj)[..., None], image.affine, image.header)
+
+
+def linked(output: Path) -> None:
+    (output / FIRST).rename(output.parent / FIRST)
+    (output / FIRST).symlink_to(output.parent / FIRST)
+
+
 def cut(image: nib.Nifti1Image) -> nib.Nifti1Image:
     return image.slicer[:-1]
 
@@ -86,16 +102,32 @@ def emptied(image: nib.Nifti1Image) -> nib.Nifti1Image:
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing": (lambda output: (output / FIRST).unlink(), "is missing"),
     "extra": (lambda output: (output / "report.json").touch(), "belongs to no case"),
+    "leftover": (lambda output: (output / ".brats-opt-abc").touch(), "belongs to no case"),
+    "folder": (lambda output: (output / "report").mkdir(), "belongs to no case"),
     "wrong name": (lambda output: (output / FIRST).rename(output / "BraTS-GLI-7.nii.gz"), "belongs to no case"),
+    "wrong ending": (
+        lambda output: (output / FIRST).rename(output / FIRST.replace(".nii", "-seg.nii")),
+        f"rename it to {FIRST}",
+    ),
+    "folder of that name": (lambda output: [(output / FIRST).unlink(), (output / FIRST).mkdir()], "cannot be read"),
+    "link": (linked, "is a link"),
+    "web page": (lambda output: (output / FIRST).write_text("<html>"), "a web page"),
+    "not packed": (lambda output: (output / FIRST).write_bytes(unpacked(output / FIRST)), "rename it to .nii"),
     "truncated": (lambda output: (output / FIRST).write_bytes((output / FIRST).read_bytes()[:-9]), "cannot be read"),
     "type": (rewritten(as_float), "not uint8"),
+    "no label": (rewritten(with_half_a_label), "no labels"),
+    "scale": (lambda output: edit_header(output / FIRST, scl_slope=2), "scales the labels"),
+    "dimensions": (rewritten(in_four_dimensions), "4 dimensions"),
     "shape": (rewritten(cut), "shape"),
     "affine": (rewritten(moved), "affine"),
     "code": (rewritten(with_other_code), "sform_code"),
     "qform": (rewritten(with_other_qform), "its qform"),
     "label": (rewritten(with_label_7), "[7]"),
     "description": (rewritten(described), "patient data"),
-    "extension": (rewritten(extended), "patient data"),
+    "extension": (rewritten(extended), "extensions"),
+    "range": (lambda output: edit_header(output / FIRST, cal_max=3), "cal_max"),
+    "name of a patient": (lambda output: edit_header(output / FIRST, db_name=b"Doe, Jane"), "db_name"),
+    "intent": (lambda output: edit_header(output / FIRST, intent_name=b"mask"), "intent_name"),
 }
 
 
@@ -132,3 +164,24 @@ def test_empty_map_is_a_warning(good: Path, tmp_path: Path) -> None:
 
 def test_absent_output_folder_lacks_every_case(good: Path, tmp_path: Path) -> None:
     assert len(check_output(good / "input", tmp_path / "absent")) == 2
+
+
+def test_several_faults_of_one_file_are_a_line_each(good: Path, tmp_path: Path) -> None:
+    output = Path(shutil.copytree(good / "output", tmp_path / "output"))
+    for change in (moved, with_half_a_label, described):
+        rewritten(change)(output)
+    messages = [finding.message for finding in check_output(good / "input", output)]
+    expected = ("not uint8", "not fresh", "no labels")
+    assert [word in line for line, word in zip(messages, expected, strict=True)] == [True] * 3
+    assert all(len(message.splitlines()) == 1 for message in messages)
+
+
+def test_name_that_organizers_may_refuse_is_a_warning(good: Path, tmp_path: Path) -> None:
+    cases = Path(shutil.copytree(good / "input", tmp_path / "input"))
+    output = Path(shutil.copytree(good / "output", tmp_path / "output"))
+    for path in cases.glob("BraTS-GLI-01000-000/*"):
+        path.rename(path.with_name(path.name.replace("BraTS-GLI-01000-000", "patient7")))
+    (output / FIRST).rename(output / "patient7.nii.gz")
+    (finding,) = check_output(cases, output, "gli")
+    assert finding.warning
+    assert "ddddd-ddd.nii.gz" in finding.message

@@ -17,21 +17,20 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
+from brats_infer.devices import autocast
 from brats_infer.ensemble import (
     Ensemble,
-    autocast,
     coarser,
     finer,
     gaussian_weights,
     keep_brain,
     load_ensemble,
     network_input,
-    pick_device,
     predict_member,
     sliding_window,
     whole,
 )
-from brats_infer.errors import UsageError, WeightsError
+from brats_infer.errors import WeightsError
 from brats_infer.preprocess import Normalisation, histogram_reference, normalise
 from brats_infer.settings import Mode
 from brats_infer.tasks import TASKS
@@ -310,46 +309,6 @@ def test_weights_folder_without_members(tmp_path: Path, content: bytes | None) -
         (tmp_path / MANIFEST).write_bytes(content)
     with pytest.raises(WeightsError, match=str(tmp_path)):
         load_ensemble(tmp_path, GLI, CPU)
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["", "gpu", "CPU", "cpu:0", "cpu ", "cuda:", "cuda:-1", "cuda:x", "cuda:0:1", "cuda:01", "cuda:٣", "meta", "mps"],
-)
-def test_unknown_device_is_wrong_usage(name: str) -> None:
-    with pytest.raises(UsageError, match="unknown device"):
-        pick_device(name)
-
-
-@pytest.mark.parametrize(
-    ("name", "devices"),
-    [("cuda", 0), ("cuda:0", 0), ("cuda:1", 1), ("cuda:256", 2), ("cuda:99999999999999999999", 1)],
-)
-def test_cuda_device_that_is_not_there(name: str, devices: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    offer(devices, monkeypatch)
-    with pytest.raises(UsageError, match=f"--device {name}: this machine offers {devices} "):
-        pick_device(name)
-
-
-@pytest.mark.parametrize(
-    ("name", "devices", "expected"),
-    [
-        ("cpu", 0, "cpu"),
-        ("auto", 0, "cpu"),
-        ("auto", 1, "cuda"),
-        ("cuda", 1, "cuda"),
-        ("cuda:1", 2, "cuda:1"),
-        ("cpu", 2, "cpu"),
-    ],
-)
-def test_devices_that_are_there(name: str, devices: int, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    offer(devices, monkeypatch)
-    assert str(pick_device(name)) == expected
-
-
-def offer(devices: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: devices > 0)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: devices)
 
 
 @pytest.mark.parametrize("shape", [(16, 18, 20), (15, 17, 19)])

@@ -8,6 +8,7 @@ import pytest
 from brats_infer.cli import cli
 from brats_infer.errors import OutputError, UsageError
 from brats_infer.folders import prepare_folder
+from model.atomic import PREFIX
 
 
 def test_a_folder_is_made_and_left_empty(tmp_path: Path) -> None:
@@ -46,3 +47,10 @@ def test_one_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match=r"file/below: cannot be written .* --probabilities"):
         prepare_folder(tmp_path / "file" / "below", "--probabilities", {})
+
+
+def test_what_a_killed_run_left_half_written_is_removed(tmp_path: Path) -> None:
+    (tmp_path / f"{PREFIX}abc").write_bytes(b"half")
+    (tmp_path / "BraTS-GLI-00001-000.nii.gz").touch()
+    prepare_folder(tmp_path, "--output", {})
+    assert [path.name for path in tmp_path.iterdir()] == ["BraTS-GLI-00001-000.nii.gz"]

@@ -257,3 +257,34 @@ def test_wrong_folders_and_weights_are_told_before_any_case_is_read(
         segment(cases, tmp_path / "file", weights=weights)
     with pytest.raises(WeightsError, match=r"manifest\.json"):
         segment(cases, tmp_path / "out", weights=tmp_path)
+
+
+def test_older_map_of_a_case_that_fails_now_is_removed_and_said(cases: Path, weights: Path, tmp_path: Path) -> None:
+    run(cases, tmp_path / "out", weights)
+    broken = cases / "BraTS-GLI-01001-000" / "BraTS-GLI-01001-000-t2w.nii.gz"
+    broken.write_bytes(broken.read_bytes()[:-100])
+    result = run(cases, tmp_path / "out", weights)["BraTS-GLI-01001-000"]
+    assert result.message.endswith("(its map of an earlier run was removed)")
+    assert sorted(labels_in(tmp_path / "out")) == ["BraTS-GLI-01000-000.nii.gz", "BraTS-GLI-01002-000.nii.gz"]
+    again = run(cases, tmp_path / "out", weights)["BraTS-GLI-01001-000"]
+    assert "removed" not in again.message
+
+
+def test_older_map_that_cannot_be_removed_ends_the_run(cases: Path, weights: Path, tmp_path: Path) -> None:
+    (tmp_path / "out" / "BraTS-GLI-01001-000.nii.gz").mkdir(parents=True)
+    broken = cases / "BraTS-GLI-01001-000" / "BraTS-GLI-01001-000-t2w.nii.gz"
+    broken.unlink()
+    with pytest.raises(OutputError, match=r"BraTS-GLI-01001-000\.nii\.gz: is of an earlier run and cannot be removed"):
+        run(cases, tmp_path / "out", weights)
+
+
+def test_resume_makes_a_map_on_another_grid_again(cases: Path, weights: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    run(cases, output, weights)
+    moved = output / "BraTS-GLI-01001-000.nii.gz"
+    expected = moved.read_bytes()
+    image = nib.load(moved)
+    nib.Nifti1Image(np.asarray(image.dataobj), image.affine + np.eye(4, k=3)).to_filename(moved)
+    results = run(cases, output, weights, resume=True)
+    assert [result.status for result in results.values()] == [Status.SKIPPED, Status.WRITTEN, Status.SKIPPED]
+    assert moved.read_bytes() == expected

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from brats_infer.ensemble import pick_device
+from brats_infer.devices import pick_device
 from brats_infer.errors import UsageError
 from brats_infer.preprocess import Normalisation
 from brats_infer.tasks import task_named

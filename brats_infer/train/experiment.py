@@ -9,7 +9,7 @@ from typing import Any
 import click
 import numpy as np
 
-from brats_infer.ensemble import pick_device
+from brats_infer.devices import pick_device
 from brats_infer.errors import UsageError
 from brats_infer.evaluate.cohort import CohortScores
 from brats_infer.tasks import task_named

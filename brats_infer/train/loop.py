@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from brats_infer.ensemble import autocast
+from brats_infer.devices import autocast
 from brats_infer.errors import OutputError, Terminated, UsageError
 from brats_infer.settings import Mode, Settings
 from brats_infer.tasks import Task

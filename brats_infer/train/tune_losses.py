@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from brats_infer.ensemble import pick_device
+from brats_infer.devices import pick_device
 from brats_infer.errors import UsageError
 from brats_infer.tasks import task_named
 from brats_infer.train.command import CACHE, Material, folds_of, prepare

@@ -1,12 +1,14 @@
 """A file is whole under its name, or what was there before still is."""
 
+import fcntl
 import os
+import signal
 import stat
 from pathlib import Path
 
 import pytest
 
-from model.atomic import write_atomically
+from model.atomic import PREFIX, remove_leftovers, write_atomically
 
 
 def test_content_replaces_what_was_there(tmp_path: Path) -> None:
@@ -52,3 +54,48 @@ def test_file_system_that_cannot_flush_folders_is_good_enough(tmp_path: Path, mo
 def test_missing_folder_is_an_os_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         write_atomically(tmp_path / "none" / "file", b"new")
+
+
+def test_leftovers_of_a_killed_run_are_removed_and_the_file_of_a_live_one_is_not(tmp_path: Path) -> None:
+    child = os.fork()
+    if child == 0:  # a run that is killed while it writes
+        os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+        write_atomically(tmp_path / "killed", b"half")
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    (leftover,) = tmp_path.iterdir()
+    assert leftover.name.startswith(PREFIX)
+
+    def other_run_starts(_: int) -> None:
+        if len(list(tmp_path.iterdir())) > 1:
+            remove_leftovers(tmp_path)
+            assert leftover not in tmp_path.iterdir()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", other_run_starts)
+        write_atomically(tmp_path / "live", b"whole")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"live": b"whole"}
+
+
+def test_file_that_another_run_took_for_a_leftover_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, calls = fcntl.flock, []
+
+    def late(handle: int, how: int) -> None:
+        calls.append(handle)
+        if len(calls) == 1:  # between the file's making and its lock
+            next(tmp_path.iterdir()).unlink()
+        lock(handle, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    write_atomically(tmp_path / "file", b"whole")
+    assert len(calls) == 2
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"file": b"whole"}
+
+
+def test_other_peoples_files_are_no_leftovers(tmp_path: Path) -> None:
+    (tmp_path / ".hidden").touch()
+    (tmp_path / "file").touch()
+    remove_leftovers(tmp_path)
+    remove_leftovers(tmp_path / "absent")
+    assert len(list(tmp_path.iterdir())) == 2

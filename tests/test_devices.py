@@ -1,0 +1,145 @@
+"""A device that works, and where to go when it is too small. There is no GPU here: what it would do is simulated."""
+
+import logging
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from brats_infer.devices import CPU, is_out_of_memory, pick_device
+from brats_infer.ensemble import Ensemble
+from brats_infer.errors import UsageError
+from brats_infer.settings import Mode
+from model.unet import UNet
+from tests.small_networks import brain_images, cropped_of, member_of, random_network
+
+GPU = torch.device("cpu:0")  # another device than the CPU to the ladder, the same one to torch
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "gpu", "CPU", "cpu:0", "cpu ", "cuda:", "cuda:-1", "cuda:x", "cuda:0:1", "cuda:01", "cuda:٣", "meta", "mps"],
+)
+def test_unknown_device_is_wrong_usage(name: str) -> None:
+    with pytest.raises(UsageError, match="unknown device"):
+        pick_device(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "devices"),
+    [("cuda", 0), ("cuda:0", 0), ("cuda:1", 1), ("cuda:256", 2), ("cuda:99999999999999999999", 1)],
+)
+def test_cuda_device_that_is_not_there(name: str, devices: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    offer(devices, monkeypatch)
+    with pytest.raises(UsageError, match=f"--device {name}: this machine offers {devices} "):
+        pick_device(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "devices", "expected"),
+    [
+        ("cpu", 0, "cpu"),
+        ("auto", 0, "cpu"),
+        ("auto", 1, "cuda"),
+        ("cuda", 1, "cuda"),
+        ("cuda:1", 2, "cuda:1"),
+        ("cpu", 2, "cpu"),
+    ],
+)
+def test_devices_that_are_there(name: str, devices: int, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    offer(devices, monkeypatch)
+    assert str(pick_device(name)) == expected
+
+
+def offer(devices: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: devices > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: devices)
+    monkeypatch.setattr(pick_device.__module__ + ".try_out", lambda _: None)
+
+
+@pytest.mark.parametrize("fault", ["CUDA error: no kernel image is available\nmore", "CUDA out of memory"])
+def test_gpu_that_cannot_compute_is_left_alone_unless_it_was_asked_for(
+    fault: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(_: object) -> None:
+        raise RuntimeError(fault)
+
+    offer(1, monkeypatch)
+    monkeypatch.setattr(pick_device.__module__ + ".try_out", fail)
+    assert pick_device("auto") == CPU
+    assert fault.splitlines()[0] in caplog.text
+    assert "the CPU is used" in caplog.text
+    with pytest.raises(UsageError, match=f"--device cuda: torch .*{fault.splitlines()[0]}.*choose --device"):
+        pick_device("cuda")
+
+
+def test_machine_without_a_gpu_is_told_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    offer(0, monkeypatch)
+    assert pick_device("auto") == CPU
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    caplog.clear()
+    assert pick_device("cpu") == CPU
+    assert not caplog.records
+
+
+@pytest.fixture
+def attempts(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """What a GPU without memory answers to the next passes through a network; the rest goes through."""
+    answers: list[str] = []
+    forward = UNet.forward
+
+    def pass_through(network: UNet, x: Tensor) -> Tensor:
+        if answers:
+            raise torch.OutOfMemoryError(answers.pop(0))
+        return forward(network, x)
+
+    monkeypatch.setattr(UNet, "forward", pass_through)
+    yield answers
+    assert not answers
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+@pytest.mark.parametrize(("failures", "note"), [(0, ""), (1, "sums were kept on the CPU"), (2, "computed on the CPU")])
+def test_gpu_that_is_too_small_gives_the_same_result_in_smaller_steps(
+    attempts: list[str], mode: Mode, failures: int, note: str
+) -> None:
+    images = brain_images((12, 10, 9), np.random.default_rng(0))
+    members = ((member_of(), random_network(seed=1)), (member_of(), random_network(seed=2)))
+    expected = Ensemble(members, CPU).predict(cropped_of(images), mode, flips=True)
+    attempts += ["CUDA out of memory. Tried to allocate 9 GiB"] * failures
+    told: list[str] = []
+    found = Ensemble(members, GPU).predict(cropped_of(images), mode, flips=True, warn=told.append)
+    np.testing.assert_array_equal(found, expected)
+    assert [note in line for line in told] == [True] * bool(failures)
+
+
+def test_case_that_fits_nowhere_fails(attempts: list[str]) -> None:
+    attempts += ["CUDA out of memory"] * 3
+    images = brain_images((12, 10, 9), np.random.default_rng(0))
+    with pytest.raises(torch.OutOfMemoryError):
+        Ensemble(((member_of(), random_network()),), GPU).predict(cropped_of(images), Mode.FAST, flips=False)
+
+
+def test_another_fault_of_the_device_is_not_taken_for_too_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def fail(_: UNet, x: Tensor) -> Tensor:
+        calls.append(x)
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(UNet, "forward", fail)
+    images = brain_images((12, 10, 9), np.random.default_rng(0))
+    with pytest.raises(RuntimeError, match="illegal"):
+        Ensemble(((member_of(), random_network()),), GPU).predict(cropped_of(images), Mode.FAST, flips=False)
+    assert len(calls) == 1
+
+
+def test_memory_errors_of_the_host_are_known_by_what_torch_and_numpy_say() -> None:
+    for allocate in (lambda: torch.empty(2**60), lambda: np.empty(2**58)):
+        with pytest.raises((RuntimeError, MemoryError)) as caught:
+            allocate()
+        assert is_out_of_memory(caught.value)
+    assert not is_out_of_memory(RuntimeError("CUDA error: no kernel image is available"))
+    assert not is_out_of_memory(ValueError("out of memory"))
