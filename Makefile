@@ -62,9 +62,10 @@ $(VENV)/.installed: pyproject.toml
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	touch $@
 
-# What organizers run: MLCube and the BraTS orchestrator.
+# What organizers run: MLCube and the BraTS orchestrator. A later pip refuses the metadata of what MLCube asks for.
 $(VENV)/organizers/.installed: requirements/organizers.txt
 	$(PYTHON) -m venv $(VENV)/organizers
+	$(VENV)/organizers/bin/pip install --quiet 'pip<24.1'
 	$(VENV)/organizers/bin/pip install --quiet --require-hashes -r $<
 	touch $@
 

@@ -47,9 +47,9 @@ def expected(small: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
 
 @pytest.fixture(scope="session")
 def many(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Forty cases: links to the images of one."""
+    """Twelve cases: links to the images of one."""
     folder = tmp_path_factory.mktemp("many")
-    for number in range(40):
+    for number in range(12):
         write_renamed_case(small / "BraTS-GLI-01000-000", folder, f"BraTS-GLI-{number:05d}-000")
     return folder
 

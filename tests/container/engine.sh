@@ -17,7 +17,7 @@ fail() {
 install_engine() {
     [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null ||
         fail "no Docker engine answers, and only root on Debian can have one installed here: start one"
-    if ! command -v dockerd debootstrap >/dev/null; then
+    if ! command -v dockerd >/dev/null || ! command -v debootstrap >/dev/null; then
         apt-get update -qq
         DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends docker.io debootstrap >/dev/null
     fi
@@ -39,6 +39,7 @@ start_engine() {
 # Debian with Python, as up to date as the mirror: what BASE_IMAGE of the Dockerfile stands for.
 make_base() {
     local root sources mirror
+    apt-get update -qq # only what apt has a list of is among its targets
     sources=$(apt-get indextargets --format 'deb $(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' |
         grep -E ' bookworm(-updates|-security)? main$' | sort -u) || fail "apt has no mirror of Debian bookworm"
     mirror=$(awk '$3 == "bookworm" { print $2; exit }' <<<"$sources")

@@ -11,7 +11,7 @@ import pytest
 
 from brats_infer.check import check_output
 from tests.case_files import raw_header
-from tests.container.engine import IMAGE, OFFLINE, SECONDS, command, contents, docker, folders, run
+from tests.container.engine import IMAGE, OFFLINE, ONE_THREAD, SECONDS, command, contents, docker, folders, run
 
 HARDEST = (
     *("--read-only", "--user", "12345:12345", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"),
@@ -37,7 +37,7 @@ def test_hardest_conditions_together(small: Path, output: Path, expected: dict[s
 def test_nothing_is_written_but_to_the_output_folder(small: Path, output: Path) -> None:
     """As root on a writable file system, which would let it."""
     source, target = folders(small, output)
-    container = docker("create", "--network", "none", "-v", source, "-v", target, IMAGE)
+    container = docker("create", *ONE_THREAD, "--network", "none", "-v", source, "-v", target, IMAGE)
     try:
         docker("start", "--attach", container)
         changes = docker("diff", container).splitlines()
@@ -97,20 +97,23 @@ def test_a_stop_in_the_middle_leaves_whole_files_and_resume_writes_the_rest(many
     assert b"--resume" in stderr
     assert stopped_in < 10, "longer than `docker stop` waits before it kills"
     written = contents(output)
-    assert 0 < len(written) < 40
+    assert 0 < len(written) < len(list(many.iterdir()))
     assert all(finding.message.endswith("again") for finding in check_output(many, output)), "nothing but missing files"
     done = run("--resume", volumes=folders(many, output))
     assert (done.returncode, done.stderr.count(": skipped")) == (0, len(written))
     assert check_output(many, output) == []
 
 
-def test_a_second_run_over_the_same_output_writes_the_same(small: Path, output: Path) -> None:
-    """Over files of another content, as an earlier version may have left them."""
-    first = run(volumes=folders(small, output))
-    before = contents(output)
-    (output / min(before)).write_bytes(b"of an earlier version")
-    second = run(volumes=folders(small, output))
-    assert (first.returncode, second.returncode, contents(output)) == (0, 0, before)
+def test_a_second_run_over_the_same_output_writes_the_same(
+    small: Path, output: Path, expected: dict[str, bytes]
+) -> None:
+    """Over a whole map and one of another content, as an earlier version may have left it."""
+    first, second = expected
+    (output / first).write_bytes(expected[first])
+    (output / second).write_bytes(b"of an earlier version")
+    done = run(volumes=folders(small, output))
+    assert done.returncode == 0, done.stderr
+    assert contents(output) == expected
 
 
 @pytest.fixture
@@ -133,7 +136,7 @@ def test_a_broken_case_gets_a_blank_map_and_the_others_theirs(
     assert contents(output).keys() == expected.keys()
     assert contents(output)[good] == expected[good]
     assert raw_header(output / blank)["dim"].tolist() == raw_header(output / good)["dim"].tolist()
-    assert check_output(one_broken, output) == []
+    assert [finding.warning for finding in check_output(one_broken, output)] == [True], "that one map is empty"
 
 
 def test_the_policy_built_in_gives_way_to_the_command_line(one_broken: Path, output: Path) -> None:

@@ -37,7 +37,7 @@ def test_by_hand_for_a_challenge(small: Path, output: Path, expected: dict[str, 
     assert contents(output) == expected
 
 
-@pytest.mark.parametrize("parameters", [None, "", PARAMETERS.read_text(), "task: gli\nmode: fast\nflips: false"])
+@pytest.mark.parametrize("parameters", [None, "", PARAMETERS.read_text()])
 def test_mlcube_spellings(
     small: Path, output: Path, tmp_path: Path, expected: dict[str, bytes], parameters: str | None
 ) -> None:
