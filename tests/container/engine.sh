@@ -24,7 +24,9 @@ install_engine() {
 }
 
 start_engine() {
-    rm -rf "$STATE/run" # of an engine that did not end well; its process numbers are others' by now
+    # What an earlier engine left: a mounted namespace, and process numbers that are others' by now.
+    awk -v run="$STATE/run/" 'index($2, run) == 1 { print $2 }' /proc/mounts | xargs --no-run-if-empty umount
+    rm -rf "$STATE/run"
     mkdir -p "$STATE/run"
     setsid dockerd --data-root "$STATE/data" --exec-root "$STATE/run" --pidfile "$STATE/run/dockerd.pid" \
         --storage-driver overlay2 --iptables=false --bridge=none </dev/null >"$STATE/dockerd.log" 2>&1 &
@@ -38,7 +40,7 @@ start_engine() {
 
 # Debian with Python, as up to date as the mirror: what BASE_IMAGE of the Dockerfile stands for.
 make_base() {
-    local root sources mirror
+    local root sources mirror bundle
     apt-get update -qq # only what apt has a list of is among its targets
     sources=$(apt-get indextargets --format 'deb $(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' |
         grep -E ' bookworm(-updates|-security)? main$' | sort -u) || fail "apt has no mirror of Debian bookworm"
@@ -46,8 +48,9 @@ make_base() {
     root=$(mktemp -d -p "$STATE")
     chmod 755 "$root"
     debootstrap --variant=minbase --include=python3,python3-venv bookworm "$root" "$mirror" >"$STATE/debootstrap.log"
-    mkdir -p "$root/etc/ssl/certs"
-    cp -L "$CERTIFICATES" "$root/etc/ssl/certs/ca-certificates.crt"
+    bundle=$root/etc/ssl/certs/ca-certificates.crt
+    mkdir -p "$(dirname "$bundle")"
+    cp -L "$CERTIFICATES" "$bundle"
     apt-config dump Acquire >"$root/etc/apt/apt.conf.d/90machine"
     echo "$sources" >"$root/etc/apt/sources.list"
     {
@@ -55,15 +58,19 @@ make_base() {
         chroot "$root" apt-get upgrade -y -qq
         chroot "$root" apt-get clean
     } >>"$STATE/debootstrap.log"
+    cp -L "$CERTIFICATES" "$bundle" # an upgrade makes its own
     tar -C "$root" --one-file-system -c . | docker import - "$BASE_IMAGE" >/dev/null
     rm -rf "$root"
 }
 
 start() {
-    docker info >/dev/null 2>&1 && return
-    install_engine
-    start_engine
-    docker image inspect "$BASE_IMAGE" >/dev/null 2>&1 || make_base
+    if ! docker info >/dev/null 2>&1; then
+        install_engine
+        start_engine
+    fi
+    if [ -f "$STATE/run/dockerd.pid" ]; then # another engine pulls what it needs
+        docker image inspect "$BASE_IMAGE" >/dev/null 2>&1 || make_base
+    fi
 }
 
 stop() {
