@@ -18,7 +18,7 @@ RUN python3 -m venv /opt/venv && python3 -m venv /opt/sbom \
 # What a run never reads: tests, headers, tools of builds. Then bytecode, as no run may write its own.
 WORKDIR /opt/venv/lib/python3.11/site-packages
 RUN find . -depth -type d \( -name tests -o -name test \) -exec rm -r {} + \
-    && find . -name 'test_*.py' -delete \
+    && find . \( -name 'test_*.py' -o -name conftest.py \) -delete \
     && rm -r torch/include torch/share \
     && find torch/bin -type f ! -name torch_shm_manager -delete \
     && python3 -m compileall -q -j 0 -x py312 --invalidation-mode unchecked-hash .

@@ -22,8 +22,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def image() -> str:
-    """The image under test."""
-    docker("image", "inspect", IMAGE)
+    """The image under test; without it there is nothing to test."""
+    if not docker("image", "ls", "--quiet", IMAGE):
+        pytest.exit(f"no image {IMAGE}: make image VARIANT=cpu", returncode=1)
     return IMAGE
 
 
