@@ -6,7 +6,11 @@ BIN := $(VENV)/bin
 REAL := $(wildcard ../shared/cases/gli/images/BraTS-GLI-90001-000)
 SAMPLE := $(or $(REAL),demo/input)
 
-.PHONY: demo test lint format clean
+# The image: its name stands in mlcube.yaml; VARIANT is cuda or cpu.
+VARIANT ?= cuda
+IMAGE ?= $(shell sed -n 's/^  image: //p' mlcube/mlcube.yaml)
+
+.PHONY: demo test lint format image image-test lock audit clean
 
 demo: $(VENV)/.installed
 	rm -rf demo
@@ -23,6 +27,31 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/hadolint Dockerfile
+
+image:
+	tests/container/engine.sh start
+	tests/container/build.sh $(VARIANT) $(IMAGE)
+
+image-test: $(VENV)/.installed $(VENV)/organizers/.installed
+	tests/container/engine.sh start
+	BRATS_OPT_ORGANIZERS=$(abspath $(VENV)/organizers) $(BIN)/python -m pytest tests/container --durations 5
+
+# Locked versions with hashes, for Linux on x86-64 and Python 3.11. The CPU build of torch is where pip finds it.
+LOCK = $(BIN)/uv pip compile --quiet --generate-hashes --no-annotate --only-binary :all: --custom-compile-command 'make lock' \
+	--python-version 3.11 --python-platform x86_64-manylinux_2_28
+lock: $(VENV)/.installed
+	$(LOCK) pyproject.toml -o requirements/cuda.txt
+	sed -n 's/^    "\(torch==[0-9.]*\)",$$/\1+cpu/p' pyproject.toml > requirements/cpu.in
+	$(LOCK) pyproject.toml -c requirements/cpu.in $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS)) -o requirements/cpu.txt
+	rm requirements/cpu.in
+	$(LOCK) --group sbom -o requirements/sbom.txt
+	$(subst --only-binary :all:,,$(LOCK)) --group organizers -o requirements/organizers.txt
+
+# Known vulnerabilities of what the image holds, by the registry's data.
+audit: $(VENV)/.installed
+	for lock in cuda cpu; do sed 's/+cpu//; / *--hash/d; s/ \\$$//' requirements/$$lock.txt > $(VENV)/audit.txt && \
+		$(BIN)/pip-audit --strict --disable-pip --no-deps -r $(VENV)/audit.txt || exit; done
 
 format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .
@@ -31,6 +60,13 @@ format: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@
+
+# What organizers run: MLCube and the BraTS orchestrator. A later pip refuses the metadata of what MLCube asks for.
+$(VENV)/organizers/.installed: requirements/organizers.txt
+	$(PYTHON) -m venv $(VENV)/organizers
+	$(VENV)/organizers/bin/pip install --quiet 'pip<24.1'
+	$(VENV)/organizers/bin/pip install --quiet --require-hashes -r $<
 	touch $@
 
 clean:

@@ -15,6 +15,7 @@ from brats_infer import __version__
 from brats_infer.errors import BratsOptError, ExitCode, Terminated, UsageError, printable
 from brats_infer.folders import prepare_folder
 from brats_infer.options import ByValue, DefaultGroup, Shard, debug, option
+from brats_infer.ownership import become_owner
 from brats_infer.parameters import read_parameters
 from brats_infer.settings import DustFill, Mode, OnError, Settings
 from brats_infer.signals import INTERRUPTED, TERMINATED, end_at_once, ignore, raise_once
@@ -37,7 +38,7 @@ TASK = click.Choice([*TASKS, "auto"])
     elsewhere=dict.fromkeys(("train", "experiment", "tune"), "brats_infer.train.cli"),
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-@click.version_option(__version__, package_name="brats-opt")
+@click.version_option(__version__)
 def cli() -> None:
     """Brain tumor segmentation for the BraTS challenges. Without a command: infer.
 
@@ -71,11 +72,15 @@ def cli() -> None:
 @option("--report", type=TARGET, help="A folder for report.json and a picture of each case.")
 @option("--probabilities", type=TARGET, help="A folder for the region probabilities.")
 @option("--shard", type=Shard(), default="1/1", show_default=True, help="Only the K-th of N parts of the cases.")
+@option("--become-owner", "becoming_owner", is_flag=True, help="As root: first become the owner of --output.")
 @debug
 @click.pass_context
-def infer(ctx: click.Context, /, parameters_file: Path | None, **given: Any) -> None:
+def infer(ctx: click.Context, /, parameters_file: Path | None, becoming_owner: bool, **given: Any) -> None:
     """Segment every case of a folder: --input/{ID}/{ID}-{t1n,t1c,t2w,t2f}.nii.gz to --output/{ID}.nii.gz."""
     raise_once()
+    if becoming_owner:
+        inputs = (given["input_folder"], given["weights"], given["additional_files"], parameters_file)
+        become_owner(given["output_folder"], [path for path in inputs if path])
     given |= _from_file(ctx, parameters_file)
     with end_at_once():
         from brats_infer.pipeline import Status, segment
@@ -173,7 +178,7 @@ def info(weights: Path | None, as_json: bool) -> None:
 def main() -> None:
     """Runs the command line and turns every ending into a documented exit code and one line."""
     try:
-        code = cli.main(standalone_mode=False)
+        code = cli.main(prog_name="brats-opt", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         code = error.exit_code

@@ -1,4 +1,4 @@
-"""What a run says while it works: a bar on a terminal, one plain line a case otherwise; all of it on stderr."""
+"""What a run says while it works: a bar on a terminal, and a line at its start and for each case; all on stderr."""
 
 from contextlib import suppress
 from types import TracebackType
@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from brats_infer import __version__
 from brats_infer.errors import printable
 from brats_infer.pipeline import CaseResult
 
@@ -41,14 +42,18 @@ class Progress:
         """The cases are known and the weights are loaded."""
         self.total = total
         self.row = self.bar.add_task("segmenting", total=total)
+        self._say(f"brats-opt {__version__}: {total} {'case' if total == 1 else 'cases'}")
 
     def advance(self, result: CaseResult) -> None:
         """A case has ended."""
         self.done += 1
         lines = [f"warning: {warning}" for warning in result.warnings]
         lines.append(f"[{self.done}/{self.total}] {result.id}: {_ending(result)}")
+        self.bar.advance(self.row)
+        self._say(*lines)
+
+    def _say(self, *lines: str) -> None:
         with suppress(OSError):  # a log on a full disk costs no case
-            self.bar.advance(self.row)
             for line in lines:
                 self.console.print(printable(line))
 

@@ -52,6 +52,7 @@ def test_without_a_command_it_infers_and_says_a_line_a_case(folder: Path, tmp_pa
     assert done.returncode == 0, done.stderr
     assert names(tmp_path) == BOTH
     lines = done.stderr.strip().splitlines()
+    assert lines.pop(0).endswith(": 2 cases")
     assert [line.split(":")[0] for line in lines] == ["[1/2] BraTS-GLI-01000-000", "[2/2] BraTS-GLI-01001-000"]
     assert done.stdout == ""
     checked = brats_opt("check", "--input", folder / "input", "--output", tmp_path)

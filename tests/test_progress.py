@@ -5,6 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
+from brats_infer import __version__
 from brats_infer.pipeline import CaseResult, Status
 from brats_infer.progress import Progress
 
@@ -16,6 +17,7 @@ def test_a_case_is_one_line_whatever_it_is_called(capsys: pytest.CaptureFixture[
             CaseResult("a\nb\x1b[31m[bold]:smile:\udcff", Status.FAILED, None, "it is bad", ("x\ny[red]: odd",))
         )
     assert capsys.readouterr().err.splitlines() == [
+        f"brats-opt {__version__}: 1 case",
         "warning: x y[red]: odd",
         r"[1/1] a b\x1b[31m[bold]:smile:\udcff: failed: it is bad",
     ]
