@@ -30,7 +30,7 @@ start_engine() {
     mkdir -p "$STATE/run"
     setsid dockerd --data-root "$STATE/data" --exec-root "$STATE/run" --pidfile "$STATE/run/dockerd.pid" \
         --storage-driver overlay2 --iptables=false --bridge=none </dev/null >"$STATE/dockerd.log" 2>&1 &
-    for _ in $(seq 60); do
+    for _ in $(seq 240); do # two minutes: the machine may be busy
         docker info >/dev/null 2>&1 && return
         sleep 0.5
     done
