@@ -1,6 +1,7 @@
 """The bench of the fault list: good cases with bad ones between them, the real command, and what must hold after it."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ ROOT = Path(__file__).parents[2]
 PROGRAM = (sys.executable, str(ROOT / "entrypoint.py"))
 GOOD = ("BraTS-GLI-00001-000", "BraTS-GLI-99999-000")
 """First and last in the folder."""
+GREETING = re.compile(r"brats-opt \S+: \d+ cases?")
 LIMIT_SECONDS = 240  # of a run that takes 2 s on a quiet machine; a hang is not saved by a busy one
 
 
@@ -33,7 +35,8 @@ class Ended:
 
     @property
     def lines(self) -> list[str]:
-        return self.stderr.strip().splitlines()
+        """Without the first one, which tells the version and the number of cases."""
+        return [line for line in self.stderr.strip().splitlines() if not GREETING.fullmatch(line)]
 
     def line_of(self, case_id: str, status: str) -> str:
         """The one line that says how a case ended."""
