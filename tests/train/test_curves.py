@@ -1,6 +1,7 @@
 """The table and the curves of a run."""
 
 import csv
+import time
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ def test_curves_are_what_tensorboard_reads(tmp_path: Path) -> None:
     with Curves(tmp_path, 0) as first:
         first.add(entry_of(1), 0.01)
         first.add(entry_of(3), 0.02)
+    time.sleep(1.1)  # tensorboard tells the order of its files by the second they were begun in
     with Curves(tmp_path, 2) as resumed:  # of a run that died behind its checkpoint of step 2
         resumed.add(entry_of(4, loss=None), 0.03)
     events = reader.EventAccumulator(str(tmp_path))
