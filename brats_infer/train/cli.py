@@ -105,7 +105,7 @@ def train(**given: Any) -> None:
 @training_options
 @option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 def experiment(table: str, **given: Any) -> None:
-    """Run the rows of one of the paper's tables (table1 to table5) on your data, and put them beside its figures.
+    """Run the rows of a table on your data: the paper's table1 to table5, beside its figures, or our options and data.
 
     Options of training win over those of every row's recipe.
     """
