@@ -99,6 +99,7 @@ def _walk(root: Path) -> tuple[list[tuple[Path, list[str]]], dict[Path, str]]:
     odd: dict[Path, str] = {}
 
     def refuse(error: OSError) -> None:
+        """What `os.walk` is to do with a folder that cannot be read."""
         folder = Path(error.filename)
         reason = f"cannot be read ({error.strerror}): check the mount and its permissions"
         if folder == root and isinstance(error, FileNotFoundError | NotADirectoryError):

@@ -37,6 +37,7 @@ def tune_losses(
     config, split = prepare(options, folds[0], task, Material(data, out / CACHE), None)
 
     def objective(trial: "optuna.Trial") -> float:
+        """The best validation's score of one training."""
         import optuna
 
         def ask(entry: dict[str, Any]) -> None:

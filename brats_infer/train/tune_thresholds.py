@@ -52,6 +52,7 @@ def tune_thresholds(
     cases = [cases[i] for i in np.random.default_rng(seed).permutation(len(cases))]  # the first ones decide on pruning
 
     def objective(trial: "optuna.Trial") -> float:
+        """The mean lesion-wise Dice over the cases."""
         import optuna
 
         chosen = suggested(trial, task)

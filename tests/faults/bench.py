@@ -129,25 +129,25 @@ class Bench:
             if not path.is_relative_to(self.output) and path != self.root
         }
 
-    def holds(self, *case_ids: str) -> None:
+    def assert_holds(self, *case_ids: str) -> None:
         """The output folder holds the good cases' right maps and those of these cases, and nothing else."""
         found = sorted(path.name for path in self.output.iterdir())
         assert found == sorted(f"{case_id}.nii.gz" for case_id in {*GOOD, *case_ids})
         for case_id in GOOD:
             assert (self.output / f"{case_id}.nii.gz").read_bytes() == self.reference
 
-    def rejects(self) -> list[Ended]:
+    def assert_rejected(self) -> list[Ended]:
         """Each bad case fails with its line, or is left blank where that is asked for; the good ones are written."""
         fail, blank = self.run(code=3), self.run("--on-error", "blank", code=0)
         for ended, status in ((fail, "failed"), (blank, "blank")):
-            told(ended, self.bad, status)
-        self.holds(*self.bad)
+            assert_told(ended, self.bad, status)
+        self.assert_holds(*self.bad)
         for case_id in self.bad:
             assert not read_labels(self.output / f"{case_id}.nii.gz")[0].any()
         return [fail, blank]
 
 
-def told(ended: Ended, bad: Mapping[str, tuple[str, str]], status: str) -> None:
+def assert_told(ended: Ended, bad: Mapping[str, tuple[str, str]], status: str) -> None:
     """One line a bad case, with file and reason, and one a good case; nothing else but warnings."""
     for case_id, (name, reason) in bad.items():
         line = ended.line_of(case_id, status)
@@ -158,7 +158,7 @@ def told(ended: Ended, bad: Mapping[str, tuple[str, str]], status: str) -> None:
     assert len([line for line in ended.lines if not line.startswith("warning: ")]) == len(bad) + len(GOOD)
 
 
-def refused(ended: Ended, *texts: str) -> None:
+def assert_refused(ended: Ended, *texts: str) -> None:
     """A run that ended before its work, with one line."""
     (line,) = ended.lines
     assert line.startswith("brats-opt: ")

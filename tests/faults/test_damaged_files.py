@@ -30,7 +30,7 @@ def replaced(data: np.ndarray) -> object:
 def test_06_truncated_gzip(bench: Bench) -> None:
     for keep in (100, 5000, -200, -8, -1):
         bench.spoil("truncated or damaged", lambda path, keep=keep: path.write_bytes(path.read_bytes()[:keep]))
-    bench.rejects()
+    bench.assert_rejected()
 
 
 def test_07_flipped_byte_or_wrong_checksum(bench: Bench) -> None:
@@ -42,7 +42,7 @@ def test_07_flipped_byte_or_wrong_checksum(bench: Bench) -> None:
         spoil_byte(path, 20000)
 
     bench.spoil("truncated or damaged", stored)
-    bench.rejects()
+    bench.assert_rejected()
 
 
 def test_08_something_else_under_the_name_of_an_image(bench: Bench) -> None:
@@ -54,7 +54,7 @@ def test_08_something_else_under_the_name_of_an_image(bench: Bench) -> None:
     bench.spoil("the file is empty", lambda path: path.write_bytes(b""))
     bench.spoil("not a NIfTI file", lambda path: path.write_bytes(gzip.compress(b"")))
     bench.spoil("one half of a pair", lambda path: edit_header(path, magic=b"ni1"))
-    bench.rejects()
+    bench.assert_rejected()
 
 
 def expect_no_more_work(runs: list[Ended], undisturbed: Ended) -> None:
@@ -68,7 +68,7 @@ def expect_no_more_work(runs: list[Ended], undisturbed: Ended) -> None:
 def test_09_header_that_claims_32767_cubed(bench: Bench, undisturbed: tuple[bytes, Ended], ending: str) -> None:
     huge = [3, 32767, 32767, 32767, 1, 1, 1, 1]
     bench.spoil("its header announces 35181150961663 voxels", lambda path: edit_header(path, dim=huge), ending=ending)
-    expect_no_more_work(bench.rejects(), undisturbed[1])
+    expect_no_more_work(bench.assert_rejected(), undisturbed[1])
 
 
 def test_10_gzip_bomb(bench: Bench, undisturbed: tuple[bytes, Ended]) -> None:
@@ -76,7 +76,7 @@ def test_10_gzip_bomb(bench: Bench, undisturbed: tuple[bytes, Ended]) -> None:
         path.write_bytes(gzip.compress(bytes(unpacked(path))) + gzip.compress(bytes(2**26), 9) * 32)
 
     bench.spoil("goes on after the voxels", bomb)  # 2 GiB from 2 MB
-    expect_no_more_work(bench.rejects(), undisturbed[1])
+    expect_no_more_work(bench.assert_rejected(), undisturbed[1])
 
 
 def test_11_dimensions_or_type_that_cannot_be(bench: Bench) -> None:
@@ -86,14 +86,14 @@ def test_11_dimensions_or_type_that_cannot_be(bench: Bench) -> None:
         bench.spoil("its header is damaged", lambda path, code=code: edit_header(path, datatype=code))
     for code in (0, 1):
         bench.spoil("not real numbers", lambda path, code=code: edit_header(path, datatype=code))
-    bench.rejects()
+    bench.assert_rejected()
 
 
 def test_12_more_than_three_dimensions(bench: Bench) -> None:
     bench.spoil("more than one volume", replaced(np.stack([anatomy.image("t2w")] * 2, axis=-1)))
     bench.spoil("not real numbers", replaced(anatomy.image("t2w").astype(np.complex64)))
     bench.spoil("not real numbers", replaced(np.zeros(anatomy.SHAPE, COLOUR)))
-    bench.rejects()
+    bench.assert_rejected()
 
 
 def test_12_single_volume_in_four_dimensions(bench: Bench) -> None:
@@ -102,5 +102,5 @@ def test_12_single_volume_in_four_dimensions(bench: Bench) -> None:
     assert nib.load(paths["t1n"]).ndim == 4
     ended = bench.run()
     assert sum("a single volume in 4 dimensions" in line for line in ended.lines) == len(paths)
-    bench.holds(case_id)
+    bench.assert_holds(case_id)
     assert (bench.output / f"{case_id}.nii.gz").read_bytes() == bench.reference

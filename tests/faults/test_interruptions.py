@@ -67,7 +67,7 @@ def test_28_signal_in_the_middle(bench: Bench, number: int, code: int) -> None:
     assert 3 <= len(written) < len(MORE) + len(GOOD)
     assert set(written.values()) == {bench.reference}
     bench.run("--resume")
-    bench.holds(*MORE)
+    bench.assert_holds(*MORE)
 
 
 def wait_for_maps(folder: Path, count: int, process: subprocess.Popen[bytes]) -> None:
@@ -98,7 +98,7 @@ def test_30_run_again(bench: Bench) -> None:
 
 def expect_all_alike(bench: Bench, case_ids: list[str]) -> None:
     """Every map is there, and is that of an undisturbed run."""
-    bench.holds(*case_ids)
+    bench.assert_holds(*case_ids)
     assert {path.read_bytes() for path in bench.output.iterdir()} == {bench.reference}
 
 

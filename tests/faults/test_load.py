@@ -45,7 +45,7 @@ def test_200_cases_within_six_gigabytes_and_without_growth(bench: Bench) -> None
         ended = finish(process, stderr)
         watcher.join()
     assert ended.code == 0, ended.stderr
-    bench.holds(*case_ids)
+    bench.assert_holds(*case_ids)
     assert {path.read_bytes() for path in bench.output.iterdir()} == {bench.reference}
     maps, megabytes = np.array(samples).T
     quarters = [float(np.median(megabytes[(low <= maps) & (maps < low + CASES / 4)])) for low in (50, 100, 150)]

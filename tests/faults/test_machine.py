@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults import gpu
-from tests.faults.bench import GOOD, PROGRAM, ROOT, Bench, refused, told
+from tests.faults.bench import GOOD, PROGRAM, ROOT, Bench, assert_refused, assert_told
 from tests.faults.privileges import as_other_user, without_capabilities
 
 IMPORTS = {"PYTHONPATH": str(ROOT)}
@@ -21,7 +21,7 @@ def test_23_gpu_out_of_memory(bench: Bench, passes: int, note: str, mode: str) -
     ended = bench.run("--mode", mode, program=gpu.too_small(passes), env=IMPORTS)
     warnings = [line for line in ended.lines if line.startswith("warning: ")]
     assert warnings == [f"warning: {GOOD[0]}: is too large for the GPU's memory: {note}"]
-    bench.holds()
+    bench.assert_holds()
 
 
 def test_23_case_that_fits_nowhere(bench: Bench) -> None:
@@ -36,18 +36,18 @@ def test_24_gpu_that_torch_has_no_kernels_for(bench: Bench) -> None:
     (warning,) = (line for line in ended.lines if line.startswith("warning: "))
     assert cannot in warning
     assert "the CPU is used" in warning
-    bench.holds()
+    bench.assert_holds()
     shutil.rmtree(bench.output)
     asked = bench.run("--device", "cuda", program=gpu.without_kernels(), env=IMPORTS, code=2)
-    refused(asked, "--device cuda: ", cannot, "choose --device auto or cpu")
+    assert_refused(asked, "--device cuda: ", cannot, "choose --device auto or cpu")
 
 
 def test_24_no_gpu(bench: Bench) -> None:
     hidden = {"CUDA_VISIBLE_DEVICES": ""}
     ended = bench.run("--device", "auto", env=hidden)
     assert "warning: this machine offers 0 usable CUDA devices: the CPU is used" in ended.stderr
-    bench.holds()
-    refused(bench.run("--device", "cuda:0", env=hidden, code=2), "offers 0 usable CUDA devices: choose --device")
+    bench.assert_holds()
+    assert_refused(bench.run("--device", "cuda:0", env=hidden, code=2), "offers 0 usable CUDA devices: choose --device")
 
 
 def flip_bit(path: Path) -> None:
@@ -76,7 +76,7 @@ def test_25_weights_that_are_not_those_of_the_manifest(bench: Bench, name: str) 
     bench.weights = Path(shutil.copytree(bench.weights, bench.root / "weights"))
     damage, reason = WEIGHTS[name]
     damage(bench.weights / "small-0.safetensors")
-    refused(bench.run(code=5), "small-0.safetensors", reason)
+    assert_refused(bench.run(code=5), "small-0.safetensors", reason)
     assert not any(bench.output.iterdir()), "before any case"
 
 
@@ -87,12 +87,12 @@ def test_26_output_folder_that_is_missing_or_cannot_be_written(bench: Bench) -> 
     unread = ("--weights", bench.root / "absent")  # exit code 6, not 5: they are loaded later
     for folder in (locked, locked / "below", bench.weights / "manifest.json"):
         ended = bench.run("--output", folder, *unread, program=program, code=6)
-        refused(ended, f"{folder}: cannot be written", "choose another --output")
+        assert_refused(ended, f"{folder}: cannot be written", "choose another --output")
     bench.output = bench.root / "made"
     made = bench.output / "on" / "the way"
-    told(bench.run("--output", made, program=program), {}, "failed")
+    assert_told(bench.run("--output", made, program=program), {}, "failed")
     bench.output = made
-    bench.holds()
+    bench.assert_holds()
 
 
 def test_29_unknown_user_without_home_on_a_small_machine(bench: Bench) -> None:
@@ -101,5 +101,7 @@ def test_29_unknown_user_without_home_on_a_small_machine(bench: Bench) -> None:
     bench.output.chmod(0o777)
     environment = dict.fromkeys(("HOME", "TMPDIR", "XDG_CACHE_HOME", "MPLCONFIGDIR"), "/nowhere")
     limited = ("prlimit", "--nproc=128", "--nofile=256", "--core=0")
-    told(bench.run(program=(*as_other_user(bench.root), *limited, *PROGRAM), env=environment, cwd="/"), {}, "failed")
-    bench.holds()
+    assert_told(
+        bench.run(program=(*as_other_user(bench.root), *limited, *PROGRAM), env=environment, cwd="/"), {}, "failed"
+    )
+    bench.assert_holds()

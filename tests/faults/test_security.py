@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.bench import GOOD, PROGRAM, Bench, refused, start, told
+from tests.faults.bench import GOOD, PROGRAM, Bench, assert_refused, assert_told, start
 from tests.faults.privileges import without_network
 from tests.faults.test_machine import Attack
 
@@ -54,7 +54,7 @@ def test_pickle_that_the_manifest_vouches_for_is_refused(bench: Bench, own_weigh
     attack = pickle.dumps(Attack())
     (own_weights / "small-0.safetensors").write_bytes(attack)
     change_manifest(own_weights, sha256=hashlib.sha256(attack).hexdigest())
-    refused(bench.run(code=5), "small-0.safetensors: does not fit the network of the manifest")
+    assert_refused(bench.run(code=5), "small-0.safetensors: does not fit the network of the manifest")
     assert not list(bench.root.rglob("attacked"))
 
 
@@ -62,14 +62,14 @@ def test_pickle_that_the_manifest_vouches_for_is_refused(bench: Bench, own_weigh
 def test_manifest_that_names_a_file_elsewhere_is_refused(bench: Bench, own_weights: Path, name: str) -> None:
     shutil.copy(own_weights / "small-0.safetensors", bench.root / "small-0.safetensors")
     change_manifest(own_weights, file=name)
-    refused(bench.run(code=5), "manifest.json", "is no name of a .safetensors file")
+    assert_refused(bench.run(code=5), "manifest.json", "is no name of a .safetensors file")
 
 
 def test_parameters_cannot_run_code(bench: Bench) -> None:
     parameters = bench.root / "parameters.yaml"
     for text in ("!!python/object/apply:os.mkdir ['attacked']", "task: !!python/name:os.system gli"):
         parameters.write_text(text)
-        refused(bench.run("--parameters_file", parameters, code=2), "parameters.yaml: is not YAML")
+        assert_refused(bench.run("--parameters_file", parameters, code=2), "parameters.yaml: is not YAML")
     assert not list(bench.root.rglob("attacked"))
 
 
@@ -81,7 +81,7 @@ def test_link_in_the_output_folder_is_replaced_and_not_followed(bench: Bench) ->
     (bench.output / f"{GOOD[0]}.nii.gz").symlink_to(private)
     (bench.output / ".brats-opt-link").symlink_to(private)
     bench.run()
-    bench.holds()
+    bench.assert_holds()
     assert not any(path.is_symlink() for path in bench.output.iterdir())
 
 
@@ -103,8 +103,8 @@ def test_no_network_no_other_program_and_no_file_elsewhere(
     (hooks / "sitecustomize.py").write_text(WATCH)
     log = hooks / "log"
     environment = {"PYTHONPATH": str(hooks), "WATCH_FILE": str(log)}
-    told(bench.run(program=(*without_network(), *PROGRAM), env=environment), {}, "failed")
-    bench.holds()
+    assert_told(bench.run(program=(*without_network(), *PROGRAM), env=environment), {}, "failed")
+    bench.assert_holds()
     events = log.read_text().splitlines()
     assert len([line for line in events if line.startswith("os.rename")]) == len(GOOD), "the hook was there"
     elsewhere = [line for line in events if str(bench.output) not in line and "/dev/null" not in line]
@@ -136,7 +136,7 @@ def test_no_system_call_for_the_network(bench: Bench) -> None:
     calls = re.findall(r"^\d+ +(\w+)\(", log.read_text(), re.MULTILINE)
     assert calls == ["rename"] * len(GOOD)
     log.unlink()
-    bench.holds()
+    bench.assert_holds()
 
 
 def may_trace() -> bool:

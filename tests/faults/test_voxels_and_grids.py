@@ -35,7 +35,7 @@ def poison(share: float, value: float) -> Callable[[NDArray[np.int16]], NDArray[
 def accepts(bench: Bench, *warnings: str) -> Ended:
     """The run writes everything, with these warnings."""
     ended = bench.run()
-    bench.holds(OTHER)
+    bench.assert_holds(OTHER)
     for warning in warnings:
         assert any(line.startswith("warning: ") and warning in line for line in ended.lines), ended.stderr
     return ended
@@ -44,7 +44,7 @@ def accepts(bench: Bench, *warnings: str) -> Ended:
 def test_13_voxels_that_are_no_numbers(bench: Bench) -> None:
     for share, value in ((0.02, np.nan), (0.011, np.inf), (1.0, -np.inf)):
         bench.spoil("of the voxels are NaN or Inf", rewrite(poison(share, value)))
-    bench.rejects()
+    bench.assert_rejected()
 
 
 def test_13_a_few_voxels_that_are_no_numbers(bench: Bench) -> None:
@@ -57,19 +57,19 @@ def test_13_a_few_voxels_that_are_no_numbers(bench: Bench) -> None:
 def test_14_modality_all_zero(bench: Bench) -> None:
     for modality in anatomy.MODALITIES:
         bench.spoil("every voxel is 0", rewrite(np.zeros_like), modality)
-    bench.rejects()
+    bench.assert_rejected()
 
 
 def test_15_constant_image(bench: Bench) -> None:
     bench.spoil("has the value 7", rewrite(lambda data: np.full_like(data, 7)))
     bench.spoil("has the value 7", rewrite(lambda data: np.where(data, 7, 0).astype(np.int16)))
-    bench.rejects()
+    bench.assert_rejected()
 
 
 def test_16_shapes_that_differ(bench: Bench) -> None:
     bench.spoil("differs from (32, 36, 30)", rewrite(lambda data: data[:-1]))
     bench.spoil("differs from (32, 36, 30)", rewrite(lambda data: data.transpose(2, 1, 0)))
-    bench.rejects()
+    bench.assert_rejected()
 
 
 def test_17_affines_that_differ(bench: Bench) -> None:
@@ -77,7 +77,7 @@ def test_17_affines_that_differ(bench: Bench) -> None:
         affine = SRI24.copy()
         affine[place] += by
         bench.spoil("affine differs", lambda path, affine=affine: write_image(path, anatomy.image("t2w"), affine))
-    bench.rejects()
+    bench.assert_rejected()
 
 
 def test_18_qform_and_sform_that_differ(bench: Bench) -> None:
@@ -94,7 +94,7 @@ def test_19_affine_that_places_nothing(bench: Bench) -> None:
     for row in ([np.nan, 0, 0, 0], [0, 0, 0, 0], [0, -1, 0, 0], [np.inf, 0, 0, 0]):
         bench.spoil("affine is not finite or is singular", lambda path, row=row: edit_header(path, srow_x=row))
     bench.spoil("means voxels of 1e+03", lambda path: edit_header(path, srow_x=[-1000, 0, 0, 0]))
-    bench.rejects()
+    bench.assert_rejected()
 
 
 def test_20_any_axis_order_and_flip(bench: Bench) -> None:
@@ -110,7 +110,7 @@ def test_20_any_axis_order_and_flip(bench: Bench) -> None:
             image.as_reoriented(turn).to_filename(path)
         turned[case_id] = (path, code)
     bench.run()
-    bench.holds(*turned)
+    bench.assert_holds(*turned)
     for case_id, (path, code) in turned.items():
         labels, image = nib.load(bench.output / f"{case_id}.nii.gz"), nib.load(path)
         assert "".join(nib.aff2axcodes(labels.affine)) == code
