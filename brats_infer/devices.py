@@ -1,9 +1,12 @@
 """Where the networks compute: a device that works, and where to go when it is too small."""
 
 import logging
+import math
+import os
 import re
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch.nn import functional
@@ -13,6 +16,11 @@ from brats_infer.errors import UsageError, printable
 log = logging.getLogger(__name__)
 
 CPU = torch.device("cpu")
+CPU_QUOTAS = (
+    ("/sys/fs/cgroup/cpu.max", ""),
+    ("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"),
+)
+"""Microseconds granted and per how many, of control groups version 2 and 1."""
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 """What torch says in a plain RuntimeError where the host's or the driver's own allocator fails."""
 
@@ -74,12 +82,37 @@ def is_out_of_memory(error: Exception) -> bool:
 
 def autocast(device: torch.device) -> AbstractContextManager[None]:
     """bf16 where the device computes in it natively, else float32."""
-    if device.type == "cuda":
-        enabled = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        capabilities = torch.cpu.get_capabilities()
-        enabled = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    enabled = torch.cuda.is_bf16_supported(including_emulation=False) if device.type == "cuda" else computes_in_bf16()
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+def computes_in_bf16() -> bool:
+    """Whether the processor has instructions for it."""
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def limit_threads() -> None:
+    """Lets torch have no more threads on the CPU than `thread_limit` says."""
+    if limit := thread_limit():
+        torch.set_num_threads(limit)
+
+
+def thread_limit() -> int | None:
+    """How many threads may compute where something limits them below what the processor has; None: nothing does.
+
+    OMP_NUM_THREADS, or the container's share of the processor's time: libraries do not see the latter, start a thread
+    for every core of the host, and wait for each other.
+    """
+    limits = [int(text) for text in [os.environ.get("OMP_NUM_THREADS", "")] if text.isdecimal() and int(text)]
+    for quota, period in CPU_QUOTAS:
+        try:
+            granted, per = " ".join(Path(file).read_text(encoding="ascii") for file in (quota, period) if file).split()
+            limits += [math.ceil(int(granted) / int(per))] if int(granted) > 0 else []
+        except (OSError, ValueError):  # another version of control groups, or "max"
+            continue
+    limit = min(limits, default=0)
+    return limit if 0 < limit < (os.cpu_count() or 1) else None
 
 
 def _fault_of(index: int) -> str:

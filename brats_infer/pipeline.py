@@ -17,15 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brats_infer.cases import Case, find_cases, is_safe_id
-from brats_infer.devices import is_out_of_memory, pick_device
+from brats_infer.devices import is_out_of_memory, limit_threads, pick_device
 from brats_infer.earlier import is_whole, remove_older
-from brats_infer.ensemble import SHIPPED_WEIGHTS, Ensemble, load_ensemble
+from brats_infer.ensemble import SHIPPED_WEIGHTS, Ensemble, Prepared, load_ensemble
 from brats_infer.errors import CaseError, OutputError, printable
 from brats_infer.folders import prepare_folder
 from brats_infer.geometry import Geometry
-from brats_infer.labels import labels_from_probabilities
+from brats_infer.outcome import Outcome, label_map, outcome_of, probability_maps
 from brats_infer.postprocess import clean_some
-from brats_infer.preprocess import Cropped, crop_to_brain, restore_probabilities
+from brats_infer.preprocess import Restore, crop_to_brain
 from brats_infer.settings import OnError, Settings
 from brats_infer.tasks import GRID_AFFINE, GRID_SHAPE, LABEL_NAMES
 from brats_infer.volume import read_geometry, read_images, write_labels, write_probabilities
@@ -63,8 +63,10 @@ class _Ready:
     """A case on its way to the device, or what already became of it."""
 
     case: Case
-    cropped: Cropped | None = None
     result: CaseResult | None = None
+    prepared: Prepared | None = None
+    restore: Restore | None = None
+    warnings: tuple[str, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -92,6 +94,7 @@ def segment(
     if settings.probabilities:
         prepare_folder(settings.probabilities, "--probabilities", {**taken, "the output folder": output_folder})
     chosen = pick_device(device)
+    limit_threads()
     tasks = {case.task.name: case.task for case in cases if case.task and not case.problem}
     ensembles = {name: load_ensemble(weights, found, chosen) for name, found in tasks.items()}
     on_start(len(cases))
@@ -111,7 +114,7 @@ def _run(
     with ThreadPoolExecutor(1, "reader") as reader, ThreadPoolExecutor(1, "writer") as writer:
 
         def read_next() -> Future[_Ready] | None:
-            return reader.submit(_read, waiting.popleft(), output, settings) if waiting else None
+            return reader.submit(_read, waiting.popleft(), ensembles, output, settings) if waiting else None
 
         try:
             ahead = read_next()
@@ -127,7 +130,7 @@ def _run(
             reader.shutdown(wait=False, cancel_futures=True)
 
 
-def _read(case: Case, output: Path, settings: Settings) -> _Ready:
+def _read(case: Case, ensembles: dict[str, Ensemble], output: Path, settings: Settings) -> _Ready:
     """In the reader thread: everything up to the network's input."""
     began = time.perf_counter()
     try:
@@ -135,8 +138,13 @@ def _read(case: Case, output: Path, settings: Settings) -> _Ready:
             raise CaseError(case.problem)
         if settings.resume and is_whole(output / case.output_name, case):
             return _Ready(case, result=CaseResult(case.id, Status.SKIPPED, case.task.name if case.task else None))
-        cropped = crop_to_brain(read_images(case.paths.values()))
-        return _Ready(case, cropped, seconds={"read": time.perf_counter() - began})
+        images = read_images(case.paths.values())
+        read = time.perf_counter()
+        assert case.task
+        cropped = crop_to_brain(images)
+        prepared = ensembles[case.task.name].prepare(cropped)
+        seconds = {"read": read - began, "preprocess": time.perf_counter() - read}
+        return _Ready(case, None, prepared, cropped.restore, cropped.warnings, seconds)
     except Exception as error:
         return _Ready(case, result=_failed(case, error, output, settings))
 
@@ -144,62 +152,60 @@ def _read(case: Case, output: Path, settings: Settings) -> _Ready:
 def _predict(
     ready: _Ready, ensembles: dict[str, Ensemble], writer: ThreadPoolExecutor, output: Path, settings: Settings
 ) -> Future[CaseResult]:
-    """In the main thread: the network; then hands over to the writer."""
+    """In the main thread: the network and its thresholds; then hands over to the writer."""
+    case, prepared, restore = ready.case, ready.prepared, ready.restore
     if ready.result:
         return writer.submit(lambda result: result, ready.result)
-    assert ready.cropped
-    assert ready.case.task
+    assert prepared
+    assert restore
+    assert case.task
     began = time.perf_counter()
-    warnings = list(ready.cropped.warnings)
+    warnings = list(ready.warnings)
     try:
-        probabilities = ensembles[ready.case.task.name].predict(
-            ready.cropped, settings.mode, settings.flips, lambda text: warnings.append(f"{ready.case.id}: {text}")
+        probabilities = ensembles[case.task.name].predict(
+            prepared, settings.mode, settings.flips, lambda text: warnings.append(f"{case.id}: {text}")
         )
+        outcome = outcome_of(probabilities, restore, case.task, keep=settings.probabilities is not None)
     except Exception as error:
-        return writer.submit(_failed, ready.case, error, output, settings)
+        return writer.submit(_failed, case, error, output, settings)
     seconds = {**ready.seconds, "network": time.perf_counter() - began}
-    cropped = replace(ready.cropped, warnings=tuple(warnings))
-    return writer.submit(_finish, ready.case, cropped, probabilities, seconds, output, settings)
+    done = replace(ready, warnings=tuple(warnings), seconds=seconds)
+    return writer.submit(_finish, done, outcome, output, settings)
 
 
-def _finish(
-    case: Case,
-    cropped: Cropped,
-    probabilities: NDArray[np.float32],
-    seconds: dict[str, float],
-    output: Path,
-    settings: Settings,
-) -> CaseResult:
+def _finish(done: _Ready, outcome: Outcome, output: Path, settings: Settings) -> CaseResult:
     """In the writer thread: everything behind the network."""
     began = time.perf_counter()
+    case, prepared, restore = done.case, done.prepared, done.restore
+    assert prepared
+    assert restore
     assert case.task
-    geometry = cropped.restore.geometry
+    task, geometry = case.task, restore.geometry
+
+    def clean(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return clean_some(labels, task, geometry.voxel_mm3, settings.dust_fill, settings.dust)
+
     try:
-        restored = restore_probabilities(probabilities, cropped.restore)
-        labels = clean_some(
-            labels_from_probabilities(restored, case.task),
-            case.task,
-            geometry.voxel_mm3,
-            settings.dust_fill,
-            settings.dust,
-        )
+        labels = label_map(outcome, prepared.brain, restore, task, clean)
+        cleaned = time.perf_counter()
         if settings.probabilities:
-            write_probabilities(settings.probabilities / case.output_name, restored, geometry)
+            maps = probability_maps(outcome, prepared.brain, restore)
+            write_probabilities(settings.probabilities / case.output_name, maps, geometry)
         write_labels(output / case.output_name, labels, geometry)
     except OutputError:
         raise
     except Exception as error:
         return _failed(case, error, output, settings)
-    warnings = cropped.warnings
+    warnings = done.warnings
     if not labels.any():
         warnings = (*warnings, f"{case.id}: no tumor was found, the label map is empty: look at the images")
-    seconds = {**seconds, "finish": time.perf_counter() - began}
-    return CaseResult(case.id, Status.WRITTEN, case.task.name, "", warnings, seconds, _millilitres(labels, geometry))
+    seconds = {**done.seconds, "clean": cleaned - began, "write": time.perf_counter() - cleaned}
+    return CaseResult(case.id, Status.WRITTEN, task.name, "", warnings, seconds, _millilitres(labels, geometry))
 
 
 def _millilitres(labels: NDArray[np.uint8], geometry: Geometry) -> dict[str, float]:
-    counts = np.bincount(labels.ravel(), minlength=max(LABEL_NAMES) + 1)
-    return {name: round(int(counts[label]) * geometry.voxel_mm3 / 1000, 3) for label, name in LABEL_NAMES.items()}
+    counts = {name: np.count_nonzero(labels == label) for label, name in LABEL_NAMES.items()}
+    return {name: round(count * geometry.voxel_mm3 / 1000, 3) for name, count in counts.items()}
 
 
 def _failed(case: Case, error: Exception, output: Path, settings: Settings) -> CaseResult:

@@ -1,4 +1,6 @@
-"""Dust and the holes it leaves (paper 2.6)."""
+"""Dust and the holes it leaves (paper 2.6), and what lies outside the brain."""
+
+from typing import Any
 
 import cc3d
 import fill_voids
@@ -6,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from brats_infer.boxes import bounding_box
 from brats_infer.settings import DustFill
 from brats_infer.tasks import Task
 
@@ -26,7 +29,7 @@ def clean(
     itself predicted stays. Components touch over 26 neighbours, the background over 6, so that a region's surface has
     no leaks. Returns a new array.
     """
-    box = _tumor_box(labels)
+    box = bounding_box(labels > 0)
     out = labels.copy()
     view = out[box]  # outside the tumor's box everything is background already
     removed = np.zeros(view.shape, bool)
@@ -35,7 +38,9 @@ def clean(
         limit = int(size / voxel_mm3 + 1e-3)  # an affine in float32 makes 1 mm3 of 1.0000001
         removed |= _remove_dust(view, task.region_labels(inner), limit, task.connectivity, fill)
         if outer is not None:
-            opened = removed & (view == 0) & _enclosed(np.isin(view, task.region_labels(outer)))
+            opened = removed & (view == 0)
+            if opened.any():
+                opened &= _enclosed(np.isin(view, task.region_labels(outer)))
             view[opened] = outer.label
     return out
 
@@ -46,6 +51,33 @@ def clean_some(
     """As `clean`, but with the task's own dust size where the given one would leave no tumor at all."""
     cleaned = clean(labels, task, voxel_mm3, fill, dust_voxels)
     return cleaned if cleaned.any() else clean(labels, task, voxel_mm3, fill)
+
+
+def keep_brain(found: NDArray[Any], brain: NDArray[np.bool_]) -> NDArray[Any]:
+    """Labels (X, Y, Z) or probabilities (R, X, Y, Z) with 0 outside the brain (X, Y, Z); its cavities belong to it."""
+    outside = found.astype(bool) & ~brain
+    if not outside.any():
+        return found
+    if found.ndim == brain.ndim and not _some_enclosed(outside, brain):
+        return found * brain
+    filled = fill_voids.fill(np.pad(brain, 1), in_place=True)  # unpadded, some cavities at the array's edge would count
+    return np.where(filled[1:-1, 1:-1, 1:-1], found, np.zeros((), found.dtype))
+
+
+def _some_enclosed(voxels: NDArray[np.bool_], brain: NDArray[np.bool_]) -> bool:
+    """Whether some voxel (X, Y, Z) could lie in a cavity: with brain before and behind it along each axis.
+
+    Seldom so, and then the cavities need not be filled, which takes longer than all else that is done to labels.
+    """
+    where = np.argwhere(voxels)
+    for axis in range(3):
+        rays = np.moveaxis(brain, axis, 0)[:, *np.delete(where, axis, axis=1).T]  # (side, voxels left)
+        at = where[:, axis]
+        first, last = rays.argmax(axis=0), len(rays) - 1 - rays[::-1].argmax(axis=0)
+        where = where[rays.any(axis=0) & (first < at) & (at < last)]
+        if not len(where):
+            return False
+    return True
 
 
 def _remove_dust(
@@ -83,9 +115,3 @@ def _enclosed(region: NDArray[np.bool_]) -> NDArray[np.bool_]:
     filled = fill_voids.fill(np.pad(region, 1), in_place=True)  # unpadded, a cavity at the array's edge would count
     inside: NDArray[np.bool_] = filled[1:-1, 1:-1, 1:-1].astype(bool)
     return inside
-
-
-def _tumor_box(labels: NDArray[np.uint8]) -> tuple[slice, ...]:
-    """The bounding box of all labels; empty for an empty map."""
-    found = ndimage.find_objects((labels > 0).astype(np.uint8))
-    return found[0] if found else (slice(0, 0),) * labels.ndim

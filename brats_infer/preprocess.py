@@ -1,19 +1,23 @@
 """From a case's images to the network's input, and back: grid, brain crop, intensities (paper 2.1, 3.1)."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import nibabel.orientations as nio
 import numpy as np
 import SimpleITK as sitk  # noqa: N813 - the package's own custom
 from numpy.typing import NDArray
 
+from brats_infer.boxes import bounding_box
 from brats_infer.errors import CaseError
 from brats_infer.geometry import MAX_VOXELS, Geometry
 from brats_infer.volume import Volume
+
+N = TypeVar("N", int, float)
 
 CANONICAL_AXES = ("L", "P", "S")  # voxel axes of the common grid of the challenges, whose affine is diag(-1, -1, 1)
 CROP_MARGIN = 4  # voxels around the brain, so that the edge of a convolution's reach sees background
@@ -22,6 +26,7 @@ TILT_WARNING = 15.0  # degrees between an axis of the grid and one of the body
 BRAIN_SHARE_WARNING = 0.9  # of the voxels; in the challenges' grid a brain fills about 0.17
 ONE_MM = (1.0, 1.0, 1.0)
 PERCENTILES = (2.0, 98.0)
+CONTENT_SAMPLE = 4096  # voxels that are looked at before all of them are
 HISTOGRAM_LEVELS = 1024
 HISTOGRAM_MATCH_POINTS = 32
 
@@ -78,38 +83,59 @@ def crop_to_brain(volumes: dict[Path, Volume]) -> Cropped:
 
     Raises CaseError, naming the file, for an image that is empty or constant, or a grid of an unbearable size.
     """
-    for path, volume in volumes.items():
-        _check_content(path, volume.data)
     case = next(iter(volumes)).parent
     geometry = next(iter(volumes.values())).geometry
     warnings = [warning for volume in volumes.values() for warning in volume.warnings]
     orientation = nio.ornt_transform(nio.io_orientation(geometry.affine), nio.axcodes2ornt(CANONICAL_AXES))
-    images = [nio.apply_orientation(volume.data, orientation) for volume in volumes.values()]
-    spacing = _permuted_spacing(geometry.spacing, orientation)
-    oriented_shape = _shape3(images[0])
-    if _needs_resampling(spacing):
-        shape = _shape_at_1mm(case, oriented_shape, spacing)
-        images = [_resample_image(image, spacing, shape) for image in images]
+    spacing = _permuted(geometry.spacing, orientation)
+    oriented_shape = _permuted(geometry.shape, orientation)
+    resampled = _needs_resampling(spacing)
+    shape = _shape_at_1mm(case, oriented_shape, spacing) if resampled else oriented_shape
+    brain = np.zeros(shape, bool, order="F")
+    images = []
+    for path, volume in volumes.items():
+        _check_content(path, volume.data)
+        image = nio.apply_orientation(volume.data, orientation)
+        images.append(_resample_image(image.astype(np.float32), spacing, shape) if resampled else image)
+        brain |= images[-1] != 0
+    if resampled:
         warnings.append(f"{case}: voxels of {_size(spacing)} mm were resampled to 1 mm and back")
-    brain = images[0] != 0
-    for image in images[1:]:
-        brain |= image != 0
     if not brain.any():
         raise CaseError(f"{case}: nothing is left of the brain at 1 mm: its voxels of {_size(spacing)} mm are too few")
     warnings += _oddities(case, geometry, float(brain.mean()))
-    restore = Restore(geometry, orientation, oriented_shape, spacing, _shape3(brain), _box(brain))
-    cropped = [np.ascontiguousarray(image[restore.box]) for image in images]
-    return Cropped(np.stack(cropped), restore, tuple(warnings))
+    restore = Restore(geometry, orientation, oriented_shape, spacing, shape, bounding_box(brain, CROP_MARGIN))
+    cropped = np.empty((len(images), *brain[restore.box].shape), np.float32)
+    for i, image in enumerate(images):
+        cropped[i] = np.ascontiguousarray(image[restore.box])
+    return Cropped(cropped, restore, tuple(warnings))
 
 
 def restore_probabilities(probabilities: NDArray[np.float32], restore: Restore) -> NDArray[np.float32]:
     """(R, crop) on the canonical grid -> (R, X, Y, Z) on the input's own grid; 0 outside the crop."""
+    if not restore.resampled:
+        return np.ascontiguousarray(np.stack([_uncropped(p, restore) for p in probabilities]))
     full = np.zeros((len(probabilities), *restore.canonical_shape), np.float32)
     full[:, *restore.box] = probabilities
-    if restore.resampled:
-        full = np.stack([_resample(p, ONE_MM, restore.oriented_shape, restore.spacing, sitk.sitkLinear) for p in full])
+    full = np.stack([_resample(p, ONE_MM, restore.oriented_shape, restore.spacing, sitk.sitkLinear) for p in full])
     back = nio.ornt_transform(nio.axcodes2ornt(CANONICAL_AXES), nio.io_orientation(restore.geometry.affine))
     return np.ascontiguousarray(np.stack([nio.apply_orientation(p, back) for p in full]))
+
+
+def restore_labels(labels: NDArray[np.uint8], restore: Restore) -> NDArray[np.uint8]:
+    """Labels on the crop -> (X, Y, Z) on the input's own grid, background outside the crop.
+
+    Raises ValueError for a case that was resampled: its probabilities are to be restored, then labelled.
+    """
+    if restore.resampled:
+        raise ValueError("labels of a resampled case cannot be restored")
+    return _uncropped(labels, restore)
+
+
+def _uncropped(values: NDArray[Any], restore: Restore) -> NDArray[Any]:
+    """A crop (x, y, z) put back on the input's own grid of the same spacing, 0 around it."""
+    full = np.zeros(restore.geometry.shape, values.dtype, order="F")  # as files are laid out
+    nio.apply_orientation(full, restore.orientation)[restore.box] = values  # a view of it, on canonical axes
+    return full
 
 
 def crop_labels(labels: NDArray[np.uint8], restore: Restore) -> NDArray[np.uint8]:
@@ -132,22 +158,20 @@ def normalise(
     stretched over 0..1, clipped; a percentile stretch undoes the z-score before it, so it is computed once.
     `+histogram`: then matched to `reference` (4, N), sorted intensities of each modality (paper 2.1).
     """
+    if variant == Normalisation.NONE:
+        return images.copy()
+    if variant == Normalisation.ZSCORE:
+        return np.stack([_zscore(image) for image in images])
+    if variant == Normalisation.HISTOGRAM and reference is None:
+        raise ValueError("histogram matching needs a reference")
     out = np.zeros_like(images)
     for channel, image in enumerate(images):
         mask = image != 0
-        voxels = image[mask]
-        if voxels.size == 0:
+        if not mask.any():
             continue
-        match variant:
-            case Normalisation.NONE:
-                pass
-            case Normalisation.ZSCORE:
-                voxels = (voxels - voxels.mean(dtype=np.float64)) / (voxels.std(dtype=np.float64) or 1.0)
-            case _:
-                voxels = _rescale(voxels)
+        voxels = _rescale(image[mask])
         if variant == Normalisation.HISTOGRAM:
-            if reference is None:
-                raise ValueError("histogram matching needs a reference")
+            assert reference is not None
             voxels = _match(voxels, reference[channel])
         out[channel][mask] = voxels
     return out
@@ -160,8 +184,12 @@ def histogram_reference(cases: Iterable[NDArray[np.float32]], samples: int = 409
     return np.asarray(np.mean(quantiles, axis=0, dtype=np.float64), np.float32)
 
 
-def _check_content(path: Path, data: NDArray[np.float32]) -> None:
+def _check_content(path: Path, data: NDArray[Any]) -> None:
+    """Raises CaseError for an image that holds nothing, or nothing but one value."""
     flat = data.ravel(order="K")
+    sample = flat[:: max(1, flat.size // CONTENT_SAMPLE)]
+    if np.unique(sample[sample != 0]).size > 1:
+        return
     inside = flat[flat != 0]
     if inside.size == 0:
         raise CaseError(f"{path}: every voxel is 0: export the image again")
@@ -185,18 +213,10 @@ def _needs_resampling(spacing: tuple[float, float, float]) -> bool:
     return any(abs(mm - 1.0) > SPACING_TOLERANCE for mm in spacing)
 
 
-def _permuted_spacing(
-    spacing: tuple[float, float, float], orientation: NDArray[np.float64]
-) -> tuple[float, float, float]:
-    out = [0.0, 0.0, 0.0]
-    for source, (target, _) in zip(spacing, orientation, strict=True):
-        out[int(target)] = source
-    return out[0], out[1], out[2]
-
-
-def _shape3(image: NDArray[Any]) -> tuple[int, int, int]:
-    x, y, z = image.shape
-    return x, y, z
+def _permuted(values: tuple[N, N, N], orientation: NDArray[np.float64]) -> tuple[N, N, N]:
+    """What belongs to each of the input's axes, in the order of the canonical ones."""
+    of_axis = dict(zip((int(target) for target, _ in orientation), values, strict=True))
+    return of_axis[0], of_axis[1], of_axis[2]
 
 
 def _size(spacing: tuple[float, float, float]) -> str:
@@ -237,13 +257,22 @@ def _resample(
     return np.asarray(sitk.GetArrayFromImage(moved), np.float32)
 
 
-def _box(brain: NDArray[np.bool_]) -> tuple[slice, slice, slice]:
-    """The bounding box of a mask with a margin, inside the volume."""
-    sides = []
-    for axis, size in enumerate(brain.shape):
-        where = np.flatnonzero(brain.any(axis=tuple(a for a in range(3) if a != axis)))
-        sides.append(slice(max(0, int(where[0]) - CROP_MARGIN), min(size, int(where[-1]) + 1 + CROP_MARGIN)))
-    return sides[0], sides[1], sides[2]
+def _zscore(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(X, Y, Z) with the non-zero voxels at mean 0 and standard deviation 1.
+
+    Sums over all of it are those over the brain, as background is 0; in float64, where their difference is safe.
+    """
+    mask = image != 0
+    count = np.count_nonzero(mask)
+    if not count:
+        return image.copy()
+    values = image.astype(np.float64).ravel()
+    mean = values.sum() / count
+    deviation = math.sqrt(max(0.0, float(values @ values) / count - mean**2))
+    out: NDArray[np.float32] = image - np.float32(mean)
+    out *= mask
+    out /= np.float32(deviation or 1.0)
+    return out
 
 
 def _rescale(voxels: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -3,6 +3,7 @@
 import math
 import zlib
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,10 +30,13 @@ READ_ERRORS = (OSError, EOFError, zlib.error, ISAL_ERROR)
 
 @dataclass(frozen=True)
 class Volume:
-    """One 3-D image: float32 data (X, Y, Z), all finite, with its geometry and what was odd about the file."""
+    """One 3-D image, all finite, with its geometry and what was odd about the file."""
 
-    data: NDArray[np.float32]
-    """In the file's memory order, X fastest: most of it is background that a crop drops before anything turns it."""
+    data: NDArray[Any]
+    """(X, Y, Z): float32, or whole numbers of 8 or 16 bits as they are stored, which float32 holds exactly.
+
+    In the file's memory order, X fastest: most of it is background that a crop drops before anything turns it.
+    """
     geometry: Geometry
     warnings: tuple[str, ...] = ()
 
@@ -43,8 +47,8 @@ def read_volume(path: Path) -> Volume:
     Raises CaseError, naming the file, for anything that is not one whole finite 3-D image of real numbers.
     """
     data, geometry, warnings = _read_verified(path)
-    finite = np.isfinite(data)
-    if not finite.all():
+    finite = np.isfinite(data) if data.dtype.kind == "f" else None
+    if finite is not None and not finite.all():
         count = finite.size - int(np.count_nonzero(finite))
         if count > MAX_NONFINITE * finite.size:
             raise CaseError(
@@ -57,8 +61,10 @@ def read_volume(path: Path) -> Volume:
 
 
 def read_images(paths: Iterable[Path]) -> dict[Path, Volume]:
-    """Reads the modalities of one case. Raises CaseError for a file that fails or a grid that differs."""
-    volumes = {path: read_volume(path) for path in paths}
+    """Reads the modalities of one case, at once. Raises CaseError for a file that fails or a grid that differs."""
+    paths = list(paths)
+    with ThreadPoolExecutor(max(1, len(paths))) as pool:  # unpacking leaves Python's lock alone
+        volumes = dict(zip(paths, pool.map(read_volume, paths), strict=True))
     check_same_grid(volumes)
     return volumes
 
@@ -193,8 +199,8 @@ def _header(path: Path, stream: IO[bytes]) -> nib.Nifti1Header:
     return header
 
 
-def _read_verified(path: Path) -> tuple[NDArray[np.float32], Geometry, tuple[str, ...]]:
-    """Voxels (X, Y, Z), perhaps with NaN and Inf among them, their grid, and warnings.
+def _read_verified(path: Path) -> tuple[NDArray[Any], Geometry, tuple[str, ...]]:
+    """Voxels (X, Y, Z) as `Volume.data`, perhaps with NaN and Inf among them, their grid, and warnings.
 
     Nothing is allocated before the header has been checked, and every byte of the file has been read at the end.
     """
@@ -215,7 +221,7 @@ def _read_verified(path: Path) -> tuple[NDArray[np.float32], Geometry, tuple[str
     return _scaled(header, raw, geometry.shape), geometry, warnings
 
 
-def _read_up_to(stream: IO[bytes], size: int, step: int = 2**22) -> bytearray:
+def _read_up_to(stream: IO[bytes], size: int, step: int = 2**20) -> bytearray:
     """In pieces: a header may announce a gigabyte that is not there, which one read would allocate first."""
     raw = bytearray()
     while len(raw) < size and (piece := stream.read(min(step, size - len(raw)))):
@@ -223,12 +229,16 @@ def _read_up_to(stream: IO[bytes], size: int, step: int = 2**22) -> bytearray:
     return raw
 
 
-def _scaled(header: nib.Nifti1Header, raw: bytearray, shape: tuple[int, int, int]) -> NDArray[np.float32]:
+def _scaled(header: nib.Nifti1Header, raw: bytearray, shape: tuple[int, int, int]) -> NDArray[Any]:
     """Stored bytes -> (X, Y, Z) with the header's slope and intercept; numbers beyond float32 become Inf."""
     slope, intercept = header.get_slope_inter()
+    scaled = slope is not None and (slope, intercept) != (1.0, 0.0)
+    stored = np.frombuffer(raw, header.get_data_dtype()).reshape(shape, order="F")
+    if stored.dtype.kind in "iu" and stored.dtype.itemsize <= 2 and not scaled:
+        return stored.astype(stored.dtype.newbyteorder("="), copy=False)
     with np.errstate(over="ignore", invalid="ignore"):
-        data = np.frombuffer(raw, header.get_data_dtype()).reshape(shape, order="F").astype(np.float32)
-        if slope is not None and (slope, intercept) != (1.0, 0.0):
+        data = stored.astype(np.float32)
+        if scaled:
             data *= np.float32(slope)
             data += np.float32(intercept)
     return data

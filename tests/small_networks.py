@@ -3,13 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from brats_infer.devices import CPU
+from brats_infer.engines import torch_engine
+from brats_infer.ensemble import Ensemble
 from brats_infer.geometry import Geometry
 from brats_infer.preprocess import ONE_MM, Cropped, Restore
+from brats_infer.settings import Mode
 from brats_infer.train.data import TrainingCase
 from model.checkpoint import Member, save_weights, write_manifest
 from model.unet import UNet, UNetConfig
@@ -63,6 +68,20 @@ def cropped_of(images: NDArray[np.float32]) -> Cropped:
     orientation = np.array([[0.0, 1.0], [1.0, 1.0], [2.0, 1.0]])
     geometry = Geometry.of_affine(shape, np.diag([-1.0, -1.0, 1.0, 1.0]))
     return Cropped(images, Restore(geometry, orientation, shape, ONE_MM, shape, box))
+
+
+def predicted(
+    members: tuple[tuple[Member, UNet], ...],
+    images: NDArray[np.float32],
+    mode: Mode,
+    flips: bool = False,
+    device: torch.device = CPU,
+    references: dict[str, NDArray[np.float32]] | None = None,
+    **options: Any,
+) -> NDArray[np.float32]:
+    """Probabilities (R, X, Y, Z) of an ensemble whose members compute in torch, whatever else is installed."""
+    ensemble = Ensemble(members, device, references or {}, torch_engine)
+    return ensemble.predict(ensemble.prepare(cropped_of(images)), mode, flips, **options).numpy()
 
 
 def brain_images(shape: tuple[int, int, int], rng: np.random.Generator) -> NDArray[np.float32]:

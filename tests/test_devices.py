@@ -9,11 +9,10 @@ import torch
 from torch import Tensor
 
 from brats_infer.devices import CPU, is_out_of_memory, pick_device
-from brats_infer.ensemble import Ensemble
 from brats_infer.errors import UsageError
 from brats_infer.settings import Mode
 from model.unet import UNet
-from tests.small_networks import brain_images, cropped_of, member_of, random_network
+from tests.small_networks import brain_images, member_of, predicted, random_network
 
 GPU = torch.device("cpu:0")  # another device than the CPU to the ladder, the same one to torch
 
@@ -107,10 +106,10 @@ def test_gpu_that_is_too_small_gives_the_same_result_in_smaller_steps(
 ) -> None:
     images = brain_images((12, 10, 9), np.random.default_rng(0))
     members = ((member_of(), random_network(seed=1)), (member_of(), random_network(seed=2)))
-    expected = Ensemble(members, CPU).predict(cropped_of(images), mode, flips=True)
+    expected = predicted(members, images, mode, flips=True)
     attempts += ["CUDA out of memory. Tried to allocate 9 GiB"] * failures
     told: list[str] = []
-    found = Ensemble(members, GPU).predict(cropped_of(images), mode, flips=True, warn=told.append)
+    found = predicted(members, images, mode, flips=True, device=GPU, warn=told.append)
     np.testing.assert_array_equal(found, expected)
     assert [note in line for line in told] == [True] * bool(failures)
 
@@ -119,7 +118,7 @@ def test_case_that_fits_nowhere_fails(attempts: list[str]) -> None:
     attempts += ["CUDA out of memory"] * 3
     images = brain_images((12, 10, 9), np.random.default_rng(0))
     with pytest.raises(torch.OutOfMemoryError):
-        Ensemble(((member_of(), random_network()),), GPU).predict(cropped_of(images), Mode.FAST, flips=False)
+        predicted(((member_of(), random_network()),), images, Mode.FAST, device=GPU)
 
 
 def test_another_fault_of_the_device_is_not_taken_for_too_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,7 +131,7 @@ def test_another_fault_of_the_device_is_not_taken_for_too_little_memory(monkeypa
     monkeypatch.setattr(UNet, "forward", fail)
     images = brain_images((12, 10, 9), np.random.default_rng(0))
     with pytest.raises(RuntimeError, match="illegal"):
-        Ensemble(((member_of(), random_network()),), GPU).predict(cropped_of(images), Mode.FAST, flips=False)
+        predicted(((member_of(), random_network()),), images, Mode.FAST, device=GPU)
     assert len(calls) == 1
 
 

@@ -18,25 +18,25 @@ from torch import Tensor
 from torch.nn import functional
 
 from brats_infer.devices import autocast
-from brats_infer.ensemble import (
-    Ensemble,
-    coarser,
-    finer,
-    gaussian_weights,
-    keep_brain,
-    load_ensemble,
-    network_input,
-    predict_member,
-    sliding_window,
-    whole,
-)
+from brats_infer.engines import TorchEngine
+from brats_infer.ensemble import load_ensemble, network_input
 from brats_infer.errors import WeightsError
+from brats_infer.passes import coarser, finer, gaussian_weights, predict_member, sliding_window, whole
 from brats_infer.preprocess import Normalisation, histogram_reference, normalise
 from brats_infer.settings import Mode
 from brats_infer.tasks import TASKS
 from model.checkpoint import MANIFEST, Member, save_reference
 from model.unet import UNet, UNetConfig
-from tests.small_networks import SMALL, WINDOW, brain_images, cropped_of, member_of, random_network, write_weights
+from tests.small_networks import (
+    SMALL,
+    WINDOW,
+    brain_images,
+    cropped_of,
+    member_of,
+    predicted,
+    random_network,
+    write_weights,
+)
 
 CPU = torch.device("cpu")
 GLI = TASKS["gli"]
@@ -149,9 +149,9 @@ def test_flips_are_the_mean_over_eight_mirror_images(window: Shape | None) -> No
     def once(flipped: Tensor) -> Tensor:
         return sliding_window(flipped, probabilities, window) if window else whole(flipped, probabilities, 4)
 
-    found = predict_member(network, x, window, flips=True)
+    found = predict_member(TorchEngine(network), x, window, flips=True)
     torch.testing.assert_close(found, mirrored_mean(x, once), rtol=0, atol=1e-6)
-    plain = predict_member(network, x, window, flips=False)
+    plain = predict_member(TorchEngine(network), x, window, flips=False)
     torch.testing.assert_close(plain, once(x), rtol=0, atol=0)
     assert (found - plain).abs().max() > 0.01
 
@@ -164,7 +164,7 @@ def test_disjoint_labels_become_nested_regions(rng: np.random.Generator) -> None
         with autocast(CPU):
             logits = network(x[None])[0]
         edema, necrosis, enhancing = torch.sigmoid(logits.float()).numpy()
-        found = predict_member(network, x, None, flips=False).numpy()
+        found = predict_member(TorchEngine(network), x, None, flips=False).numpy()
     expected = np.stack((edema + necrosis + enhancing, necrosis + enhancing, enhancing))
     np.testing.assert_allclose(found, np.minimum(expected, 1), rtol=0, atol=1e-6)
     assert (found[0] == 1).any()
@@ -174,8 +174,8 @@ def test_flipped_input_gives_the_flipped_result() -> None:
     network = random_network()
     x = random_input((5, 8, 12, 16))  # needs no padding
     for axis in (1, 2, 3):
-        found = predict_member(network, x.flip(axis), None, flips=True).flip(axis)
-        torch.testing.assert_close(found, predict_member(network, x, None, flips=True), rtol=0, atol=1e-6)
+        found = predict_member(TorchEngine(network), x.flip(axis), None, flips=True).flip(axis)
+        torch.testing.assert_close(found, predict_member(TorchEngine(network), x, None, flips=True), rtol=0, atol=1e-6)
 
 
 @torch.no_grad()
@@ -183,19 +183,19 @@ def test_predicting_leaves_the_input_as_it_was() -> None:
     x = random_input((5, 9, 8, 8))
     before = x.clone()
     for window in (None, WINDOW):
-        predict_member(random_network(), x, window, flips=True)
+        predict_member(TorchEngine(random_network()), x, window, flips=True)
         assert torch.equal(x, before)
 
 
 def member_probabilities(network: UNet, member: Member, images: NDArray[np.float32], mode: Mode) -> NDArray[np.float32]:
-    """One member by hand: normalise, add the mask, one pass, nothing outside the brain."""
+    """One member by hand: normalise, add the mask, one pass."""
     brain = (images != 0).any(axis=0, keepdims=True)
     x = normalise(images, Normalisation(member.normalisation))
     if member.config.foreground:
         x = np.concatenate((x, brain))
     with torch.no_grad():
         window = member.window if mode is Mode.ACCURATE else None
-        return predict_member(network, torch.from_numpy(x.astype(np.float32)), window, flips=False).numpy() * brain
+        return predict_member(TorchEngine(network), torch.from_numpy(x.astype(np.float32)), window, flips=False).numpy()
 
 
 @pytest.mark.parametrize("mode", list(Mode))
@@ -208,7 +208,7 @@ def test_members_of_any_input_are_averaged(mode: Mode, rng: np.random.Generator)
         (replace(member_of(), normalisation="zscore", window=(8, 12, 8)), random_network(seed=2)),
         (replace(member_of(config=UNetConfig((2, 4))), normalisation="none"), random_network(UNetConfig((2, 4)), 3)),
     )
-    found = Ensemble(members, CPU).predict(cropped_of(images), mode, flips=False)
+    found = predicted(members, images, mode)
     each = [member_probabilities(network, member, images, mode) for member, network in members]
     assert max(float(np.abs(a - b).max()) for a, b in itertools.combinations(each, 2)) > 0.1
     assert found.dtype == np.float32
@@ -217,29 +217,11 @@ def test_members_of_any_input_are_averaged(mode: Mode, rng: np.random.Generator)
 
 
 def test_an_ensemble_of_one_twice_is_that_one(rng: np.random.Generator) -> None:
-    cropped = cropped_of(brain_images((9, 9, 9), rng))
+    images = brain_images((9, 9, 9), rng)
     one = (member_of(), random_network())
-    single = Ensemble((one,), CPU).predict(cropped, Mode.FAST, flips=True)
-    np.testing.assert_allclose(Ensemble((one, one), CPU).predict(cropped, Mode.FAST, flips=True), single, atol=1e-6)
+    single = predicted((one,), images, Mode.FAST, flips=True)
+    np.testing.assert_allclose(predicted((one, one), images, Mode.FAST, flips=True), single, atol=1e-6)
     assert 0 <= single.min() < single.max() <= 1
-
-
-def test_cavity_at_the_edge_of_the_volume_is_outside_the_brain() -> None:
-    brain = np.array([[[1, 0, 1], [0, 1, 1]], [[0, 1, 1], [1, 1, 1]]], bool)  # fill_voids alone fills one of them
-    assert np.array_equal(keep_brain(np.ones((3, *brain.shape), np.float32), brain) > 0, np.stack([brain] * 3))
-
-
-@settings(max_examples=50, deadline=None)
-@given(shape=st.tuples(*[st.integers(1, 7)] * 3), seed=st.integers(0, 2**31), share=st.floats(0.3, 1))
-def test_only_what_the_brain_encloses_is_kept(shape: Shape, seed: int, share: float) -> None:
-    rng = np.random.default_rng(seed)
-    brain = rng.random(shape) < share
-    before = brain.copy()
-    probabilities = rng.random((3, *shape), dtype=np.float32) + np.float32(0.01)
-    kept = keep_brain(probabilities, brain)
-    assert kept.dtype == np.float32
-    assert np.array_equal(kept, probabilities * ndimage.binary_fill_holes(brain))
-    assert np.array_equal(brain, before)
 
 
 def test_mask_channel_is_the_brain_not_the_intensity(rng: np.random.Generator) -> None:
@@ -260,12 +242,12 @@ def test_histogram_member_reads_its_reference(tmp_path: Path, rng: np.random.Gen
     write_weights(tmp_path, [random_network()], **changes)
     ensemble = load_ensemble(tmp_path, GLI, CPU)
     assert np.array_equal(ensemble.references["small-0.safetensors"], reference)
-    found = ensemble.predict(cropped_of(images), Mode.FAST, flips=False)
+    found = predicted(ensemble.members, images, Mode.FAST, references=ensemble.references)
     matched = normalise(images, Normalisation.HISTOGRAM, reference)
     brain = cropped_of(images).brain
     x = torch.from_numpy(network_input(matched, brain, foreground=True))
     with torch.no_grad():
-        expected = predict_member(ensemble.members[0][1], x, None, flips=False).numpy() * brain
+        expected = predict_member(TorchEngine(ensemble.members[0][1]), x, None, flips=False).numpy()
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
     assert not np.array_equal(matched, normalise(images, Normalisation.RESCALE))
 
@@ -329,9 +311,9 @@ def test_finer_puts_a_ramp_back_where_it_was() -> None:
 def test_coarse_member_answers_on_the_fine_grid() -> None:
     network = random_network(seed=5)
     x = torch.randn((network.config.in_channels, 20, 22, 19))
-    expected = finer(predict_member(network, coarser(x, 2), None, flips=False), 2, (20, 22, 19))
+    expected = finer(predict_member(TorchEngine(network), coarser(x, 2), None, flips=False), 2, (20, 22, 19))
     network.config = replace(network.config, spacing=2)
-    assert torch.equal(predict_member(network, x, None, flips=False), expected)
+    assert torch.equal(predict_member(TorchEngine(network), x, None, flips=False), expected)
 
 
 def test_background_around_a_brain_smaller_than_the_window_is_shared_out() -> None:

@@ -2,12 +2,14 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
 
 from brats_infer.labels import labels_from_probabilities, regions_from_labels
-from brats_infer.tasks import TASKS
+from brats_infer.tasks import TASKS, Task
 
 GLI = TASKS["gli"]
 SHAPES = hnp.array_shapes(min_dims=3, max_dims=3, max_side=5)
@@ -15,6 +17,10 @@ EDGES = [0.0, 1.0, *(float(np.nextafter(np.float32(t), np.float32(up))) for t in
 PROBABILITIES = st.one_of(
     st.floats(0, 1, width=32), st.sampled_from([*EDGES, float(np.float32(0.40)), float(np.float32(0.45))])
 )
+
+
+def labelled(probabilities: NDArray[np.float32], task: Task = GLI) -> NDArray[np.uint8]:
+    return labels_from_probabilities(torch.from_numpy(np.ascontiguousarray(probabilities)), task).numpy()
 
 
 def by_the_paper(wt: np.float32, tc: np.float32, et: np.float32) -> int:
@@ -33,7 +39,7 @@ def by_the_paper(wt: np.float32, tc: np.float32, et: np.float32) -> int:
 def test_labels_follow_the_papers_rule_at_every_voxel(task, data: st.DataObject) -> None:
     shape = data.draw(SHAPES)
     probabilities = data.draw(hnp.arrays(np.float32, (3, *shape), elements=PROBABILITIES))
-    labels = labels_from_probabilities(probabilities, task)
+    labels = labelled(probabilities, task)
     assert labels.dtype == np.uint8
     assert labels.shape == shape
     for at in np.ndindex(*shape):
@@ -53,14 +59,14 @@ def test_labels_follow_the_papers_rule_at_every_voxel(task, data: st.DataObject)
 )
 def test_a_threshold_itself_counts_as_reached(wt: float, tc: float, et: float, label: int) -> None:
     probabilities = np.array([wt, tc, et], np.float32).reshape(3, 1, 1, 1)
-    assert labels_from_probabilities(probabilities, GLI).item() == label
+    assert labelled(probabilities).item() == label
 
 
 @given(hnp.arrays(np.uint8, SHAPES, elements=st.integers(0, 3)))
 def test_labels_to_regions_and_back_is_the_same(labels: np.ndarray) -> None:
     regions = regions_from_labels(labels, GLI)
     assert regions.dtype == np.bool_
-    assert np.array_equal(labels_from_probabilities(regions.astype(np.float32), GLI), labels)
+    assert np.array_equal(labelled(regions.astype(np.float32)), labels)
 
 
 @given(hnp.arrays(np.uint8, SHAPES, elements=st.integers(0, 3)))
@@ -78,10 +84,8 @@ def test_regions_are_the_challenges_sets_and_nested(labels: np.ndarray) -> None:
 )
 def test_labels_turn_with_the_volume(probabilities: np.ndarray, order: list[int], flips: set[int]) -> None:
     turned = np.flip(probabilities, tuple(flips)).transpose(0, *(1 + axis for axis in order))
-    expected = np.flip(labels_from_probabilities(probabilities, GLI), tuple(axis - 1 for axis in flips)).transpose(
-        order
-    )
-    assert np.array_equal(labels_from_probabilities(turned, GLI), expected)
+    expected = np.flip(labelled(probabilities), tuple(axis - 1 for axis in flips)).transpose(order)
+    assert np.array_equal(labelled(turned), expected)
 
 
 @pytest.mark.parametrize("region", range(3))
@@ -89,9 +93,9 @@ def test_one_nan_is_told_and_never_becomes_background(region: int) -> None:
     probabilities = np.ones((3, 4, 4, 4), np.float32)
     probabilities[region, 1, 2, 3] = np.nan
     with pytest.raises(ValueError, match="NaN"):
-        labels_from_probabilities(probabilities, GLI)
+        labelled(probabilities)
 
 
 def test_a_wrong_number_of_regions_is_told() -> None:
     with pytest.raises(ValueError, match="zip"):
-        labels_from_probabilities(np.ones((2, 3, 3, 3), np.float32), GLI)
+        labelled(np.ones((2, 3, 3, 3), np.float32))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from brats_infer.postprocess import clean, clean_some
+from brats_infer.postprocess import clean, clean_some, keep_brain
 from brats_infer.settings import DustFill
 from brats_infer.tasks import TASKS, Task
 
@@ -160,3 +160,30 @@ def test_dust_size_can_be_chosen_and_never_takes_everything() -> None:
         assert (clean(labels, GLI, dust_voxels=size) > 0).sum() == left
     assert not clean(labels, GLI, dust_voxels=1000).any()
     assert np.array_equal(clean_some(labels, GLI, 1.0, DustFill.BACKGROUND, 1000), clean(labels, GLI))
+
+
+def test_cavity_at_the_edge_of_the_volume_is_outside_the_brain() -> None:
+    brain = np.array([[[1, 0, 1], [0, 1, 1]], [[0, 1, 1], [1, 1, 1]]], bool)  # fill_voids alone fills one of them
+    assert np.array_equal(keep_brain(np.ones((3, *brain.shape), np.float32), brain) > 0, np.stack([brain] * 3))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    shape=st.tuples(*[st.integers(1, 7)] * 3),
+    seed=st.integers(0, 2**31),
+    share=st.floats(0.3, 1),
+    labelled=st.sampled_from([0.02, 0.2, 1.0]),
+)
+def test_only_what_the_brain_encloses_is_kept(
+    shape: tuple[int, int, int], seed: int, share: float, labelled: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    brain = rng.random(shape) < share
+    before = brain.copy()
+    probabilities = rng.random((3, *shape), dtype=np.float32) + np.float32(0.01)
+    labels = rng.integers(0, 4, shape, np.uint8) * (rng.random(shape) < labelled)
+    for found in (probabilities, labels):
+        kept = keep_brain(found, brain)
+        assert kept.dtype == found.dtype
+        assert np.array_equal(kept, found * ndimage.binary_fill_holes(brain))
+    assert np.array_equal(brain, before)

@@ -69,7 +69,8 @@ def test_every_real_type_byte_order_and_version_reads_as_in_nibabel(
     nib.save(kind(data.astype(dtype), OBLIQUE, header), tmp_path / f"image{ending}")
     volume = read_volume(tmp_path / f"image{ending}")
     expected = nib.load(tmp_path / f"image{ending}")
-    assert volume.data.dtype == np.float32
+    assert volume.data.dtype == (dtype if dtype in ("u1", "i1", "u2", "i2") else np.float32), "exact, and as small"
+    assert volume.data.dtype.isnative
     assert np.array_equal(volume.data, expected.get_fdata(dtype=np.float32))
     assert np.allclose(volume.geometry.affine, expected.affine, atol=1e-6)
     assert volume.geometry.shape == SHAPE

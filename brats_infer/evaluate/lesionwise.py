@@ -10,12 +10,12 @@ import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
+from brats_infer.boxes import bounding_box
 from brats_infer.evaluate.surface import (
     Floats,
     Mask,
     Spacing,
     Surface,
-    bounding_box,
     distances_to,
     percentile,
     surface_of,

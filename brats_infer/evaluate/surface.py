@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from brats_infer.boxes import bounding_box
+
 Spacing = tuple[float, float, float]
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -68,20 +70,6 @@ def hd95(prediction: Mask, reference: Mask, spacing: Spacing = (1.0, 1.0, 1.0)) 
         percentile(distances_to(predicted, true)[0], predicted.areas),
         percentile(distances_to(true, predicted)[0], true.areas),
     )
-
-
-def bounding_box(mask: Mask, margin: int = 0) -> tuple[slice, ...]:
-    """The smallest box around what is True in (X, Y, Z), wider by `margin` voxels as far as the array goes."""
-    plane = np.any(mask, axis=2)
-    x, y = (_extent(np.any(plane, axis=axis)) for axis in (1, 0))
-    z = _extent(np.any(mask[x, y], axis=(0, 1)))
-    return tuple(slice(max(side.start - margin, 0), side.stop + margin) if side.stop else side for side in (x, y, z))
-
-
-def _extent(line: Mask) -> slice:
-    """From the first to the last True; 0 to 0 if there is none."""
-    inside = np.flatnonzero(line)
-    return slice(int(inside[0]), int(inside[-1]) + 1) if len(inside) else slice(0, 0)
 
 
 def surface_of(labels: NDArray[np.unsignedinteger], spacing: Spacing) -> Surface:

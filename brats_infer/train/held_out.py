@@ -3,16 +3,18 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from brats_infer.cases import Case, find_cases
 from brats_infer.ensemble import Ensemble
 from brats_infer.errors import CaseError, UsageError, WeightsError
 from brats_infer.evaluate.cohort import CohortScores, Pair, mean_of, score_pair
 from brats_infer.evaluate.tables import write_csv
-from brats_infer.labels import labels_from_probabilities
+from brats_infer.outcome import label_map, outcome_of
 from brats_infer.postprocess import clean
-from brats_infer.preprocess import Normalisation, crop_to_brain, restore_probabilities
+from brats_infer.preprocess import Normalisation, crop_to_brain
 from brats_infer.settings import Settings
 from brats_infer.tasks import Task
 from brats_infer.train.data import label_maps
@@ -61,7 +63,10 @@ def _segment(case: Case, ensemble: Ensemble, task: Task, postprocess: bool, path
     if case.problem:
         raise CaseError(case.problem)
     cropped = crop_to_brain(read_images(case.paths.values()))
-    probabilities = ensemble.predict(cropped, Settings.mode, Settings.flips)
-    geometry = cropped.restore.geometry
-    labels = labels_from_probabilities(restore_probabilities(probabilities, cropped.restore), task)
-    write_labels(path, clean(labels, task, geometry.voxel_mm3) if postprocess else labels, geometry)
+    restore, prepared = cropped.restore, ensemble.prepare(cropped)
+    found = outcome_of(ensemble.predict(prepared, Settings.mode, Settings.flips), restore, task)
+
+    def cleaned(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return clean(labels, task, restore.geometry.voxel_mm3) if postprocess else labels
+
+    write_labels(path, label_map(found, prepared.brain, restore, task, cleaned), restore.geometry)

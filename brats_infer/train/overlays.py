@@ -3,7 +3,6 @@
 from importlib.util import find_spec
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors.torch import load_file
 
@@ -29,6 +28,6 @@ def draw_overlays(run: Path, config: TrainConfig, case: TrainingCase, task: Task
     network = UNet(config.network)
     network.load_state_dict({name: tensor.float() for name, tensor in load_file(run / BEST).items()})
     found = predicted_labels(network.to(device).eval(), case, task, device, window=None)
-    expert = labels_from_probabilities(case.regions.numpy().astype(np.float32), task)
+    expert = labels_from_probabilities(case.regions.float(), task).numpy()
     for name, labels in ((case.id, found), (f"{case.id}-expert", expert)):
         draw(images, labels[::-1, ::-1], name, 1.0, run / f"{name}.png")

@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from brats_infer.boxes import bounding_box
 from brats_infer.errors import CaseError
 from brats_infer.evaluate.cohort import SPACING_DIGITS, find_pairs
 from brats_infer.evaluate.lesionwise import lesionwise_scores
-from brats_infer.evaluate.surface import bounding_box
 from brats_infer.labels import labels_from_probabilities
 from brats_infer.postprocess import clean
 from brats_infer.tasks import Task
@@ -105,7 +106,7 @@ def suggested(trial: "optuna.Trial", task: Task) -> Task:
 
 def lesionwise_dice(case: Stored, task: Task) -> float:
     """The mean over the regions, after thresholds and post-processing."""
-    labels = labels_from_probabilities(case.probabilities, task)
+    labels = labels_from_probabilities(torch.from_numpy(case.probabilities), task).numpy()
     cleaned = clean(labels, task, float(np.prod(case.spacing)))
     scores = lesionwise_scores(cleaned, case.reference, task, case.spacing)
     return float(np.mean([region.lesionwise_dice for region in scores.values()]))

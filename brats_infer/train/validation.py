@@ -7,9 +7,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from brats_infer.ensemble import keep_brain, network_input, predict_member
+from brats_infer.engines import TorchEngine
+from brats_infer.ensemble import network_input
 from brats_infer.evaluate.surface import hd95
 from brats_infer.labels import labels_from_probabilities, regions_from_labels
+from brats_infer.passes import predict_member
+from brats_infer.postprocess import keep_brain
 from brats_infer.tasks import Task
 from brats_infer.train.choices import Selection
 from brats_infer.train.data import TrainingCase
@@ -73,8 +76,9 @@ def predicted_labels(
     brain = image[4] > 0
     x = torch.from_numpy(network_input(image[:4], brain, network.config.foreground)).to(device)
     with torch.inference_mode():
-        probabilities = predict_member(network, x, window, flips=False).cpu().numpy()
-    return labels_from_probabilities(keep_brain(probabilities, brain), task)
+        probabilities = predict_member(TorchEngine(network, device), x, window, flips=False)
+        labels = labels_from_probabilities(probabilities, task).cpu().numpy()
+    return np.asarray(keep_brain(labels, brain))
 
 
 def _dice(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:

@@ -55,7 +55,7 @@ def read(path: Path) -> str:
         volume = read_volume(path)
     except CaseError as error:
         return str(error)
-    assert volume.data.dtype == np.float32
+    assert volume.data.dtype in (np.float32, np.int16, np.uint16, np.int8, np.uint8)
     assert volume.data.shape == volume.geometry.shape == read_geometry(path).shape
     assert np.isfinite(volume.data).all()
     assert np.isfinite(volume.geometry.affine).all()

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from brats_infer.errors import CaseError, UsageError
 from brats_infer.evaluate import evaluate_folders
@@ -92,7 +93,7 @@ def test_value_is_the_score_of_the_container_and_the_official_evaluation(folder:
         stored, _ = read_probabilities(folder / "probabilities" / f"{case_id}.nii.gz")
         noisy = np.clip(stored * 1.8 + 0.1 * rng.standard_normal(stored.shape), 0, 1).astype(np.float32)
         write_probabilities(tmp_path / f"{case_id}.nii.gz", noisy, GEOMETRY)
-        labels = clean(labels_from_probabilities(noisy, GLI), GLI)
+        labels = clean(labels_from_probabilities(torch.from_numpy(noisy), GLI).numpy(), GLI)
         write_labels(tmp_path / "found" / f"{case_id}.nii.gz", labels, GEOMETRY)
         reference = folder / "labels" / f"{case_id}-seg.nii.gz"
         values.append(lesionwise_dice(read_stored(case_id, tmp_path / f"{case_id}.nii.gz", reference, GLI), GLI))

@@ -1,0 +1,71 @@
+"""What turns a batch into probabilities: torch on any device, OpenVINO on the CPU where it is installed."""
+
+import logging
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from brats_infer.devices import CPU, autocast
+from model.unet import UNet, UNetConfig
+
+log = logging.getLogger(__name__)
+
+
+class Engine(Protocol):
+    """A network that is ready to compute."""
+
+    @property
+    def config(self) -> UNetConfig: ...
+
+    def __call__(self, batch: Tensor) -> Tensor:
+        """(B, C, X, Y, Z) float32 -> sigmoids (B, R, X, Y, Z) float32, on the batch's device."""
+        ...
+
+
+@dataclass(frozen=True)
+class TorchEngine:
+    """The network as it is, in bf16 where the device computes in it."""
+
+    network: UNet
+    """Already on `device`."""
+    device: torch.device = CPU
+
+    @property
+    def config(self) -> UNetConfig:
+        return self.network.config
+
+    def __call__(self, batch: Tensor) -> Tensor:
+        with autocast(self.device):
+            logits = self.network(batch.to(self.device))
+        return torch.sigmoid(logits.float()).to(batch.device)
+
+
+def torch_engine(network: UNet, device: torch.device) -> Engine:
+    """The network, moved to the device."""
+    return TorchEngine(network.to(device), device)
+
+
+def fastest_engine(network: UNet, device: torch.device) -> Engine:
+    """OpenVINO on the CPU where it is installed and works, else torch."""
+    if device == CPU and openvino_works():
+        from brats_infer.openvino_engine import OpenVinoEngine
+
+        return OpenVinoEngine(network)
+    return torch_engine(network, device)
+
+
+@cache
+def openvino_works() -> bool:
+    """Whether OpenVINO can be imported; one that is there and fails is told, and left alone."""
+    if find_spec("openvino") is None:
+        return False
+    try:
+        import brats_infer.openvino_engine  # noqa: F401 - to see whether it loads
+    except (ImportError, OSError, RuntimeError) as error:
+        log.warning("warning: OpenVINO is installed but does not load (%s): torch is used, which is slower", error)
+        return False
+    return True

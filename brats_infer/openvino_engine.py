@@ -1,0 +1,137 @@
+"""A network on the CPU through OpenVINO, two to six times as fast as torch (docs/performance.md).
+
+The graph is written down layer by layer from the network: through ONNX or by tracing it takes longer than a case.
+"""
+
+import math
+import sys
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type] # it writes into HOME and sends over the net
+import openvino as ov  # noqa: E402
+from openvino import opset15 as op  # noqa: E402
+
+from brats_infer.devices import computes_in_bf16, thread_limit  # noqa: E402
+from model.unet import ConvBlock, UNet, UNetConfig, UpBlock  # noqa: E402
+
+SPATIAL = (2, 3, 4)
+MVN_VOXELS = 2**20
+"""OpenVINO's own norm adds up all voxels in one float32: of a whole brain at 1 mm its deviations are off by up to
+0.2 %, which changed 1 % of a tumor's labels. Above this size the sums are made in short steps instead."""
+
+
+class OpenVinoEngine:
+    """Compiled for the last shape that was asked for: that takes a tenth of a second, and another one its memory."""
+
+    def __init__(self, network: UNet, bf16: bool | None = None) -> None:
+        """`bf16` None means where the processor computes in it natively."""
+        self.network = network.cpu().eval()
+        bf16 = computes_in_bf16() if bf16 is None else bf16
+        self._options: dict[str, object] = {
+            "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
+            "PERFORMANCE_HINT": "LATENCY",
+            "ENABLE_CPU_PINNING": False,  # two containers would share the same cores while others idle
+        }
+        if limit := thread_limit():
+            self._options["INFERENCE_NUM_THREADS"] = limit
+        self._core = ov.Core()
+        self._shape: tuple[int, ...] = ()
+        self._request: ov.InferRequest | None = None
+
+    @property
+    def config(self) -> UNetConfig:
+        return self.network.config
+
+    def __call__(self, batch: Tensor) -> Tensor:
+        """(B, C, X, Y, Z) float32 -> sigmoids (B, R, X, Y, Z) float32, on the batch's device."""
+        if self._request is None or tuple(batch.shape) != self._shape:
+            self._request = None  # frees what the last shape needed, before the next one needs it
+            compiled = self._core.compile_model(graph(self.network, batch.shape), "CPU", self._options)
+            self._request, self._shape = compiled.create_infer_request(), tuple(batch.shape)
+        self._request.infer([batch.cpu().contiguous().numpy()], share_inputs=True)
+        logits = torch.from_numpy(self._request.get_output_tensor(0).data)  # of the request, until its next run
+        return torch.sigmoid(logits).to(batch.device)
+
+
+def graph(network: UNet, shape: tuple[int, ...]) -> ov.Model:
+    """The network for input of one shape (B, C, X, Y, Z), to logits (B, R, X, Y, Z); it shares its parameters.
+
+    The first output; the others are there for their precision alone: OpenVINO computes in float32 what leads to an
+    output without a convolution between, and a mean of millions of voxels has no place in bf16.
+    """
+    levels = network.config.levels
+    exact: list[ov.Output] = []
+    source = op.parameter(list(shape), np.float32)
+    x: ov.Node = source
+    skips = []
+    for level in range(1, levels + 1):
+        x = _block(x, network.down[str(level)], exact)
+        skips.append(x)
+    skips.pop()  # the bottom is x itself
+    for level in range(levels - 1, 0, -1):
+        up = network.up[str(level)]
+        assert isinstance(up, UpBlock)
+        weight = _constant(up.up.weight)
+        x = op.convolution_backprop_data(x, weight, [2] * 3, pads_begin=[0] * 3, pads_end=[0] * 3, dilations=[1] * 3)
+        x = _block(op.concat([x, skips.pop()], 1), up.block, exact)
+    head = network.heads["1"]
+    assert isinstance(head, nn.Conv3d)
+    assert head.bias is not None
+    logits = op.add(_convolution(x, head), _constant(head.bias, per_channel=True))
+    return ov.Model([logits.output(0), *exact], [source], "unet")
+
+
+def _block(x: ov.Node, block: nn.Module, exact: list[ov.Output]) -> ov.Node:
+    """A level's two convolutions, each with instance norm and leaky ReLU; dropout is for training."""
+    assert isinstance(block, ConvBlock)
+    slope = op.constant(np.array([block.act.negative_slope], np.float32))
+    for convolution, norm in ((block.conv1, block.norm1), (block.conv2, block.norm2)):
+        x = op.prelu(_instance_norm(_convolution(x, convolution), norm, exact), slope)
+    return x
+
+
+def _convolution(x: ov.Node, layer: nn.Module) -> ov.Node:
+    assert isinstance(layer, nn.Conv3d)
+    stride, padding, dilation = list(layer.stride), list(layer.padding), list(layer.dilation)
+    return op.convolution(x, _constant(layer.weight), stride, padding, padding, dilation)
+
+
+def _instance_norm(x: ov.Node, layer: nn.InstanceNorm3d, exact: list[ov.Output]) -> ov.Node:
+    """gamma (x - mean) / sqrt(var + eps) + beta, each channel of each case over its voxels; adds to `exact`."""
+    gamma, beta = _constant(layer.weight, per_channel=True), _constant(layer.bias, per_channel=True)
+    if math.prod(x.get_output_shape(0)[2:]) <= MVN_VOXELS:
+        normalised = op.mvn(x, op.constant(np.array(SPATIAL, np.int64)), True, layer.eps, "inside_sqrt")
+        return op.add(op.multiply(normalised, gamma), beta)
+    mean = _mean(x, SPATIAL)
+    length = op.reduce_l2(x, _axes(SPATIAL[-1]), keep_dims=True)
+    row = op.multiply(op.multiply(length, length), _number(1 / x.get_output_shape(0)[SPATIAL[-1]]))
+    variance = op.subtract(_mean(row, SPATIAL[:-1]), op.multiply(mean, mean))
+    scale = op.divide(gamma, op.sqrt(op.add(op.relu(variance), _number(layer.eps))))
+    shift = op.subtract(beta, op.multiply(mean, scale))
+    exact += [scale.output(0), shift.output(0)]
+    return op.add(op.multiply(x, scale), shift)
+
+
+def _mean(x: ov.Node, axes: tuple[int, ...]) -> ov.Node:
+    """Over one axis after the other, so that every sum is short; as sums, or OpenVINO would make one mean of them."""
+    for axis in reversed(axes):
+        size = x.get_output_shape(0)[axis]
+        x = op.multiply(op.reduce_sum(x, _axes(axis), keep_dims=True), _number(1 / size))
+    return x
+
+
+def _constant(parameter: Tensor, per_channel: bool = False) -> ov.Node:
+    """A parameter as it lies in memory; with `per_channel`, as (1, C, 1, 1, 1)."""
+    values = parameter.detach().contiguous()
+    return op.constant((values.view(1, -1, 1, 1, 1) if per_channel else values).numpy(), shared_memory=True)
+
+
+def _axes(axis: int) -> ov.Node:
+    return op.constant(np.array([axis], np.int64))
+
+
+def _number(value: float) -> ov.Node:
+    return op.constant(np.float32(value))

@@ -1,0 +1,52 @@
+"""From the networks' probabilities on a crop to the label map on the input's own grid."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from brats_infer.labels import labels_from_probabilities
+from brats_infer.postprocess import keep_brain
+from brats_infer.preprocess import Restore, restore_labels, restore_probabilities
+from brats_infer.tasks import Task
+
+Clean = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the networks found in a case, before it is cleaned and put back."""
+
+    labels: NDArray[np.uint8]
+    """(x, y, z), the crop."""
+    probabilities: NDArray[np.float32] | None
+    """(R, x, y, z), where labels alone will not do."""
+
+
+def outcome_of(probabilities: Tensor, restore: Restore, task: Task, keep: bool = False) -> Outcome:
+    """Thresholds on the device, so that a byte a voxel leaves it; the probabilities too if they are to be kept.
+
+    A resampled case needs them: labels cannot be interpolated.
+    """
+    labels = labels_from_probabilities(probabilities, task).cpu().numpy()
+    return Outcome(labels, probabilities.cpu().numpy() if keep or restore.resampled else None)
+
+
+def label_map(
+    outcome: Outcome, brain: NDArray[np.bool_], restore: Restore, task: Task, clean: Clean
+) -> NDArray[np.uint8]:
+    """The cleaned labels (X, Y, Z) on the input's grid, nothing outside the brain (x, y, z of the crop)."""
+    if not restore.resampled:  # cleaned on the crop: around it is background
+        return restore_labels(clean(keep_brain(outcome.labels, brain)), restore)
+    restored = probability_maps(outcome, brain, restore)
+    return clean(labels_from_probabilities(torch.from_numpy(restored), task).numpy())
+
+
+def probability_maps(outcome: Outcome, brain: NDArray[np.bool_], restore: Restore) -> NDArray[np.float32]:
+    """(R, X, Y, Z) on the input's grid, 0 outside the brain. Raises ValueError if they were not kept."""
+    if outcome.probabilities is None:
+        raise ValueError("the probabilities were not kept")
+    return restore_probabilities(keep_brain(outcome.probabilities, brain), restore)

@@ -1,0 +1,126 @@
+"""How a case goes through one network: whole or in windows, mirrored, on a coarser grid."""
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from brats_infer.engines import Engine
+
+GAUSSIAN_SIGMA = 0.125  # of the window's side, as nnU-Net and MONAI
+GAUSSIAN_FLOOR = 1e-3
+OVERLAP = 0.5
+
+Predictor = Callable[[Tensor], Tensor]
+
+
+def predict_member(engine: Engine, x: Tensor, window: tuple[int, int, int] | None, flips: bool) -> Tensor:
+    """(C, X, Y, Z) -> probabilities (R, X, Y, Z), float32 on the input's device; the engine may be on another one.
+
+    `window` None means the whole of it in one pass. With `flips`, the mean over all eight mirror images.
+    """
+    spacing = engine.config.spacing
+    if spacing > 1:
+        return finer(_predict(engine, coarser(x, spacing), window, flips), spacing, x.shape[1:])
+    return _predict(engine, x, window, flips)
+
+
+def coarser(x: Tensor, spacing: int) -> Tensor:
+    """(C, X, Y, Z) -> means of cubes of `spacing` voxels a side; those that stick out are filled with background."""
+    padding = [p for n in reversed(x.shape[1:]) for p in (0, -n % spacing)]
+    return functional.avg_pool3d(functional.pad(x, padding)[None], spacing)[0]
+
+
+def finer(x: Tensor, spacing: int, shape: Sequence[int]) -> Tensor:
+    """Back from `coarser`: (C, x, y, z) interpolated to (C, X, Y, Z)."""
+    wide = functional.interpolate(x[None], scale_factor=spacing, mode="trilinear", align_corners=False)[0]
+    return wide[:, : shape[0], : shape[1], : shape[2]]
+
+
+def _predict(engine: Engine, x: Tensor, window: tuple[int, int, int] | None, flips: bool) -> Tensor:
+    """As `predict_member`, on the network's own grid."""
+    axes: list[tuple[int, ...]] = [()]
+    if flips:
+        axes = [combination for n in range(4) for combination in itertools.combinations((1, 2, 3), n)]
+
+    def probabilities(batch: Tensor) -> Tensor:  # (B, C, X, Y, Z) -> (B, R, X, Y, Z)
+        found = engine(batch)
+        return nested(found) if engine.config.disjoint else found
+
+    total: Tensor | None = None
+    for flipped in axes:
+        source = x.flip(flipped) if flipped else x
+        out = (
+            whole(source, probabilities, engine.config.multiple)
+            if window is None
+            else sliding_window(source, probabilities, window)
+        )
+        out = out.flip(flipped) if flipped else out
+        total = out if total is None else total.add_(out)
+    assert total is not None
+    return total.div_(len(axes))
+
+
+def nested(disjoint: Tensor) -> Tensor:
+    """Probabilities of disjoint labels (B, R, X, Y, Z) -> of nested regions: each region's own label and those inside.
+
+    They exclude each other, so their probabilities add up; independent sigmoids may exceed 1 together.
+    """
+    return disjoint.flip(1).cumsum(1).flip(1).clamp_(max=1)
+
+
+def whole(x: Tensor, predictor: Predictor, multiple: int) -> Tensor:
+    """(C, X, Y, Z) -> (R, X, Y, Z) in one pass, padded with background at the end of each axis to a multiple.
+
+    To two multiples at least: of one voxel at the bottom, instance norm would make nothing.
+    """
+    padding = [max(2 * multiple - n, -n % multiple) for n in x.shape[1:]]
+    padded = functional.pad(x, [p for extra in reversed(padding) for p in (0, extra)])
+    out = predictor(padded[None])[0]
+    return out[:, : x.shape[1], : x.shape[2], : x.shape[3]]
+
+
+def sliding_window(x: Tensor, predictor: Predictor, window: tuple[int, int, int], overlap: float = OVERLAP) -> Tensor:
+    """(C, X, Y, Z) -> (R, X, Y, Z): the Gaussian-weighted mean over overlapping windows.
+
+    Placement and weights are those of MONAI's `sliding_window_inference(mode="gaussian")`, which is the test's oracle.
+    An input smaller than the window is padded with background on both sides.
+    """
+    padding = [max(0, w - n) for n, w in zip(x.shape[1:], window, strict=True)]
+    before = [p // 2 for p in padding]
+    padded = functional.pad(
+        x, [p for b, extra in zip(reversed(before), reversed(padding), strict=True) for p in (b, extra - b)]
+    )
+    weights = gaussian_weights(window, x.device)  # (X_w, Y_w, Z_w)
+    total: Tensor | None = None
+    norm = torch.zeros(padded.shape[1:], device=x.device)
+    for box in _window_boxes(tuple(padded.shape[1:]), window, overlap):
+        out = predictor(padded[:, *box][None])[0]
+        if total is None:
+            total = torch.zeros((len(out), *padded.shape[1:]), device=x.device)
+        total[:, *box] += out * weights
+        norm[box] += weights
+    assert total is not None
+    inside = tuple(slice(b, b + n) for b, n in zip(before, x.shape[1:], strict=True))
+    return (total / norm)[:, *inside]
+
+
+def gaussian_weights(window: tuple[int, int, int], device: torch.device) -> Tensor:
+    """(X_w, Y_w, Z_w): a Gaussian of 1/8 of the side, 1 at the centre, at least 1e-3."""
+    weights = torch.ones((), device=device)
+    for side in window:
+        offset = torch.arange(side, device=device, dtype=torch.float32) - (side - 1) / 2
+        weights = weights[..., None] * torch.exp(-(offset**2) / (2 * (GAUSSIAN_SIGMA * side) ** 2))
+    return weights.clamp(min=max(GAUSSIAN_FLOOR, float(weights.min())))
+
+
+def _window_boxes(shape: tuple[int, ...], window: tuple[int, ...], overlap: float) -> Iterator[tuple[slice, ...]]:
+    starts = []
+    for size, side in zip(shape, window, strict=True):
+        step = max(1, int(side * (1 - overlap)))
+        count = -(-(size - side) // step) + 1
+        starts.append([min(i * step, size - side) for i in range(count)])
+    for corner in itertools.product(*starts):
+        yield tuple(slice(start, start + side) for start, side in zip(corner, window, strict=True))

@@ -1,0 +1,171 @@
+"""OpenVINO against torch, and what is used where it cannot be."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from brats_infer import devices, engines
+from brats_infer.devices import CPU, thread_limit
+from brats_infer.engines import TorchEngine, fastest_engine, openvino_works
+from brats_infer.ensemble import Ensemble, load_ensemble
+from brats_infer.labels import labels_from_probabilities
+from brats_infer.openvino_engine import MVN_VOXELS, OpenVinoEngine
+from brats_infer.postprocess import keep_brain
+from brats_infer.preprocess import crop_to_brain
+from brats_infer.settings import Mode
+from brats_infer.tasks import TASKS
+from brats_infer.volume import read_images
+from model.unet import UNet, UNetConfig
+from tests.small_networks import SMALL, random_network
+
+GLI = TASKS["gli"]
+WEIGHTS = Path(__file__).parents[1] / "weights"
+
+
+def in_float32(network: UNet, x: Tensor) -> Tensor:
+    with torch.inference_mode():
+        return torch.sigmoid(network(x))
+
+
+@pytest.mark.parametrize(
+    ("config", "shape"),
+    [
+        (SMALL, (1, 5, 16, 12, 20)),
+        (SMALL, (2, 5, 8, 8, 8)),
+        (UNetConfig((4, 8), foreground=False, deep_supervision=False), (1, 4, 10, 12, 14)),
+        (UNetConfig((4, 6, 8, 10, 12), dropout=0.3, regions=2), (1, 5, 32, 48, 32)),
+    ],
+    ids=["small", "batch", "two levels", "deep"],
+)
+def test_openvino_computes_what_torch_does(config: UNetConfig, shape: tuple[int, ...]) -> None:
+    network = random_network(config)
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    engine = OpenVinoEngine(network, bf16=False)
+    assert engine.config == config
+    torch.testing.assert_close(engine(x), in_float32(network, x), rtol=0, atol=2e-5)
+
+
+def test_one_engine_serves_one_shape_after_the_other_and_keeps_no_hold_of_results() -> None:
+    network = random_network()
+    engine = OpenVinoEngine(network, bf16=False)
+    first = torch.randn((1, 5, 8, 8, 8))
+    found = engine(first)
+    before = found.clone()
+    for shape in ((1, 5, 8, 8, 8), (1, 5, 16, 8, 8), (1, 5, 8, 8, 8)):
+        x = torch.randn(shape).flip(2)  # not contiguous
+        torch.testing.assert_close(engine(x), in_float32(network, x), rtol=0, atol=2e-5)
+    assert torch.equal(found, before)
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_deviations_are_exact_over_millions_of_voxels(bf16: bool) -> None:
+    """Most of a brain's crop is one value behind the first norm, which drifts when summed up in one float32."""
+    network = random_network(UNetConfig((4, 4), foreground=False))
+    x = torch.randn((1, 4, 112, 112, 112), generator=torch.Generator().manual_seed(2)) + 1
+    x[:, :, :60] = 0.2
+    assert x[0, 0].numel() > MVN_VOXELS
+    error = (OpenVinoEngine(network, bf16)(x) - in_float32(network, x)).abs()
+    assert float(error.max()) < (0.1 if bf16 else 1e-4)
+    assert float(error.mean()) < (3e-3 if bf16 else 1e-5)
+
+
+def test_labels_of_a_real_case_are_those_of_torch_in_float32(shared: Path) -> None:
+    """With the shipped members, in the precision that this processor is given."""
+    folder = shared / "cases" / "gli" / "images" / "BraTS-GLI-90004-000"
+    shipped = load_ensemble(WEIGHTS, GLI, CPU)
+    prepared = shipped.prepare(crop_to_brain(read_images(sorted(folder.glob("*.nii.gz"), key=_order))))
+
+    class Float32(TorchEngine):
+        def __call__(self, batch: Tensor) -> Tensor:
+            return in_float32(self.network, batch)
+
+    maps = [
+        keep_brain(labels_from_probabilities(e.predict(prepared, Mode.FAST, False), GLI).numpy(), prepared.brain)
+        for e in (shipped, Ensemble(shipped.members, CPU, make_engine=lambda network, _: Float32(network)))
+    ]
+    assert type(shipped._engine(0, CPU)) is OpenVinoEngine
+    found, expected = maps
+    tumor = expected > 0
+    assert np.count_nonzero(tumor) > 10_000
+    assert (found == expected)[tumor].mean() >= 0.999
+
+
+def _order(path: Path) -> int:
+    return [m.name for m in GLI.modalities].index(path.name.removesuffix(".nii.gz").rpartition("-")[2])
+
+
+def test_without_openvino_torch_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "openvino_works", lambda: False)
+    network = random_network()
+    assert fastest_engine(network, CPU) == TorchEngine(network, CPU)
+
+
+def test_openvino_is_for_the_cpu_alone() -> None:
+    network = random_network()
+    assert type(fastest_engine(network, CPU)) is OpenVinoEngine
+    assert type(fastest_engine(network, torch.device("cpu:0"))) is TorchEngine  # as any device that is not the CPU
+
+
+def test_openvino_that_is_broken_is_told_and_left_alone(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise ImportError("libtbb.so.12: cannot open shared object file")
+
+    monkeypatch.setattr("builtins.__import__", lambda name, *rest: fail() if "openvino" in name else real(name, *rest))
+    openvino_works.cache_clear()
+    assert not openvino_works()
+    assert "libtbb" in caplog.text
+    assert caplog.records[0].levelno == logging.WARNING
+    openvino_works.cache_clear()
+
+
+real = __import__
+
+
+@pytest.mark.parametrize(
+    ("content", "variable", "cores", "expected"),
+    [
+        (("200000 100000\n",), "", 8, 2),
+        (("150000 100000\n",), "", 8, 2),
+        (("max 100000\n",), "", 8, None),
+        (("800000 100000\n",), "", 8, None),
+        (("400000\n", "100000\n"), "", 8, 4),
+        (("-1\n", "100000\n"), "", 8, None),
+        (("200000 100000\n",), "1", 8, 1),
+        ((), "3", 8, 3),
+        ((), "16", 8, None),
+        ((), "", 8, None),
+        (("nonsense\n",), "many", 8, None),
+    ],
+)
+def test_threads_are_those_that_the_container_was_granted(
+    content: tuple[str, ...],
+    variable: str,
+    cores: int,
+    expected: int | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    files = []
+    for i, text in enumerate(content):
+        (tmp_path / str(i)).write_text(text)
+        files.append(str(tmp_path / str(i)))
+    missing = (str(tmp_path / "missing"), "")
+    monkeypatch.setattr(
+        devices, "CPU_QUOTAS", (missing, (files[0], files[1] if len(files) > 1 else "")) if files else ()
+    )
+    monkeypatch.setattr("os.cpu_count", lambda: cores)
+    monkeypatch.setenv("OMP_NUM_THREADS", variable)
+    assert thread_limit() == expected
+
+
+def test_every_layer_of_the_network_is_in_the_graph() -> None:
+    """A layer that is added to the network and not to the graph would be missed in silence."""
+    known = (nn.Conv3d, nn.ConvTranspose3d, nn.InstanceNorm3d, nn.LeakyReLU, nn.Dropout3d, nn.Identity)
+    leaves = [module for module in random_network().modules() if not list(module.children())]
+    assert {type(module) for module in leaves} <= set(known)
