@@ -14,6 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from brats_infer.cases import Case, find_cases, is_safe_id
@@ -27,7 +28,7 @@ from brats_infer.labels import labels_from_probabilities
 from brats_infer.postprocess import clean_some
 from brats_infer.preprocess import Cropped, crop_to_brain, restore_probabilities
 from brats_infer.settings import OnError, Settings
-from brats_infer.tasks import GRID_AFFINE, GRID_SHAPE, LABEL_NAMES
+from brats_infer.tasks import GRID_AFFINE, GRID_SHAPE, LABEL_NAMES, Task
 from brats_infer.volume import read_geometry, read_images, write_labels, write_probabilities
 
 log = logging.getLogger(__name__)
@@ -59,13 +60,29 @@ class CaseResult:
 
 
 @dataclass(frozen=True)
-class _Ready:
+class Ready:
     """A case on its way to the device, or what already became of it."""
 
     case: Case
     cropped: Cropped | None = None
     result: CaseResult | None = None
     seconds: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run is to do, its folders and tasks known to be right."""
+
+    input: Path
+    output: Path
+    weights: Path
+    tasks: tuple[Task, ...]
+    device: str
+    settings: Settings
+
+
+Runner = Callable[[Sequence[Case], Plan, Callable[[int], None]], Iterator[CaseResult]]
+"""Calls back with the number of cases when all is ready, then yields the ending of each case."""
 
 
 def segment(
@@ -79,10 +96,12 @@ def segment(
     shard: tuple[int, int] = (1, 1),
     on_start: Callable[[int], None] = lambda _: None,
     on_result: Callable[[CaseResult], None] = lambda _: None,
+    runner: Runner | None = None,
 ) -> list[CaseResult]:
-    """Segments every case of a folder; writes `{ID}.nii.gz` for each.
+    """Segments every case of a folder; writes `{ID}.nii.gz` for each; returns their endings, sorted by ID.
 
     `shard` (k, n) takes the k-th of n equal parts. `on_start` is told the number of cases, `on_result` each ending.
+    `runner` is where the cases are run: in this process, or as `brats_infer.scale.on_ray` says.
     Raises UsageError, NoCasesError, WeightsError or OutputError before any case is read; later only OutputError.
     """
     settings = settings or Settings()
@@ -91,27 +110,31 @@ def segment(
     prepare_folder(output_folder, "--output", taken)
     if settings.probabilities:
         prepare_folder(settings.probabilities, "--probabilities", {**taken, "the output folder": output_folder})
-    chosen = pick_device(device)
     tasks = {case.task.name: case.task for case in cases if case.task and not case.problem}
-    ensembles = {name: load_ensemble(weights, found, chosen) for name, found in tasks.items()}
-    on_start(len(cases))
+    plan = Plan(input_folder, output_folder, weights, tuple(tasks.values()), device, settings)
     results = []
-    for result in _run(cases, ensembles, output_folder, settings):
+    for result in (runner or _run_here)(cases, plan, on_start):
         results.append(result)
         on_result(result)
-    return results
+    return sorted(results, key=lambda result: result.id)
 
 
-def _run(
-    cases: Sequence[Case], ensembles: dict[str, Ensemble], output: Path, settings: Settings
-) -> Iterator[CaseResult]:
-    """Yields the ending of each case, in order."""
+def load_ensembles(plan: Plan, device: torch.device) -> dict[str, Ensemble]:
+    """{name: the ensemble} of each task of the plan. Raises WeightsError."""
+    return {task.name: load_ensemble(plan.weights, task, device) for task in plan.tasks}
+
+
+def _run_here(cases: Sequence[Case], plan: Plan, on_start: Callable[[int], None]) -> Iterator[CaseResult]:
+    """The runner of one process; yields in the order of the cases."""
+    ensembles = load_ensembles(plan, pick_device(plan.device))
     waiting = deque(cases)
+    on_start(len(cases))
+    output, settings = plan.output, plan.settings
     writing: deque[Future[CaseResult]] = deque()
     with ThreadPoolExecutor(1, "reader") as reader, ThreadPoolExecutor(1, "writer") as writer:
 
-        def read_next() -> Future[_Ready] | None:
-            return reader.submit(_read, waiting.popleft(), output, settings) if waiting else None
+        def read_next() -> Future[Ready] | None:
+            return reader.submit(read_case, waiting.popleft(), output, settings) if waiting else None
 
         try:
             ahead = read_next()
@@ -120,29 +143,29 @@ def _run(
                 ahead = read_next()
                 if writing:  # at most one finished case waits for the disk
                     yield writing.popleft().result()
-                writing.append(_predict(ready, ensembles, writer, output, settings))
+                writing.append(predict_case(ready, ensembles, writer, output, settings))
             while writing:
                 yield writing.popleft().result()
         finally:
             reader.shutdown(wait=False, cancel_futures=True)
 
 
-def _read(case: Case, output: Path, settings: Settings) -> _Ready:
+def read_case(case: Case, output: Path, settings: Settings) -> Ready:
     """In the reader thread: everything up to the network's input."""
     began = time.perf_counter()
     try:
         if case.problem:
             raise CaseError(case.problem)
         if settings.resume and is_whole(output / case.output_name, case):
-            return _Ready(case, result=CaseResult(case.id, Status.SKIPPED, case.task.name if case.task else None))
+            return Ready(case, result=CaseResult(case.id, Status.SKIPPED, case.task.name if case.task else None))
         cropped = crop_to_brain(read_images(case.paths.values()))
-        return _Ready(case, cropped, seconds={"read": time.perf_counter() - began})
+        return Ready(case, cropped, seconds={"read": time.perf_counter() - began})
     except Exception as error:
-        return _Ready(case, result=_failed(case, error, output, settings))
+        return Ready(case, result=fail_case(case, error, output, settings))
 
 
-def _predict(
-    ready: _Ready, ensembles: dict[str, Ensemble], writer: ThreadPoolExecutor, output: Path, settings: Settings
+def predict_case(
+    ready: Ready, ensembles: dict[str, Ensemble], writer: ThreadPoolExecutor, output: Path, settings: Settings
 ) -> Future[CaseResult]:
     """In the main thread: the network; then hands over to the writer."""
     if ready.result:
@@ -156,7 +179,7 @@ def _predict(
             ready.cropped, settings.mode, settings.flips, lambda text: warnings.append(f"{ready.case.id}: {text}")
         )
     except Exception as error:
-        return writer.submit(_failed, ready.case, error, output, settings)
+        return writer.submit(fail_case, ready.case, error, output, settings)
     seconds = {**ready.seconds, "network": time.perf_counter() - began}
     cropped = replace(ready.cropped, warnings=tuple(warnings))
     return writer.submit(_finish, ready.case, cropped, probabilities, seconds, output, settings)
@@ -189,7 +212,7 @@ def _finish(
     except OutputError:
         raise
     except Exception as error:
-        return _failed(case, error, output, settings)
+        return fail_case(case, error, output, settings)
     warnings = cropped.warnings
     if not labels.any():
         warnings = (*warnings, f"{case.id}: no tumor was found, the label map is empty: look at the images")
@@ -202,7 +225,7 @@ def _millilitres(labels: NDArray[np.uint8], geometry: Geometry) -> dict[str, flo
     return {name: round(int(counts[label]) * geometry.voxel_mm3 / 1000, 3) for label, name in LABEL_NAMES.items()}
 
 
-def _failed(case: Case, error: Exception, output: Path, settings: Settings) -> CaseResult:
+def fail_case(case: Case, error: Exception, output: Path, settings: Settings) -> CaseResult:
     """Says why, and writes a blank map where that was asked for and a name and a grid can be had.
 
     Otherwise an older map of the case is removed: it would look like a result of this run.
