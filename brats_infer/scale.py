@@ -241,7 +241,8 @@ class _Foreman:
     def _replace(self, worker: _Hired, error: Exception) -> None:
         import ray
 
-        log.debug("a worker was lost", exc_info=error)
+        log.warning("warning: a worker has died: its cases are run again")
+        log.debug("%s", error)
         ray.kill(worker.actor)  # it may only be out of reach, and must not go on with a case that another one gets
         self.workers.remove(worker)
         deaths = 0 if worker.ready else worker.deaths + 1

@@ -1,13 +1,16 @@
 """A Ray cluster on this machine that looks like several, and its workers, to be killed."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TypeVar
 
 import pytest
 from ray.cluster_utils import Cluster
+
+Found = TypeVar("Found")
 
 
 @contextmanager
@@ -28,10 +31,10 @@ def cluster_of(nodes: int) -> Iterator[Cluster]:
             environment.undo()
 
 
-def workers_of(cluster: Cluster) -> list[int]:
-    """Their process IDs; a worker is known by its name, and as a child of a node of this cluster."""
+def busy_workers(cluster: Cluster) -> list[int]:
+    """Process IDs of those with a case in their hands: Ray names a process after what it does."""
     nodes = {process.process.pid for node in cluster.list_all_nodes() for process in node.all_processes["raylet"]}
-    return [pid for pid, parent, name in processes() if parent in nodes and name == "ray::Worker"]
+    return [pid for pid, parent, name in processes() if parent in nodes and name == "ray::Worker.segment"]
 
 
 def processes() -> Iterator[tuple[int, int, str]]:
@@ -46,9 +49,10 @@ def processes() -> Iterator[tuple[int, int, str]]:
             yield int(folder.name), int(parent), name
 
 
-def wait_until(condition: object, seconds: float = 120) -> None:
-    """Polls a function until it says yes."""
+def wait_for(look: Callable[[], Found], seconds: float = 120) -> Found:
+    """What is found at last, by looking again and again."""
     deadline = time.monotonic() + seconds
-    while not condition():  # type: ignore[operator]
+    while not (found := look()):
         assert time.monotonic() < deadline
         time.sleep(0.01)
+    return found

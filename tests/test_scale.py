@@ -24,7 +24,7 @@ from brats_infer.tasks import TASKS
 from model.atomic import marked
 from tests.case_files import write_case
 from tests.faults import anatomy
-from tests.ray_cluster import processes, wait_until
+from tests.ray_cluster import processes, wait_for
 
 ROOT = Path(__file__).parents[1]
 CASES = [f"BraTS-GLI-{i:05}-000" for i in range(1, 9)]
@@ -101,14 +101,14 @@ def test_signal_leaves_whole_maps_and_no_process(
     mark = uuid.uuid4().hex
     args = ("--input", tmp_path / "input", "--output", tmp_path / "out")
     with command(*args, cwd=folder, env={**os.environ, "MARK": mark}, start_new_session=True) as process:
-        wait_until(lambda: process.poll() is not None or list(tmp_path.glob("out/*.nii.gz")))
+        wait_for(lambda: process.poll() is not None or list(tmp_path.glob("out/*.nii.gz")))
         os.killpg(process.pid, number)  # as a terminal's Ctrl-C does
         _, stderr = process.communicate(timeout=120)
     assert process.returncode == code, stderr
     (line,) = (line for line in stderr.splitlines() if line.startswith("brats-opt: "))
     assert "--resume" in line
     assert "Traceback" not in stderr
-    wait_until(lambda: not marked_processes(mark))
+    wait_for(lambda: not marked_processes(mark))
     written = maps(tmp_path / "out")
     assert 0 < len(written) < 60
     assert set(written.values()) <= set(maps(folder / "plain").values())

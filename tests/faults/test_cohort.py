@@ -6,8 +6,9 @@ import signal
 from tempfile import TemporaryFile
 
 from tests.faults.bench import GOOD, Bench, finish, start
-from tests.ray_cluster import cluster_of, wait_until, workers_of
+from tests.ray_cluster import busy_workers, cluster_of, wait_for
 
+LOST = "a worker has died: its cases are run again"
 MORE = [f"BraTS-GLI-{i:05}-000" for i in range(2, 40)]
 
 
@@ -26,12 +27,13 @@ def test_35_killed_worker_of_a_cluster(bench: Bench) -> None:
             assert process.poll() is None, "it ended too early"
             return len(list(bench.output.glob("*.nii.gz")))
 
-        wait_until(lambda: maps() >= 5 and len(workers_of(cluster)) == 2)
-        os.kill(workers_of(cluster)[0], signal.SIGKILL)
+        busy = wait_for(lambda: busy_workers(cluster) if maps() >= 5 else [])
+        os.kill(busy[0], signal.SIGKILL)
         assert maps() < len(MORE)
         ended = finish(process, stderr)
     assert ended.code == 0, ended.stderr
     assert bench.elsewhere() == before
+    assert [line for line in ended.lines if line.startswith("warning: ")] == ["warning: " + LOST]
     told = sorted(re.findall(r"^\[\d+/40\] (\S+): written", ended.stderr, re.MULTILINE))
     assert told == sorted((*GOOD, *MORE)), "each once"
     bench.assert_holds(*MORE)  # and nothing that the killed worker left half written
