@@ -6,20 +6,17 @@ the same names. A worker that dies is replaced, and its cases are given out agai
 
 import logging
 import os
-import secrets
-import signal
 import socket
-import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager, redirect_stdout
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from brats_infer.cases import Case
+from brats_infer.cluster import LOCAL, joined
 from brats_infer.devices import CPU, pick_device
 from brats_infer.errors import BratsOptError, CaseError, OutputError, UsageError
 from brats_infer.pipeline import CaseResult, Plan, Runner, fail_case, load_ensembles, predict_case, read_case
@@ -27,12 +24,10 @@ from model.atomic import marked, remove_leftovers
 
 log = logging.getLogger(__name__)
 
-LOCAL = "local"
 CORES = 4  # of a worker without a GPU, where OMP_NUM_THREADS does not say
 AT_ONCE = 3  # cases of a worker: one is read, one computed, one written
 TRIES = 3  # of a case whose worker dies, and of a worker that dies as it starts
 PATIENCE = 60  # seconds without any worker until the user is told
-OBJECT_STORE = 80 * 2**20  # the smallest that Ray takes: nothing large travels
 
 
 @dataclass(frozen=True)
@@ -57,7 +52,7 @@ def on_ray(address: str) -> Runner:
             on_start(0)
             return
         try:
-            with marked(plan.output) as mark, _cluster(address) as nodes:
+            with marked(plan.output) as mark, joined(address) as nodes:
                 slots = find_slots(nodes, plan.device)[: len(cases)]
                 on_start(len(cases))
                 with closing(_Foreman(cases, plan, mark)) as foreman:
@@ -261,52 +256,3 @@ def _absolute(cases: Sequence[Case], plan: Plan) -> tuple[list[Case], Plan]:
     return [
         replace(case, paths={name: path.absolute() for name, path in case.paths.items()}) for case in cases
     ], replace(plan, settings=settings, **folders)
-
-
-@contextmanager
-def _cluster(address: str) -> Iterator[list[dict[str, Any]]]:
-    """The nodes of a cluster that this process belongs to as long as this lasts. Raises UsageError."""
-    debug = log.isEnabledFor(logging.DEBUG)
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    options: dict[str, Any] = {"address": address, "log_to_driver": debug, "configure_logging": debug}
-    with ExitStack() as stack:
-        if address == LOCAL:
-            options |= _local_options(stack)
-        else:
-            _knock(address)
-        stack.enter_context(redirect_stdout(sys.stderr if debug else stack.enter_context(Path(os.devnull).open("w"))))
-        import ray
-
-        if not debug:
-            logging.getLogger("ray").setLevel(logging.ERROR)
-        at_sigterm = signal.getsignal(signal.SIGTERM)
-        stack.callback(ray.shutdown)
-        try:
-            ray.init(**options)
-        except (OSError, RuntimeError, ValueError) as error:
-            raise UsageError(
-                f"--ray {address}: {error}: is it Ray {ray.__version__}, and has this machine joined it?"
-            ) from error
-        signal.signal(signal.SIGTERM, at_sigterm)  # Ray has put its own in place
-        yield ray.nodes()
-
-
-def _local_options(stack: ExitStack) -> dict[str, Any]:
-    """Of a cluster that only this run can reach, and that leaves nothing behind."""
-    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # nodes listen on the loopback interface alone
-    os.environ.setdefault("RAY_worker_niceness", "0")  # as a plain run; Ray's own 15 starves on a busy machine
-    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # else it writes one into the home folder
-    parent = os.environ.get("RAY_TMPDIR", "/tmp")  # noqa: S108 - Ray's own choice: its sockets want a short name
-    folder = stack.enter_context(TemporaryDirectory(prefix="brats-opt-", dir=parent, ignore_cleanup_errors=True))
-    return {"include_dashboard": False, "object_store_memory": OBJECT_STORE, "_temp_dir": folder}
-
-
-def _knock(address: str) -> None:
-    """Raises UsageError where nothing answers: Ray itself would try for many minutes."""
-    host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host, int(port)), timeout=10).close()
-    except (OSError, ValueError, OverflowError) as error:
-        raise UsageError(
-            f"--ray {address}: no cluster answers ({error}): give {LOCAL} or HOST:PORT of ray start --head"
-        ) from error
