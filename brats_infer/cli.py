@@ -2,24 +2,30 @@
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import fields
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from brats_infer import __version__
 from brats_infer.errors import BratsOptError, ExitCode, Terminated, UsageError, printable
 from brats_infer.folders import prepare_folder
-from brats_infer.options import ByValue, DefaultGroup, Shard, debug, option
+from brats_infer.options import ByValue, DefaultGroup, Part, debug, option
 from brats_infer.ownership import become_owner
 from brats_infer.parameters import read_parameters
 from brats_infer.settings import DustFill, Mode, OnError, Settings
+from brats_infer.shards import shard_of
 from brats_infer.signals import INTERRUPTED, TERMINATED, end_at_once, ignore, raise_once
 from brats_infer.tasks import TASKS
+
+if TYPE_CHECKING:
+    from brats_infer.pipeline import Runner
 
 INTERNAL_ERROR = 1
 SHIPPED = "the shipped folder"
@@ -71,7 +77,13 @@ def cli() -> None:
 @option("--dust-fill", type=ByValue(DustFill), default=Settings.dust_fill.value, show_default=True)
 @option("--report", type=TARGET, help="A folder for report.json and a picture of each case.")
 @option("--probabilities", type=TARGET, help="A folder for the region probabilities.")
-@option("--shard", type=Shard(), default="1/1", show_default=True, help="Only the K-th of N parts of the cases.")
+@option(
+    "--shard",
+    type=Part(),
+    show_default="as Slurm, Kubernetes or torchrun say, else 1/1",
+    help="Only the K-th of N parts of the cases.",
+)
+@option("--ray", metavar="local|HOST:PORT", help="Run the cases on a Ray cluster: of this machine, or that one.")
 @option("--become-owner", "becoming_owner", is_flag=True, help="As root: first become the owner of --output.")
 @debug
 @click.pass_context
@@ -82,12 +94,13 @@ def infer(ctx: click.Context, /, parameters_file: Path | None, becoming_owner: b
         inputs = (given["input_folder"], given["weights"], given["additional_files"], parameters_file)
         become_owner(given["output_folder"], [path for path in inputs if path])
     given |= _from_file(ctx, parameters_file)
+    shard = given["shard"] or shard_of(os.environ)
     with end_at_once():
         from brats_infer.pipeline import Status, segment
         from brats_infer.progress import Progress
 
         write_report = _report_to(given)
-    with Progress() as progress:
+    with Progress(str(shard)) as progress:
         results = segment(
             given["input_folder"],
             given["output_folder"],
@@ -95,9 +108,10 @@ def infer(ctx: click.Context, /, parameters_file: Path | None, becoming_owner: b
             weights=_weights(given["weights"], given["additional_files"]),
             device=given["device"],
             settings=Settings(**{field.name: given[field.name] for field in fields(Settings)}),
-            shard=given["shard"],
+            shard=(shard.number, shard.count),
             on_start=progress.start,
             on_result=progress.advance,
+            runner=_runner(given["ray"]),
         )
     if write_report:
         write_report(given["report"], given["input_folder"], given["output_folder"], given["task"], results)
@@ -215,6 +229,17 @@ def _report_to(given: dict[str, Any]) -> Callable[..., None] | None:
     taken = {"the input folder": given["input_folder"], "the output folder": given["output_folder"]}
     prepare_folder(given["report"], "--report", taken)
     return write_report
+
+
+def _runner(ray: str | None) -> "Runner | None":
+    """Where the cases are run, if not in this process."""
+    if ray is None:
+        return None
+    if not find_spec("ray"):
+        raise UsageError("--ray needs ray: pip install 'brats-opt[scale]'")
+    from brats_infer.scale import on_ray
+
+    return on_ray(ray)
 
 
 def _weights(weights: Path | None, additional_files: Path | None) -> Path:

@@ -38,6 +38,7 @@ class Placement:
 def pick_device(name: str) -> torch.device:
     """auto|cpu|cuda|cuda:N -> a device that has been tried. `auto` goes to the CPU, aloud, where no GPU works.
 
+    Of several processes that torchrun started on a machine, each takes a GPU of its own.
     Raises UsageError if a CUDA device was asked for and cannot be used.
     """
     known = re.fullmatch(r"auto|cpu|cuda(?::(0|[1-9]\d*))?", name, re.ASCII)
@@ -45,13 +46,14 @@ def pick_device(name: str) -> torch.device:
         raise UsageError(f"unknown device {name!r}: choose auto, cpu, cuda or cuda:N")
     if name == "cpu":
         return CPU
-    fault = _fault_of(int(known[1] or 0))
+    index = int(known[1]) if known[1] else _own_gpu()
+    fault = _fault_of(index)
     if fault and name != "auto":
         raise UsageError(f"--device {name}: {fault}: choose --device auto or cpu")
     if fault:
         log.warning("warning: %s: the CPU is used, which takes longer (--device cpu if that is meant)", fault)
         return CPU
-    return torch.device("cuda" if name == "auto" else name)
+    return torch.device("cuda", index)
 
 
 def try_out(device: torch.device) -> None:
@@ -113,6 +115,12 @@ def thread_limit() -> int | None:
             continue
     limit = min(limits, default=0)
     return limit if 0 < limit < (os.cpu_count() or 1) else None
+
+
+def _own_gpu() -> int:
+    rank = os.environ.get("LOCAL_RANK", "")
+    usable = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return int(rank) % usable if rank.isdecimal() and usable else 0
 
 
 def _fault_of(index: int) -> str:

@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
+from brats_infer.shards import Shard
+
 ENVIRONMENT = "BRATS_OPT"
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -39,19 +41,21 @@ class DefaultGroup(click.Group):
         return super().parse_args(ctx, args)
 
 
-class Shard(click.ParamType[tuple[int, int]]):
+class Part(click.ParamType[Shard]):
     """K/N, the K-th of N parts."""
 
     name = "K/N"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Shard:
+        if isinstance(value, Shard):
+            return value
         try:
             k, n = (int(part) for part in str(value).split("/"))
         except ValueError:
             k, n = 0, 0
         if not 1 <= k <= n:
             self.fail(f"{value!r} is not K/N with 1 <= K <= N, such as 2/8", param, ctx)
-        return k, n
+        return Shard(k, n)
 
 
 def option(*names: str, **settings: Any) -> Callable[[Command], Command]:

@@ -14,6 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from brats_infer.cases import Case, find_cases, is_safe_id
@@ -27,7 +28,7 @@ from brats_infer.outcome import Outcome, label_map, outcome_of, probability_maps
 from brats_infer.postprocess import clean_some
 from brats_infer.preprocess import Restore, crop_to_brain
 from brats_infer.settings import OnError, Settings
-from brats_infer.tasks import GRID_AFFINE, GRID_SHAPE, LABEL_NAMES
+from brats_infer.tasks import GRID_AFFINE, GRID_SHAPE, LABEL_NAMES, Task
 from brats_infer.volume import read_geometry, read_images, write_labels, write_probabilities
 
 log = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ class CaseResult:
 
 
 @dataclass(frozen=True)
-class _Ready:
+class Ready:
     """A case on its way to the device, or what already became of it."""
 
     case: Case
@@ -68,6 +69,22 @@ class _Ready:
     restore: Restore | None = None
     warnings: tuple[str, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run is to do, its folders and tasks known to be right."""
+
+    input: Path
+    output: Path
+    weights: Path
+    tasks: tuple[Task, ...]
+    device: str
+    settings: Settings
+
+
+Runner = Callable[[Sequence[Case], Plan, Callable[[int], None]], Iterator[CaseResult]]
+"""Calls back with the number of cases when all is ready, then yields the ending of each case."""
 
 
 def segment(
@@ -81,10 +98,12 @@ def segment(
     shard: tuple[int, int] = (1, 1),
     on_start: Callable[[int], None] = lambda _: None,
     on_result: Callable[[CaseResult], None] = lambda _: None,
+    runner: Runner | None = None,
 ) -> list[CaseResult]:
-    """Segments every case of a folder; writes `{ID}.nii.gz` for each.
+    """Segments every case of a folder; writes `{ID}.nii.gz` for each; returns their endings, sorted by ID.
 
     `shard` (k, n) takes the k-th of n equal parts. `on_start` is told the number of cases, `on_result` each ending.
+    `runner` is where the cases are run: in this process, or as `brats_infer.scale.on_ray` says.
     Raises UsageError, NoCasesError, WeightsError or OutputError before any case is read; later only OutputError.
     """
     settings = settings or Settings()
@@ -93,28 +112,32 @@ def segment(
     prepare_folder(output_folder, "--output", taken)
     if settings.probabilities:
         prepare_folder(settings.probabilities, "--probabilities", {**taken, "the output folder": output_folder})
-    chosen = pick_device(device)
-    limit_threads()
     tasks = {case.task.name: case.task for case in cases if case.task and not case.problem}
-    ensembles = {name: load_ensemble(weights, found, chosen) for name, found in tasks.items()}
-    on_start(len(cases))
+    plan = Plan(input_folder, output_folder, weights, tuple(tasks.values()), device, settings)
     results = []
-    for result in _run(cases, ensembles, output_folder, settings):
+    for result in (runner or _run_here)(cases, plan, on_start):
         results.append(result)
         on_result(result)
-    return results
+    return sorted(results, key=lambda result: result.id)
 
 
-def _run(
-    cases: Sequence[Case], ensembles: dict[str, Ensemble], output: Path, settings: Settings
-) -> Iterator[CaseResult]:
-    """Yields the ending of each case, in order."""
+def load_ensembles(plan: Plan, device: torch.device) -> dict[str, Ensemble]:
+    """{name: the ensemble} of each task of the plan, on the cores there are. Raises WeightsError."""
+    limit_threads()
+    return {task.name: load_ensemble(plan.weights, task, device) for task in plan.tasks}
+
+
+def _run_here(cases: Sequence[Case], plan: Plan, on_start: Callable[[int], None]) -> Iterator[CaseResult]:
+    """The runner of one process; yields in the order of the cases."""
+    ensembles = load_ensembles(plan, pick_device(plan.device))
     waiting = deque(cases)
+    on_start(len(cases))
+    output, settings = plan.output, plan.settings
     writing: deque[Future[CaseResult]] = deque()
     with ThreadPoolExecutor(1, "reader") as reader, ThreadPoolExecutor(1, "writer") as writer:
 
-        def read_next() -> Future[_Ready] | None:
-            return reader.submit(_read, waiting.popleft(), ensembles, output, settings) if waiting else None
+        def read_next() -> Future[Ready] | None:
+            return reader.submit(read_case, waiting.popleft(), ensembles, output, settings) if waiting else None
 
         try:
             ahead = read_next()
@@ -123,34 +146,34 @@ def _run(
                 ahead = read_next()
                 if writing:  # at most one finished case waits for the disk
                     yield writing.popleft().result()
-                writing.append(_predict(ready, ensembles, writer, output, settings))
+                writing.append(predict_case(ready, ensembles, writer, output, settings))
             while writing:
                 yield writing.popleft().result()
         finally:
             reader.shutdown(wait=False, cancel_futures=True)
 
 
-def _read(case: Case, ensembles: dict[str, Ensemble], output: Path, settings: Settings) -> _Ready:
+def read_case(case: Case, ensembles: dict[str, Ensemble], output: Path, settings: Settings) -> Ready:
     """In the reader thread: everything up to the network's input."""
     began = time.perf_counter()
     try:
         if case.problem:
             raise CaseError(case.problem)
         if settings.resume and is_whole(output / case.output_name, case):
-            return _Ready(case, result=CaseResult(case.id, Status.SKIPPED, case.task.name if case.task else None))
+            return Ready(case, result=CaseResult(case.id, Status.SKIPPED, case.task.name if case.task else None))
         images = read_images(case.paths.values())
         read = time.perf_counter()
         assert case.task
         cropped = crop_to_brain(images)
         prepared = ensembles[case.task.name].prepare(cropped)
         seconds = {"read": read - began, "preprocess": time.perf_counter() - read}
-        return _Ready(case, None, prepared, cropped.restore, cropped.warnings, seconds)
+        return Ready(case, None, prepared, cropped.restore, cropped.warnings, seconds)
     except Exception as error:
-        return _Ready(case, result=_failed(case, error, output, settings))
+        return Ready(case, result=fail_case(case, error, output, settings))
 
 
-def _predict(
-    ready: _Ready, ensembles: dict[str, Ensemble], writer: ThreadPoolExecutor, output: Path, settings: Settings
+def predict_case(
+    ready: Ready, ensembles: dict[str, Ensemble], writer: ThreadPoolExecutor, output: Path, settings: Settings
 ) -> Future[CaseResult]:
     """In the main thread: the network and its thresholds; then hands over to the writer."""
     case, prepared, restore = ready.case, ready.prepared, ready.restore
@@ -167,13 +190,13 @@ def _predict(
         )
         outcome = outcome_of(probabilities, restore, case.task, keep=settings.probabilities is not None)
     except Exception as error:
-        return writer.submit(_failed, case, error, output, settings)
+        return writer.submit(fail_case, case, error, output, settings)
     seconds = {**ready.seconds, "network": time.perf_counter() - began}
     done = replace(ready, warnings=tuple(warnings), seconds=seconds)
     return writer.submit(_finish, done, outcome, output, settings)
 
 
-def _finish(done: _Ready, outcome: Outcome, output: Path, settings: Settings) -> CaseResult:
+def _finish(done: Ready, outcome: Outcome, output: Path, settings: Settings) -> CaseResult:
     """In the writer thread: everything behind the network."""
     began = time.perf_counter()
     case, prepared, restore = done.case, done.prepared, done.restore
@@ -195,7 +218,7 @@ def _finish(done: _Ready, outcome: Outcome, output: Path, settings: Settings) ->
     except OutputError:
         raise
     except Exception as error:
-        return _failed(case, error, output, settings)
+        return fail_case(case, error, output, settings)
     warnings = done.warnings
     if not labels.any():
         warnings = (*warnings, f"{case.id}: no tumor was found, the label map is empty: look at the images")
@@ -208,7 +231,7 @@ def _millilitres(labels: NDArray[np.uint8], geometry: Geometry) -> dict[str, flo
     return {name: round(count * geometry.voxel_mm3 / 1000, 3) for name, count in counts.items()}
 
 
-def _failed(case: Case, error: Exception, output: Path, settings: Settings) -> CaseResult:
+def fail_case(case: Case, error: Exception, output: Path, settings: Settings) -> CaseResult:
     """Says why, and writes a blank map where that was asked for and a name and a grid can be had.
 
     Otherwise an older map of the case is removed: it would look like a result of this run.

@@ -16,7 +16,9 @@ from brats_infer.pipeline import CaseResult
 class Progress:
     """Told of the number of cases and of each case's ending."""
 
-    def __init__(self, console: Console | None = None) -> None:
+    def __init__(self, part: str = "", console: Console | None = None) -> None:
+        """`part`: which of the cases these are, if not all."""
+        self.part = part
         self.console = console or _Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         self.bar = Bar(
@@ -42,7 +44,9 @@ class Progress:
         """The cases are known and the weights are loaded."""
         self.total = total
         self.row = self.bar.add_task("segmenting", total=total)
-        self._say(f"brats-opt {__version__}: {total} {'case' if total == 1 else 'cases'}")
+        part = f", {self.part}" if self.part else ""
+        few = ": there are fewer cases than parts" if self.part and not total else ""
+        self._say(f"brats-opt {__version__}: {total} {'case' if total == 1 else 'cases'}{part}{few}")
 
     def advance(self, result: CaseResult) -> None:
         """A case has ended."""

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -21,6 +22,25 @@ def end_at_once() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """Signals wait until this ends: for a library that crashes when interrupted, or brings its own handlers."""
+    if threading.current_thread() is not threading.main_thread():  # where none arrives, and none may be handled
+        yield
+        return
+    came: list[int] = []
+    before = _handle(lambda number, _: came.append(number))
+    handle, signal.signal = signal.signal, lambda number, _: signal.getsignal(number)  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        signal.signal = handle
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in came[:1]:  # also where the library has failed meanwhile: others may have had the signal too
+            signal.raise_signal(number)
 
 
 def raise_once() -> None:

@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 PREFIX = ".brats-opt-"
@@ -35,6 +36,17 @@ def remove_leftovers(folder: Path) -> None:
         with contextlib.suppress(OSError), path.open("rb+") as stream:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             path.unlink()
+
+
+@contextlib.contextmanager
+def marked(folder: Path) -> Iterator[Path]:
+    """A hidden file as long as this lasts, by which others can tell that they see the same folder. Raises OSError."""
+    handle, mark = _locked_file(folder)
+    try:
+        yield mark
+    finally:
+        mark.unlink(missing_ok=True)
+        os.close(handle)
 
 
 def _locked_file(folder: Path) -> tuple[int, Path]:

@@ -166,6 +166,33 @@ def test_wrong_usage_is_exit_code_2(args: tuple[str, ...]) -> None:
     assert "Traceback" not in done.stderr
 
 
+SECOND_TASK = {
+    f"SLURM_ARRAY_TASK_{name}": n for name, n in {"ID": "4", "MIN": "0", "MAX": "4", "STEP": "4", "COUNT": "2"}.items()
+}
+"""The second of `--array=0,4`."""
+
+
+def test_part_of_the_cases_is_taken_from_the_environment_and_said(folder: Path, tmp_path: Path) -> None:
+    args = ("--input", folder / "input", "--weights", folder / "weights", "--output")
+    done = brats_opt(*args, tmp_path / "slurm", **SECOND_TASK)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines()[0].endswith(": 1 case, part 2/2 (SLURM_ARRAY_TASK_ID=4)")
+    assert names(tmp_path / "slurm") == BOTH[1:]
+    assert brats_opt(*args, tmp_path / "given", "--shard", "1/2", **SECOND_TASK).returncode == 0
+    assert names(tmp_path / "given") == BOTH[:1]
+    assert brats_opt(*args, tmp_path / "all", BRATS_OPT_SHARD="1/1", **SECOND_TASK).returncode == 0
+    assert names(tmp_path / "all") == BOTH
+    half = brats_opt(*args, tmp_path / "half", JOB_COMPLETION_INDEX="0")
+    assert (half.returncode, "JOB_COMPLETIONS" in one_line(half)) == (2, True)
+
+
+def test_part_without_a_case_is_no_error(folder: Path, tmp_path: Path) -> None:
+    args = ("--input", folder / "input", "--weights", folder / "weights", "--output", tmp_path / "out")
+    done = brats_opt(*args, "--shard", "3/3")
+    assert (done.returncode, names(tmp_path / "out")) == (0, [])
+    assert one_line(done).endswith(": 0 cases, part 3/3: there are fewer cases than parts")
+
+
 def test_unknown_ids_ask_for_the_task(folder: Path, tmp_path: Path) -> None:
     for path in (folder / "input" / "BraTS-GLI-01000-000").iterdir():
         (tmp_path / path.name.replace("BraTS-GLI-01000-000", "patient7")).symlink_to(path)

@@ -41,8 +41,8 @@ def test_cuda_device_that_is_not_there(name: str, devices: int, monkeypatch: pyt
     [
         ("cpu", 0, "cpu"),
         ("auto", 0, "cpu"),
-        ("auto", 1, "cuda"),
-        ("cuda", 1, "cuda"),
+        ("auto", 1, "cuda:0"),
+        ("cuda", 1, "cuda:0"),
         ("cuda:1", 2, "cuda:1"),
         ("cpu", 2, "cpu"),
     ],
@@ -50,6 +50,17 @@ def test_cuda_device_that_is_not_there(name: str, devices: int, monkeypatch: pyt
 def test_devices_that_are_there(name: str, devices: int, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
     offer(devices, monkeypatch)
     assert str(pick_device(name)) == expected
+
+
+@pytest.mark.parametrize(("rank", "devices", "expected"), [("1", 2, "cuda:1"), ("3", 2, "cuda:1"), ("3", 1, "cuda:0")])
+@pytest.mark.parametrize("name", ["auto", "cuda"])
+def test_each_process_of_torchrun_takes_its_own_gpu(
+    name: str, rank: str, devices: int, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOCAL_RANK", rank)
+    offer(devices, monkeypatch)
+    assert str(pick_device(name)) == expected
+    assert pick_device("cuda:0") == torch.device("cuda:0")
 
 
 def offer(devices: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,7 @@ def test_a_log_that_cannot_be_written_costs_no_case() -> None:
         def write(self, _: str) -> int:
             raise OSError(28, "No space left on device")
 
-    with Progress(Console(file=FullDisk())) as progress:
+    with Progress(console=Console(file=FullDisk())) as progress:
         progress.start(1)
         progress.advance(CaseResult("a", Status.WRITTEN))
     assert progress.done == 1

@@ -1,13 +1,16 @@
 """Signals at moments of every kind, sent to the real command: documented exit code, no traceback, whole files."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from brats_infer.errors import Terminated
 from brats_infer.phantom.cohort import write_cohort
+from brats_infer.signals import held, raise_once
 from tests.small_networks import random_network, write_weights
 
 ROOT = Path(__file__).parents[1]
@@ -98,3 +101,20 @@ with end_at_once():
 {KILL.format("SIGINT")}
 """
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_signal_waits_for_a_library_that_must_not_be_interrupted(fails: bool) -> None:
+    began = []
+
+    def call_library() -> None:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(15))  # as the library does
+        signal.raise_signal(signal.SIGTERM)
+        began.append("ended")
+        if fails:
+            raise OSError("what it started has had the signal too")
+
+    raise_once()
+    with pytest.raises(Terminated), held():
+        call_library()
+    assert began == ["ended"]
