@@ -3,11 +3,10 @@
 import json
 import logging
 import sys
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,6 +19,9 @@ from brats_infer.parameters import read_parameters
 from brats_infer.settings import DustFill, Mode, OnError, Settings
 from brats_infer.signals import INTERRUPTED, TERMINATED, end_at_once, ignore, raise_once
 from brats_infer.tasks import TASKS
+
+if TYPE_CHECKING:
+    from brats_infer.report import RunReport
 
 INTERNAL_ERROR = 1
 SHIPPED = "the shipped folder"
@@ -69,7 +71,7 @@ def cli() -> None:
     help="Largest component removed, mm3; the paper's is 50.",
 )
 @option("--dust-fill", type=ByValue(DustFill), default=Settings.dust_fill.value, show_default=True)
-@option("--report", type=TARGET, help="A folder for report.json and a picture of each case.")
+@option("--report", type=TARGET, help="A folder for a page, pictures and figures of the run.")
 @option("--probabilities", type=TARGET, help="A folder for the region probabilities.")
 @option("--shard", type=Shard(), default="1/1", show_default=True, help="Only the K-th of N parts of the cases.")
 @option("--become-owner", "becoming_owner", is_flag=True, help="As root: first become the owner of --output.")
@@ -83,12 +85,14 @@ def infer(ctx: click.Context, /, parameters_file: Path | None, becoming_owner: b
         become_owner(given["output_folder"], [path for path in inputs if path])
     given |= _from_file(ctx, parameters_file)
     with end_at_once():
-        from brats_infer.pipeline import Status, segment
+        from brats_infer.pipeline import Status, segment_folder
         from brats_infer.progress import Progress
+        from brats_infer.watch import Watcher
 
-        write_report = _report_to(given)
+        report = _report_of(given)
     with Progress() as progress:
-        results = segment(
+        watcher = Watcher(progress.start, progress.stage, result=progress.advance)
+        results = segment_folder(
             given["input_folder"],
             given["output_folder"],
             task=given["task"],
@@ -96,11 +100,10 @@ def infer(ctx: click.Context, /, parameters_file: Path | None, becoming_owner: b
             device=given["device"],
             settings=Settings(**{field.name: given[field.name] for field in fields(Settings)}),
             shard=given["shard"],
-            on_start=progress.start,
-            on_result=progress.advance,
+            watcher=report.beside(watcher) if report else watcher,
         )
-    if write_report:
-        write_report(given["report"], given["input_folder"], given["output_folder"], given["task"], results)
+    if report:
+        report.write(given["input_folder"], given["output_folder"], given["task"], results)
     ctx.exit(ExitCode.CASES_FAILED if any(r.status is Status.FAILED for r in results) else ExitCode.OK)
 
 
@@ -145,6 +148,29 @@ def evaluate(
         write_csv(scores, files["csv_file"])
     if files["json_file"]:
         write_json(scores, files["json_file"])
+    ctx.exit(ExitCode.CASES_FAILED if scores.missing else ExitCode.OK)
+
+
+@cli.command()
+@option("--predictions", type=FOLDER, required=True, help="Label maps {ID}.nii.gz.")
+@option("--references", type=FOLDER, required=True, help="Label maps {ID}-seg.nii.gz, flat or in case folders.")
+@option("--images", type=FOLDER, required=True, help="The cases, as infer takes them.")
+@option("--out", type=TARGET, required=True, help="A folder for the page.")
+@option("--task", type=click.Choice(list(TASKS)), required=True, help="Whose settings of the scores.")
+@option("--before", type=FOLDER, help="The label maps before post-processing, to be scored beside them.")
+@option("--jobs", type=click.IntRange(1), show_default="one a core", help="Processes that work at a time.")
+@debug
+@click.pass_context
+def report(ctx: click.Context, /, out: Path, task: str, predictions: Path, references: Path, **given: Any) -> None:
+    """Make a page of predictions beside references: scores, lesion by lesion, the worst first.
+
+    Exit codes as evaluate.
+    """
+    from brats_infer.report import compare_folders
+
+    prepare_folder(out, "--out", {"the folder of the predictions": predictions, "that of the references": references})
+    scores = compare_folders(predictions, references, given["images"], out, TASKS[task], given["before"], given["jobs"])
+    click.echo(out / "index.html")
     ctx.exit(ExitCode.CASES_FAILED if scores.missing else ExitCode.OK)
 
 
@@ -204,17 +230,15 @@ def _fail(message: str, code: int) -> int:
     return int(code)
 
 
-def _report_to(given: dict[str, Any]) -> Callable[..., None] | None:
-    """The function that writes the report, if one is wanted: what it lacks is said before hours of work."""
+def _report_of(given: dict[str, Any]) -> "RunReport | None":
+    """The report, if one is wanted."""
     if not given["report"]:
         return None
-    try:
-        from brats_infer.report import write_report
-    except ModuleNotFoundError as error:
-        raise UsageError(f"--report needs {error.name}: pip install 'brats-opt[report]'") from error
+    from brats_infer.report import RunReport
+
     taken = {"the input folder": given["input_folder"], "the output folder": given["output_folder"]}
     prepare_folder(given["report"], "--report", taken)
-    return write_report
+    return RunReport(given["report"], {name: str(value) for name, value in given.items() if value is not None})
 
 
 def _weights(weights: Path | None, additional_files: Path | None) -> Path:

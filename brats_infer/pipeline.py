@@ -7,7 +7,7 @@ One bad case never stops the others.
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -27,8 +27,10 @@ from brats_infer.labels import labels_from_probabilities
 from brats_infer.postprocess import clean_some
 from brats_infer.preprocess import Cropped, crop_to_brain, restore_probabilities
 from brats_infer.settings import OnError, Settings
-from brats_infer.tasks import GRID_AFFINE, GRID_SHAPE, LABEL_NAMES
+from brats_infer.tasks import GRID_AFFINE, GRID_SHAPE
 from brats_infer.volume import read_geometry, read_images, write_labels, write_probabilities
+from brats_infer.volumetry import label_volumes
+from brats_infer.watch import Finished, Start, Watcher
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +70,7 @@ class _Ready:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-def segment(
+def segment_folder(
     input_folder: Path,
     output_folder: Path,
     *,
@@ -77,15 +79,14 @@ def segment(
     device: str = "auto",
     settings: Settings | None = None,
     shard: tuple[int, int] = (1, 1),
-    on_start: Callable[[int], None] = lambda _: None,
-    on_result: Callable[[CaseResult], None] = lambda _: None,
+    watcher: Watcher | None = None,
 ) -> list[CaseResult]:
     """Segments every case of a folder; writes `{ID}.nii.gz` for each.
 
-    `shard` (k, n) takes the k-th of n equal parts. `on_start` is told the number of cases, `on_result` each ending.
+    `shard` (k, n) takes the k-th of n equal parts. `watcher` is told what happens.
     Raises UsageError, NoCasesError, WeightsError or OutputError before any case is read; later only OutputError.
     """
-    settings = settings or Settings()
+    settings, watcher = settings or Settings(), watcher or Watcher()
     cases = find_cases(input_folder, task)[shard[0] - 1 :: shard[1]]
     taken = {"the input folder": input_folder}
     prepare_folder(output_folder, "--output", taken)
@@ -94,16 +95,17 @@ def segment(
     chosen = pick_device(device)
     tasks = {case.task.name: case.task for case in cases if case.task and not case.problem}
     ensembles = {name: load_ensemble(weights, found, chosen) for name, found in tasks.items()}
-    on_start(len(cases))
+    members = tuple(member for ensemble in ensembles.values() for member, _ in ensemble.members)
+    watcher.start(Start(len(cases), str(chosen), members))
     results = []
-    for result in _run(cases, ensembles, output_folder, settings):
+    for result in _run(cases, ensembles, output_folder, settings, watcher):
         results.append(result)
-        on_result(result)
+        watcher.result(result)
     return results
 
 
 def _run(
-    cases: Sequence[Case], ensembles: dict[str, Ensemble], output: Path, settings: Settings
+    cases: Sequence[Case], ensembles: dict[str, Ensemble], output: Path, settings: Settings, watcher: Watcher
 ) -> Iterator[CaseResult]:
     """Yields the ending of each case, in order."""
     waiting = deque(cases)
@@ -111,7 +113,7 @@ def _run(
     with ThreadPoolExecutor(1, "reader") as reader, ThreadPoolExecutor(1, "writer") as writer:
 
         def read_next() -> Future[_Ready] | None:
-            return reader.submit(_read, waiting.popleft(), output, settings) if waiting else None
+            return reader.submit(_read, waiting.popleft(), output, settings, watcher) if waiting else None
 
         try:
             ahead = read_next()
@@ -120,14 +122,14 @@ def _run(
                 ahead = read_next()
                 if writing:  # at most one finished case waits for the disk
                     yield writing.popleft().result()
-                writing.append(_predict(ready, ensembles, writer, output, settings))
+                writing.append(_predict(ready, ensembles, writer, output, settings, watcher))
             while writing:
                 yield writing.popleft().result()
         finally:
             reader.shutdown(wait=False, cancel_futures=True)
 
 
-def _read(case: Case, output: Path, settings: Settings) -> _Ready:
+def _read(case: Case, output: Path, settings: Settings, watcher: Watcher) -> _Ready:
     """In the reader thread: everything up to the network's input."""
     began = time.perf_counter()
     try:
@@ -135,6 +137,7 @@ def _read(case: Case, output: Path, settings: Settings) -> _Ready:
             raise CaseError(case.problem)
         if settings.resume and is_whole(output / case.output_name, case):
             return _Ready(case, result=CaseResult(case.id, Status.SKIPPED, case.task.name if case.task else None))
+        watcher.stage(case.id, "read")
         cropped = crop_to_brain(read_images(case.paths.values()))
         return _Ready(case, cropped, seconds={"read": time.perf_counter() - began})
     except Exception as error:
@@ -142,13 +145,19 @@ def _read(case: Case, output: Path, settings: Settings) -> _Ready:
 
 
 def _predict(
-    ready: _Ready, ensembles: dict[str, Ensemble], writer: ThreadPoolExecutor, output: Path, settings: Settings
+    ready: _Ready,
+    ensembles: dict[str, Ensemble],
+    writer: ThreadPoolExecutor,
+    output: Path,
+    settings: Settings,
+    watcher: Watcher,
 ) -> Future[CaseResult]:
     """In the main thread: the network; then hands over to the writer."""
     if ready.result:
         return writer.submit(lambda result: result, ready.result)
     assert ready.cropped
     assert ready.case.task
+    watcher.stage(ready.case.id, "network")
     began = time.perf_counter()
     warnings = list(ready.cropped.warnings)
     try:
@@ -159,7 +168,7 @@ def _predict(
         return writer.submit(_failed, ready.case, error, output, settings)
     seconds = {**ready.seconds, "network": time.perf_counter() - began}
     cropped = replace(ready.cropped, warnings=tuple(warnings))
-    return writer.submit(_finish, ready.case, cropped, probabilities, seconds, output, settings)
+    return writer.submit(_finish, ready.case, cropped, probabilities, seconds, output, settings, watcher)
 
 
 def _finish(
@@ -169,8 +178,10 @@ def _finish(
     seconds: dict[str, float],
     output: Path,
     settings: Settings,
+    watcher: Watcher,
 ) -> CaseResult:
     """In the writer thread: everything behind the network."""
+    watcher.stage(case.id, "finish")
     began = time.perf_counter()
     assert case.task
     geometry = cropped.restore.geometry
@@ -194,12 +205,9 @@ def _finish(
     if not labels.any():
         warnings = (*warnings, f"{case.id}: no tumor was found, the label map is empty: look at the images")
     seconds = {**seconds, "finish": time.perf_counter() - began}
-    return CaseResult(case.id, Status.WRITTEN, case.task.name, "", warnings, seconds, _millilitres(labels, geometry))
-
-
-def _millilitres(labels: NDArray[np.uint8], geometry: Geometry) -> dict[str, float]:
-    counts = np.bincount(labels.ravel(), minlength=max(LABEL_NAMES) + 1)
-    return {name: round(int(counts[label]) * geometry.voxel_mm3 / 1000, 3) for label, name in LABEL_NAMES.items()}
+    millilitres = label_volumes(labels, case.task, geometry.voxel_mm3)
+    watcher.finished(Finished(case, cropped, probabilities, labels))
+    return CaseResult(case.id, Status.WRITTEN, case.task.name, "", warnings, seconds, millilitres)
 
 
 def _failed(case: Case, error: Exception, output: Path, settings: Settings) -> CaseResult:

@@ -11,6 +11,7 @@ from rich.progress import Progress as Bar
 from brats_infer import __version__
 from brats_infer.errors import printable
 from brats_infer.pipeline import CaseResult
+from brats_infer.watch import Start
 
 
 class Progress:
@@ -38,11 +39,16 @@ class Progress:
     ) -> None:
         self.bar.stop()
 
-    def start(self, total: int) -> None:
+    def start(self, known: Start) -> None:
         """The cases are known and the weights are loaded."""
-        self.total = total
+        self.total = total = known.cases
         self.row = self.bar.add_task("segmenting", total=total)
         self._say(f"brats-opt {__version__}: {total} {'case' if total == 1 else 'cases'}")
+
+    def stage(self, case_id: str, stage: str) -> None:
+        """A case enters a stage; the bar shows the one that the device works on."""
+        if stage == "network":
+            self.bar.update(self.row, description=printable(case_id))
 
     def advance(self, result: CaseResult) -> None:
         """A case has ended."""

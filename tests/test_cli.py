@@ -200,35 +200,6 @@ def test_signal_in_the_middle_leaves_only_whole_files(folder: Path, tmp_path: Pa
     assert len(done.stdout.splitlines()) == 30 - len(written) + 1, "nothing but missing files"
 
 
-def test_report_has_a_picture_of_each_case(folder: Path, tmp_path: Path) -> None:
-    args = ("--input", folder / "input", "--output", tmp_path / "out", "--weights", folder / "weights")
-    assert brats_opt(*args, "--report", tmp_path / "report").returncode == 0
-    assert names(tmp_path / "report") == ["BraTS-GLI-01000-000.png", "BraTS-GLI-01001-000.png", "report.json"]
-    report = json.loads((tmp_path / "report" / "report.json").read_text())
-    assert [case["status"] for case in report["cases"]] == ["written", "written"]
-    assert names(tmp_path / "out") == BOTH
-
-
-def test_report_without_its_package_is_refused_before_the_work(folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "matplotlib.py").write_text("raise ModuleNotFoundError(name='matplotlib')")
-    args = ("--input", folder / "input", "--output", tmp_path / "out", "--weights", folder / "weights")
-    done = brats_opt(*args, "--report", tmp_path / "report", PYTHONPATH=str(tmp_path))
-    assert (done.returncode, "pip install 'brats-opt[report]'" in one_line(done)) == (2, True)
-    assert not (tmp_path / "out").exists()
-
-
-def test_case_that_cannot_be_drawn_stops_no_other_picture(folder: Path, tmp_path: Path) -> None:
-    cases = Path(shutil.copytree(folder / "input", tmp_path / "input"))
-    args = ("--input", cases, "--output", tmp_path / "out", "--weights", folder / "weights")
-    assert brats_opt(*args).returncode == 0
-    damaged = cases / "BraTS-GLI-01000-000" / "BraTS-GLI-01000-000-t2w.nii.gz"
-    damaged.write_bytes(damaged.read_bytes()[:-50])
-    done = brats_opt(*args, "--resume", "--report", tmp_path / "report")
-    assert done.returncode == 0, done.stderr
-    assert f"no picture of BraTS-GLI-01000-000: {damaged}" in done.stderr
-    assert names(tmp_path / "report") == ["BraTS-GLI-01001-000.png", "report.json"]
-
-
 @pytest.mark.parametrize("how", ["full", "closed"])
 def test_log_that_cannot_be_written_costs_no_case(folder: Path, tmp_path: Path, how: str) -> None:
     args = ["--input", folder / "input", "--output", tmp_path, "--weights", folder / "weights", "--device", "cpu"]
