@@ -13,6 +13,7 @@ from brats_infer.errors import UsageError, printable
 log = logging.getLogger(__name__)
 
 CPU = torch.device("cpu")
+BF16 = "bf16"
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 """What torch says in a plain RuntimeError where the host's or the driver's own allocator fails."""
 
@@ -73,13 +74,18 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def autocast(device: torch.device) -> AbstractContextManager[None]:
+    """In the device's `precision`."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision(device) == BF16)
+
+
+def precision(device: torch.device) -> str:
     """bf16 where the device computes in it natively, else float32."""
     if device.type == "cuda":
-        enabled = torch.cuda.is_bf16_supported(including_emulation=False)
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
         capabilities = torch.cpu.get_capabilities()
-        enabled = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+        native = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    return BF16 if native else "float32"
 
 
 def _fault_of(index: int) -> str:
