@@ -187,11 +187,10 @@ def test_case_that_does_not_fit_into_memory_stops_no_other(
 def test_probabilities_are_those_behind_the_labels(cases: Path, weights: Path, tmp_path: Path) -> None:
     run(cases, tmp_path / "out", weights, probabilities=tmp_path / "p", mode=Mode.ACCURATE)
     for name, labels in labels_in(tmp_path / "out").items():
-        probabilities = np.asarray(nib.load(tmp_path / "p" / name).dataobj)
+        probabilities = nib.load(tmp_path / "p" / name).get_fdata()
         assert probabilities.shape == (*SHAPE, 3)
-        assert probabilities.dtype == np.float32
         assert 0 <= probabilities.min() < probabilities.max() <= 1
-        assert (probabilities[labels == 3].min(axis=0) >= (0.45, 0.40, 0.45)).all()
+        assert (probabilities[labels == 3].min(axis=0) >= np.array((0.45, 0.40, 0.45)) - 1 / 510).all()
 
 
 def test_shards_share_the_cases_without_overlap(cases: Path, weights: Path, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from brats_infer.volume import (
     read_header,
     read_images,
     read_labels,
+    read_probabilities,
     read_volume,
     write_image,
     write_labels,
@@ -638,7 +639,9 @@ def test_probabilities_are_written_as_one_4_d_image(tmp_path: Path) -> None:
     probabilities = np.random.default_rng(0).random((3, *SHAPE)).astype(np.float32)
     write_probabilities(tmp_path / "p.nii.gz", probabilities, Geometry.of_affine(SHAPE, SRI24))
     image = nib.load(tmp_path / "p.nii.gz")
-    assert np.array_equal(np.moveaxis(image.get_fdata(dtype=np.float32), -1, 0), probabilities)
+    assert image.get_data_dtype() == np.uint8
+    np.testing.assert_allclose(np.moveaxis(image.get_fdata(), -1, 0), probabilities, atol=1 / 510 + 1e-6)
+    np.testing.assert_allclose(read_probabilities(tmp_path / "p.nii.gz")[0], probabilities, atol=1 / 510 + 1e-6)
     assert np.allclose(image.affine, SRI24)
 
 
