@@ -123,7 +123,7 @@ def read_probabilities(path: Path) -> tuple[NDArray[np.float32], Geometry]:
         if len(raw) < size or stream.read(1):
             raise CaseError(f"{path}: holds not the {size} bytes that its header announces: copy it again")
     steps = np.frombuffer(raw, np.uint8).reshape((*shape, regions), order="F")
-    return np.ascontiguousarray(np.moveaxis(steps, -1, 0)) / np.float32(STEPS), geometry
+    return np.moveaxis(steps, -1, 0).astype(np.float32, order="C") / np.float32(STEPS), geometry
 
 
 def check_same_grid(volumes: dict[Path, Volume]) -> None:
