@@ -10,7 +10,7 @@ SAMPLE := $(or $(REAL),demo/input)
 VARIANT ?= cuda
 IMAGE ?= $(shell sed -n 's/^  image: //p' mlcube/mlcube.yaml)
 
-.PHONY: demo test lint format image image-test lock audit clean
+.PHONY: demo test browser lint format image image-test lock audit clean
 
 demo: $(VENV)/.installed
 	rm -rf demo
@@ -18,10 +18,16 @@ demo: $(VENV)/.installed
 	$(BIN)/brats-opt --task gli --input $(SAMPLE) --output demo/output --report demo/report
 	$(BIN)/brats-opt check --task gli --input $(SAMPLE) --output demo/output
 	@echo "label map: $$(ls demo/output/*.nii.gz)"
-	@echo "picture:   $$(ls demo/report/*.png)"
+	@echo "picture:   $$(ls demo/report/pictures/*.png)"
+	@echo "page:      demo/report/index.html"
 
 test: lint
 	$(BIN)/python -m pytest -n auto
+
+# What the report's page is tested in; without it those tests are skipped.
+browser:
+	command -v chromium && command -v chromedriver || \
+		(apt-get update && apt-get install -y --no-install-recommends chromium chromium-driver)
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

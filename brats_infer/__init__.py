@@ -1,16 +1,26 @@
 """brats-opt: brain tumor segmentation for the BraTS challenges.
 
->>> from brats_infer import segment
->>> segment(Path("input"), Path("output"), task="gli")  # doctest: +SKIP
+>>> from brats_infer import segment, segment_folder
+>>> segment({"t1n": "t1n.nii.gz", "t1c": …, "t2w": …, "t2f": …}, task="gli").volumes  # doctest: +SKIP
+>>> segment_folder(Path("input"), Path("output"), task="gli")  # doctest: +SKIP
 """
 
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from brats_infer.pipeline import segment as segment
+    from brats_infer.pipeline import segment_folder as segment_folder
+    from brats_infer.single import Segmentation as Segmentation
+    from brats_infer.single import segment as segment
 
-__all__ = ["__version__", "segment"]
+__all__ = ["Segmentation", "__version__", "segment", "segment_folder"]
+
+HOMES = {
+    "segment_folder": "brats_infer.pipeline",
+    "segment": "brats_infer.single",
+    "Segmentation": "brats_infer.single",
+}
 
 try:
     __version__ = version("brats-opt")
@@ -19,9 +29,7 @@ except PackageNotFoundError:  # run from a plain copy of the source
 
 
 def __getattr__(name: str) -> Any:
-    """`segment` on first use: importing torch takes seconds, which `brats-opt --help` should not."""
-    if name == "segment":
-        from brats_infer.pipeline import segment
-
-        return segment
+    """From its home on first use: importing torch takes seconds, which `brats-opt --help` should not."""
+    if name in HOMES:
+        return getattr(import_module(HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -4,8 +4,6 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,7 +14,8 @@ import click
 from brats_infer import __version__
 from brats_infer.errors import BratsOptError, ExitCode, Terminated, UsageError, printable
 from brats_infer.folders import prepare_folder
-from brats_infer.options import ByValue, DefaultGroup, Part, debug, option
+from brats_infer.logs import Voice, speak_as
+from brats_infer.options import ByValue, DefaultGroup, Part, WithHeadings, debug, option
 from brats_infer.ownership import become_owner
 from brats_infer.parameters import read_parameters
 from brats_infer.settings import DustFill, Mode, OnError, Settings
@@ -26,8 +25,18 @@ from brats_infer.tasks import TASKS
 
 if TYPE_CHECKING:
     from brats_infer.pipeline import Runner
+    from brats_infer.report import RunReport
 
 INTERNAL_ERROR = 1
+FILES, HOW, RUN, TELL, MLCUBE = "Files", "How to segment", "How to run", "What to say, on stderr", "As MLCube spells it"
+EXAMPLES = """\b
+Examples:
+  brats-opt --input cases --output labels
+  brats-opt --input cases --output labels --report report --mode accurate --flips
+  brats-opt --input cases --output labels --task ssa --on-error blank --resume
+
+Every option can also be given in the environment: BRATS_OPT_INPUT, BRATS_OPT_ON_ERROR, BRATS_OPT_FLIPS=1.
+"""
 SHIPPED = "the shipped folder"
 
 
@@ -51,57 +60,135 @@ def cli() -> None:
     \b
     Exit codes: 0 all written; 1 a fault of this program; 2 wrong usage; 3 some cases failed; 4 no cases;
     5 weights; 6 output; 130 interrupted; 143 terminated.
+
+    \b
+    To complete commands and options with the tabulator key, in ~/.bashrc (zsh, fish: with their names for bash):
+      eval "$(_BRATS_OPT_COMPLETE=bash_source brats-opt)"
     """
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    speak_as(Voice.PLAIN)
 
 
-@cli.command()
-@option("--task", type=TASK, default="auto", show_default=True, help="The challenge; auto: from the case IDs.")
-@option("--input", "--data_path", "input_folder", type=FOLDER, default=Path("/input"), show_default=True)
-@option("--output", "--output_path", "output_folder", type=TARGET, default=Path("/output"), show_default=True)
-@option("--weights", type=FOLDER, show_default=SHIPPED, help="A folder with a manifest.json.")
-@option("--additional_files", type=FOLDER, help="MLCube's name for --weights; ignored without a manifest.json in it.")
-@option("--parameters_file", type=FOLDER, help="MLCube's YAML file of options; may be absent or empty.")
-@option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@option("--mode", type=ByValue(Mode), default=Settings.mode.value, show_default=True, help="Windows or whole brain.")
-@option("--flips/--no-flips", default=Settings.flips, show_default=True, help="Mean over eight mirror images.")
-@option("--on-error", type=ByValue(OnError), default=Settings.on_error.value, show_default=True)
-@option("--resume", is_flag=True, help="Leave alone what is already there: whole, of the right shape, not empty.")
+@cli.command(cls=WithHeadings, epilog=EXAMPLES)
+@option("--input", "--data_path", "input_folder", type=FOLDER, default=Path("/input"), show_default=True, heading=FILES)
+@option(
+    "--output", "--output_path", "output_folder", type=TARGET, default=Path("/output"), show_default=True, heading=FILES
+)
+@option(
+    "--report", type=TARGET, heading=FILES, help="A folder for a page with a viewer, pictures and figures of the run."
+)
+@option("--probabilities", type=TARGET, heading=FILES, help="A folder for the region probabilities.")
+@option(
+    "--task", type=TASK, default="auto", show_default=True, heading=HOW, help="The challenge; auto: from the case IDs."
+)
+@option(
+    "--mode",
+    type=ByValue(Mode),
+    default=Settings.mode.value,
+    show_default=True,
+    heading=HOW,
+    help="fast: the whole brain at once; accurate: overlapping windows.",
+)
+@option(
+    "--flips/--no-flips", default=Settings.flips, show_default=True, heading=HOW, help="Mean over eight mirror images."
+)
+@option("--weights", type=FOLDER, show_default=SHIPPED, heading=HOW, help="A folder with a manifest.json.")
 @option(
     "--dust",
     type=click.IntRange(0),
     default=Settings.dust,
     show_default=True,
+    heading=HOW,
     help="Largest component removed, mm3; the paper's is 50.",
 )
-@option("--dust-fill", type=ByValue(DustFill), default=Settings.dust_fill.value, show_default=True)
-@option("--report", type=TARGET, help="A folder for report.json and a picture of each case.")
-@option("--probabilities", type=TARGET, help="A folder for the region probabilities.")
+@option(
+    "--dust-fill",
+    type=ByValue(DustFill),
+    default=Settings.dust_fill.value,
+    show_default=True,
+    heading=HOW,
+    help="What dust becomes.",
+)
+@option("--device", default="auto", show_default=True, heading=RUN, help="auto, cpu, cuda or cuda:N.")
+@option(
+    "--on-error",
+    type=ByValue(OnError),
+    default=Settings.on_error.value,
+    show_default=True,
+    heading=RUN,
+    help="Of a case that cannot be segmented: no map, or an empty one.",
+)
+@option(
+    "--resume",
+    is_flag=True,
+    heading=RUN,
+    help="Leave alone what is already there: whole, of the right shape, not empty.",
+)
 @option(
     "--shard",
     type=Part(),
     show_default="as Slurm, Kubernetes or torchrun say, else 1/1",
+    heading=RUN,
     help="Only the K-th of N parts of the cases.",
 )
-@option("--ray", metavar="local|HOST:PORT", help="Run the cases on a Ray cluster: of this machine, or that one.")
-@option("--become-owner", "becoming_owner", is_flag=True, help="As root: first become the owner of --output.")
+@option(
+    "--ray",
+    metavar="local|HOST:PORT",
+    heading=RUN,
+    help="Run the cases on a Ray cluster: of this machine, or that one.",
+)
+@option(
+    "--become-owner", "becoming_owner", is_flag=True, heading=RUN, help="As root: first become the owner of --output."
+)
+@option(
+    "--verbose",
+    "-v",
+    "voice",
+    flag_value=Voice.VERBOSE,
+    type=ByValue(Voice),
+    heading=TELL,
+    help="Also networks, device and the time of each stage.",
+)
+@option(
+    "--quiet",
+    "-q",
+    "voice",
+    flag_value=Voice.QUIET,
+    type=ByValue(Voice),
+    heading=TELL,
+    help="Only warnings and errors.",
+)
+@option(
+    "--json",
+    "voice",
+    flag_value=Voice.JSON,
+    type=ByValue(Voice),
+    heading=TELL,
+    help="A JSON object a line, for programs.",
+)
+@option("--additional_files", type=FOLDER, heading=MLCUBE, help="As --weights; ignored without a manifest.json in it.")
+@option("--parameters_file", type=FOLDER, heading=MLCUBE, help="A YAML file of options; may be absent or empty.")
 @debug
 @click.pass_context
-def infer(ctx: click.Context, /, parameters_file: Path | None, becoming_owner: bool, **given: Any) -> None:
+def infer(
+    ctx: click.Context, /, parameters_file: Path | None, becoming_owner: bool, voice: Voice | None, **given: Any
+) -> None:
     """Segment every case of a folder: --input/{ID}/{ID}-{t1n,t1c,t2w,t2f}.nii.gz to --output/{ID}.nii.gz."""
     raise_once()
+    speak_as(voice or Voice.PLAIN)
     if becoming_owner:
         inputs = (given["input_folder"], given["weights"], given["additional_files"], parameters_file)
         become_owner(given["output_folder"], [path for path in inputs if path])
     given |= _from_file(ctx, parameters_file)
     shard = given["shard"] or shard_of(os.environ)
     with end_at_once():
-        from brats_infer.pipeline import Status, segment
+        from brats_infer.pipeline import Status, segment_folder
         from brats_infer.progress import Progress
+        from brats_infer.watch import Watcher
 
-        write_report = _report_to(given)
-    with Progress(str(shard)) as progress:
-        results = segment(
+        report = _report_of(given)
+    with Progress(str(shard), voice=voice or Voice.PLAIN) as progress:
+        watcher = Watcher(progress.start, progress.stage, result=progress.advance)
+        results = segment_folder(
             given["input_folder"],
             given["output_folder"],
             task=given["task"],
@@ -109,12 +196,11 @@ def infer(ctx: click.Context, /, parameters_file: Path | None, becoming_owner: b
             device=given["device"],
             settings=Settings(**{field.name: given[field.name] for field in fields(Settings)}),
             shard=(shard.number, shard.count),
-            on_start=progress.start,
-            on_result=progress.advance,
+            watcher=report.beside(watcher) if report else watcher,
             runner=_runner(given["ray"]),
         )
-    if write_report:
-        write_report(given["report"], given["input_folder"], given["output_folder"], given["task"], results)
+    if report:
+        report.write(given["input_folder"], given["output_folder"], given["task"], results)
     ctx.exit(ExitCode.CASES_FAILED if any(r.status is Status.FAILED for r in results) else ExitCode.OK)
 
 
@@ -163,6 +249,29 @@ def evaluate(
 
 
 @cli.command()
+@option("--predictions", type=FOLDER, required=True, help="Label maps {ID}.nii.gz.")
+@option("--references", type=FOLDER, required=True, help="Label maps {ID}-seg.nii.gz, flat or in case folders.")
+@option("--images", type=FOLDER, required=True, help="The cases, as infer takes them.")
+@option("--out", type=TARGET, required=True, help="A folder for the page.")
+@option("--task", type=click.Choice(list(TASKS)), required=True, help="Whose settings of the scores.")
+@option("--before", type=FOLDER, help="The label maps before post-processing, to be scored beside them.")
+@option("--jobs", type=click.IntRange(1), show_default="one a core", help="Processes that work at a time.")
+@debug
+@click.pass_context
+def report(ctx: click.Context, /, out: Path, task: str, predictions: Path, references: Path, **given: Any) -> None:
+    """Make a page of predictions beside references: scores, lesion by lesion, the worst first.
+
+    Exit codes as evaluate.
+    """
+    from brats_infer.report import compare_folders
+
+    prepare_folder(out, "--out", {"the folder of the predictions": predictions, "that of the references": references})
+    scores = compare_folders(predictions, references, given["images"], out, TASKS[task], given["before"], given["jobs"])
+    click.echo(out / "index.html")
+    ctx.exit(ExitCode.CASES_FAILED if scores.missing else ExitCode.OK)
+
+
+@cli.command()
 @option("--task", type=click.Choice(list(TASKS)), required=True)
 @option("--cases", "count", type=click.IntRange(1), required=True, help="How many.")
 @option("--out", type=FOLDER, required=True)
@@ -182,7 +291,7 @@ def phantom(task: str, count: int, out: Path, seed: int, anatomy: str) -> None:
 @click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
 @debug
 def info(weights: Path | None, as_json: bool) -> None:
-    """Show version, device and members with their hashes."""
+    """Show what would run on what: version, device, networks with their hashes."""
     from brats_infer.info import describe, render
 
     facts = describe(weights)
@@ -213,22 +322,19 @@ def main() -> None:
 
 
 def _fail(message: str, code: int) -> int:
-    with suppress(OSError):  # the exit code counts, even if nobody reads the line
-        click.echo(f"brats-opt: {printable(message)}", err=True)
+    log.error("brats-opt: %s", printable(message))
     return int(code)
 
 
-def _report_to(given: dict[str, Any]) -> Callable[..., None] | None:
-    """The function that writes the report, if one is wanted: what it lacks is said before hours of work."""
+def _report_of(given: dict[str, Any]) -> "RunReport | None":
+    """The report, if one is wanted."""
     if not given["report"]:
         return None
-    try:
-        from brats_infer.report import write_report
-    except ModuleNotFoundError as error:
-        raise UsageError(f"--report needs {error.name}: pip install 'brats-opt[report]'") from error
+    from brats_infer.report import RunReport
+
     taken = {"the input folder": given["input_folder"], "the output folder": given["output_folder"]}
     prepare_folder(given["report"], "--report", taken)
-    return write_report
+    return RunReport(given["report"], {name: str(value) for name, value in given.items() if value is not None})
 
 
 def _runner(ray: str | None) -> "Runner | None":

@@ -16,6 +16,7 @@ from brats_infer.errors import UsageError, printable
 log = logging.getLogger(__name__)
 
 CPU = torch.device("cpu")
+BF16 = "bf16"
 CPU_QUOTAS = (
     ("/sys/fs/cgroup/cpu.max", ""),
     ("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"),
@@ -83,9 +84,14 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def autocast(device: torch.device) -> AbstractContextManager[None]:
+    """In the device's `precision`."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision(device) == BF16)
+
+
+def precision(device: torch.device) -> str:
     """bf16 where the device computes in it natively, else float32."""
-    enabled = torch.cuda.is_bf16_supported(including_emulation=False) if device.type == "cuda" else computes_in_bf16()
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+    native = torch.cuda.is_bf16_supported(including_emulation=False) if device.type == "cuda" else computes_in_bf16()
+    return BF16 if native else "float32"
 
 
 def computes_in_bf16() -> bool:

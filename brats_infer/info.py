@@ -1,14 +1,17 @@
-"""What this installation is: version, device, members."""
+"""What this installation is, and what would run on what: version, device, members."""
 
 import platform
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from brats_infer import __version__
+from brats_infer.devices import precision
 from brats_infer.ensemble import SHIPPED_WEIGHTS
 from brats_infer.errors import WeightsError
+from brats_infer.tasks import TASKS
 from model.checkpoint import CheckpointError, read_manifest, read_verified
 
 
@@ -27,6 +30,7 @@ def describe(weights: Path | None = None) -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "devices": cuda or ["cpu"],
+        "precision": precision(torch.device("cuda" if cuda else "cpu")),
         "threads": torch.get_num_threads(),
         "weights": str(folder),
         "members": [member.to_json() for member in members],
@@ -34,14 +38,23 @@ def describe(weights: Path | None = None) -> dict[str, Any]:
 
 
 def render(facts: dict[str, Any]) -> str:
-    """The same as lines of text."""
-    lines = [f"brats-opt {facts['version']}, Python {facts['python']}, torch {facts['torch']}"]
-    lines += [f"devices: {', '.join(facts['devices'])} ({facts['threads']} threads)", f"weights: {facts['weights']}"]
-    for member in facts["members"]:
-        channels = ",".join(str(c) for c in member["config"]["channels"])
-        lines.append(
-            f"  {member['task']} fold {member['fold']}: {member['file']} ({channels}), {member['normalisation']}"
-        )
-        lines.append(f"    sha256 {member['sha256']}")
-        lines.append(f"    trained on {member['trained_on']}")
-    return "\n".join(lines)
+    """The same as lines of text: what runs, on what, and for each challenge with which networks."""
+    gpu = "" if facts["devices"] != ["cpu"] else f", {facts['threads']} threads; no GPU"
+    lines = [
+        f"brats-opt {facts['version']} (Python {facts['python']}, torch {facts['torch']})",
+        f"runs on  {', '.join(facts['devices'])} in {facts['precision']}{gpu}",
+        f"weights  {facts['weights']}, every file as its manifest says",
+    ]
+    return "\n".join([*lines, *(line for task in TASKS for line in _lines_of(task, facts["members"]))])
+
+
+def _lines_of(task: str, members: list[dict[str, Any]]) -> Iterator[str]:
+    own = [member for member in members if member["task"] == task]
+    yield f"--task {task}  {TASKS[task].title}: " + (
+        f"{len(own)} networks" if len(own) > 1 else f"{len(own) or 'no'} network"
+    )
+    for member in own:
+        config = member["config"]
+        grid = f"{config.get('spacing', 1)} mm, {config['channels'][0]} to {config['channels'][-1]} channels"
+        yield f"    {member['file']}  {grid}, {member['normalisation']}, {member['licence']}"
+        yield f"        sha256 {member['sha256']}"

@@ -7,10 +7,12 @@ from importlib import import_module
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 from brats_infer.shards import Shard
 
 ENVIRONMENT = "BRATS_OPT"
+OTHER = "Other"
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -35,7 +37,18 @@ class DefaultGroup(click.Group):
             return found
         return super().get_command(ctx, cmd_name)
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Commands, and the options of the default one."""
+        found = super().shell_complete(ctx, incomplete)
+        default = self.get_command(ctx, self.default)
+        if default:
+            own = default.make_context(self.default, [], parent=ctx, resilient_parsing=True)
+            found += [item for item in default.shell_complete(own, incomplete) if item.value != "--help"]
+        return found
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if ctx.resilient_parsing and not args:  # a shell asks what could come
+            return super().parse_args(ctx, args)
         if not args or (args[0].startswith("-") and args[0] not in ("-h", "--help", "--version")):
             args = [self.default, *args]
         return super().parse_args(ctx, args)
@@ -58,10 +71,31 @@ class Part(click.ParamType[Shard]):
         return Shard(k, n)
 
 
-def option(*names: str, **settings: Any) -> Callable[[Command], Command]:
+class _Option(click.Option):
+    """One that stands under a heading of the help."""
+
+    def __init__(self, *args: Any, heading: str, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.heading = heading
+
+
+class WithHeadings(click.Command):
+    """A command whose help lists the options under their headings, in the order of the first of each."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        under: dict[str, list[tuple[str, str]]] = {}
+        for param in self.get_params(ctx):
+            if record := param.get_help_record(ctx):
+                under.setdefault(getattr(param, "heading", OTHER), []).append(record)
+        for heading in sorted(under, key=OTHER.__eq__):
+            with formatter.section(heading):
+                formatter.write_dl(under[heading])
+
+
+def option(*names: str, heading: str = OTHER, **settings: Any) -> Callable[[Command], Command]:
     """A click option that can also be given as BRATS_OPT_… in the environment, after its first name."""
     name = names[0].split("/")[0].lstrip("-").replace("-", "_").upper()
-    return click.option(*names, envvar=f"{ENVIRONMENT}_{name}", show_envvar=True, **settings)
+    return click.option(*names, envvar=f"{ENVIRONMENT}_{name}", cls=_Option, heading=heading, **settings)
 
 
 def _show_tracebacks(_ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:

@@ -35,18 +35,23 @@ def outcome_of(probabilities: Tensor, restore: Restore, task: Task, keep: bool =
     return Outcome(labels, probabilities.cpu().numpy() if keep or restore.resampled else None)
 
 
-def label_map(
-    outcome: Outcome, brain: NDArray[np.bool_], restore: Restore, task: Task, clean: Clean
-) -> NDArray[np.uint8]:
-    """The cleaned labels (X, Y, Z) on the input's grid, nothing outside the brain (x, y, z of the crop)."""
+def inside_brain(outcome: Outcome, brain: NDArray[np.bool_]) -> Outcome:
+    """With nothing outside the brain (x, y, z)."""
+    probabilities = outcome.probabilities
+    return Outcome(
+        keep_brain(outcome.labels, brain), keep_brain(probabilities, brain) if probabilities is not None else None
+    )
+
+
+def label_map(outcome: Outcome, restore: Restore, task: Task, clean: Clean) -> NDArray[np.uint8]:
+    """The cleaned labels (X, Y, Z) on the input's grid."""
     if not restore.resampled:  # cleaned on the crop: around it is background
-        return restore_labels(clean(keep_brain(outcome.labels, brain)), restore)
-    restored = probability_maps(outcome, brain, restore)
-    return clean(labels_from_probabilities(torch.from_numpy(restored), task).numpy())
+        return restore_labels(clean(outcome.labels), restore)
+    return clean(labels_from_probabilities(torch.from_numpy(probability_maps(outcome, restore)), task).numpy())
 
 
-def probability_maps(outcome: Outcome, brain: NDArray[np.bool_], restore: Restore) -> NDArray[np.float32]:
-    """(R, X, Y, Z) on the input's grid, 0 outside the brain. Raises ValueError if they were not kept."""
+def probability_maps(outcome: Outcome, restore: Restore) -> NDArray[np.float32]:
+    """(R, X, Y, Z) on the input's grid. Raises ValueError if they were not kept."""
     if outcome.probabilities is None:
         raise ValueError("the probabilities were not kept")
-    return restore_probabilities(keep_brain(outcome.probabilities, brain), restore)
+    return restore_probabilities(outcome.probabilities, restore)

@@ -24,12 +24,14 @@ from brats_infer.ensemble import SHIPPED_WEIGHTS, Ensemble, Prepared, load_ensem
 from brats_infer.errors import CaseError, OutputError, printable
 from brats_infer.folders import prepare_folder
 from brats_infer.geometry import Geometry
-from brats_infer.outcome import Outcome, label_map, outcome_of, probability_maps
+from brats_infer.outcome import Outcome, inside_brain, label_map, outcome_of, probability_maps
 from brats_infer.postprocess import clean_some
-from brats_infer.preprocess import Restore, crop_to_brain
+from brats_infer.preprocess import Cropped, crop_to_brain
 from brats_infer.settings import OnError, Settings
-from brats_infer.tasks import GRID_AFFINE, GRID_SHAPE, LABEL_NAMES, Task
+from brats_infer.tasks import GRID_AFFINE, GRID_SHAPE, Task
 from brats_infer.volume import read_geometry, read_images, write_labels, write_probabilities
+from brats_infer.volumetry import label_volumes
+from brats_infer.watch import Finished, Start, Watcher
 
 log = logging.getLogger(__name__)
 
@@ -65,9 +67,8 @@ class Ready:
 
     case: Case
     result: CaseResult | None = None
+    cropped: Cropped | None = None
     prepared: Prepared | None = None
-    restore: Restore | None = None
-    warnings: tuple[str, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -83,11 +84,11 @@ class Plan:
     settings: Settings
 
 
-Runner = Callable[[Sequence[Case], Plan, Callable[[int], None]], Iterator[CaseResult]]
-"""Calls back with the number of cases when all is ready, then yields the ending of each case."""
+Runner = Callable[[Sequence[Case], Plan, Watcher], Iterator[CaseResult]]
+"""Tells the watcher when all is ready, then yields the ending of each case."""
 
 
-def segment(
+def segment_folder(
     input_folder: Path,
     output_folder: Path,
     *,
@@ -96,17 +97,16 @@ def segment(
     device: str = "auto",
     settings: Settings | None = None,
     shard: tuple[int, int] = (1, 1),
-    on_start: Callable[[int], None] = lambda _: None,
-    on_result: Callable[[CaseResult], None] = lambda _: None,
+    watcher: Watcher | None = None,
     runner: Runner | None = None,
 ) -> list[CaseResult]:
     """Segments every case of a folder; writes `{ID}.nii.gz` for each; returns their endings, sorted by ID.
 
-    `shard` (k, n) takes the k-th of n equal parts. `on_start` is told the number of cases, `on_result` each ending.
-    `runner` is where the cases are run: in this process, or as `brats_infer.scale.on_ray` says.
+    `shard` (k, n) takes the k-th of n equal parts. `watcher` is told what happens. `runner` is where the cases are run:
+    in this process, or as `brats_infer.scale.on_ray` says.
     Raises UsageError, NoCasesError, WeightsError or OutputError before any case is read; later only OutputError.
     """
-    settings = settings or Settings()
+    settings, watcher = settings or Settings(), watcher or Watcher()
     cases = find_cases(input_folder, task)[shard[0] - 1 :: shard[1]]
     taken = {"the input folder": input_folder}
     prepare_folder(output_folder, "--output", taken)
@@ -115,9 +115,9 @@ def segment(
     tasks = {case.task.name: case.task for case in cases if case.task and not case.problem}
     plan = Plan(input_folder, output_folder, weights, tuple(tasks.values()), device, settings)
     results = []
-    for result in (runner or _run_here)(cases, plan, on_start):
+    for result in (runner or _run_here)(cases, plan, watcher):
         results.append(result)
-        on_result(result)
+        watcher.result(result)
     return sorted(results, key=lambda result: result.id)
 
 
@@ -127,17 +127,25 @@ def load_ensembles(plan: Plan, device: torch.device) -> dict[str, Ensemble]:
     return {task.name: load_ensemble(plan.weights, task, device) for task in plan.tasks}
 
 
-def _run_here(cases: Sequence[Case], plan: Plan, on_start: Callable[[int], None]) -> Iterator[CaseResult]:
+def start_of(cases: Sequence[Case], device: str, ensembles: dict[str, Ensemble]) -> Start:
+    """What is known before the first case."""
+    return Start(len(cases), device, tuple(member for each in ensembles.values() for member, _ in each.members))
+
+
+def _run_here(cases: Sequence[Case], plan: Plan, watcher: Watcher) -> Iterator[CaseResult]:
     """The runner of one process; yields in the order of the cases."""
-    ensembles = load_ensembles(plan, pick_device(plan.device))
+    device = pick_device(plan.device)
+    ensembles = load_ensembles(plan, device)
     waiting = deque(cases)
-    on_start(len(cases))
+    watcher.start(start_of(cases, str(device), ensembles))
     output, settings = plan.output, plan.settings
     writing: deque[Future[CaseResult]] = deque()
     with ThreadPoolExecutor(1, "reader") as reader, ThreadPoolExecutor(1, "writer") as writer:
 
         def read_next() -> Future[Ready] | None:
-            return reader.submit(read_case, waiting.popleft(), ensembles, output, settings) if waiting else None
+            return (
+                reader.submit(read_case, waiting.popleft(), ensembles, output, settings, watcher) if waiting else None
+            )
 
         try:
             ahead = read_next()
@@ -146,14 +154,14 @@ def _run_here(cases: Sequence[Case], plan: Plan, on_start: Callable[[int], None]
                 ahead = read_next()
                 if writing:  # at most one finished case waits for the disk
                     yield writing.popleft().result()
-                writing.append(predict_case(ready, ensembles, writer, output, settings))
+                writing.append(predict_case(ready, ensembles, writer, output, settings, watcher))
             while writing:
                 yield writing.popleft().result()
         finally:
             reader.shutdown(wait=False, cancel_futures=True)
 
 
-def read_case(case: Case, ensembles: dict[str, Ensemble], output: Path, settings: Settings) -> Ready:
+def read_case(case: Case, ensembles: dict[str, Ensemble], output: Path, settings: Settings, watcher: Watcher) -> Ready:
     """In the reader thread: everything up to the network's input."""
     began = time.perf_counter()
     try:
@@ -161,74 +169,83 @@ def read_case(case: Case, ensembles: dict[str, Ensemble], output: Path, settings
             raise CaseError(case.problem)
         if settings.resume and is_whole(output / case.output_name, case):
             return Ready(case, result=CaseResult(case.id, Status.SKIPPED, case.task.name if case.task else None))
+        watcher.stage(case.id, "read")
         images = read_images(case.paths.values())
         read = time.perf_counter()
         assert case.task
         cropped = crop_to_brain(images)
         prepared = ensembles[case.task.name].prepare(cropped)
         seconds = {"read": read - began, "preprocess": time.perf_counter() - read}
-        return Ready(case, None, prepared, cropped.restore, cropped.warnings, seconds)
+        return Ready(case, None, cropped, prepared, seconds)
     except Exception as error:
         return Ready(case, result=fail_case(case, error, output, settings))
 
 
 def predict_case(
-    ready: Ready, ensembles: dict[str, Ensemble], writer: ThreadPoolExecutor, output: Path, settings: Settings
+    ready: Ready,
+    ensembles: dict[str, Ensemble],
+    writer: ThreadPoolExecutor,
+    output: Path,
+    settings: Settings,
+    watcher: Watcher,
 ) -> Future[CaseResult]:
     """In the main thread: the network and its thresholds; then hands over to the writer."""
-    case, prepared, restore = ready.case, ready.prepared, ready.restore
+    case, cropped, prepared = ready.case, ready.cropped, ready.prepared
     if ready.result:
         return writer.submit(lambda result: result, ready.result)
+    assert cropped
     assert prepared
-    assert restore
     assert case.task
+    watcher.stage(case.id, "network")
     began = time.perf_counter()
-    warnings = list(ready.warnings)
+    warnings = list(cropped.warnings)
     try:
         probabilities = ensembles[case.task.name].predict(
             prepared, settings.mode, settings.flips, lambda text: warnings.append(f"{case.id}: {text}")
         )
-        outcome = outcome_of(probabilities, restore, case.task, keep=settings.probabilities is not None)
+        keep = settings.probabilities is not None or watcher.finished is not None
+        outcome = outcome_of(probabilities, cropped.restore, case.task, keep)
     except Exception as error:
         return writer.submit(fail_case, case, error, output, settings)
     seconds = {**ready.seconds, "network": time.perf_counter() - began}
-    done = replace(ready, warnings=tuple(warnings), seconds=seconds)
-    return writer.submit(_finish, done, outcome, output, settings)
+    done = replace(ready, cropped=replace(cropped, warnings=tuple(warnings)), seconds=seconds)
+    return writer.submit(_finish, done, outcome, output, settings, watcher)
 
 
-def _finish(done: Ready, outcome: Outcome, output: Path, settings: Settings) -> CaseResult:
+def _finish(done: Ready, outcome: Outcome, output: Path, settings: Settings, watcher: Watcher) -> CaseResult:
     """In the writer thread: everything behind the network."""
     began = time.perf_counter()
-    case, prepared, restore = done.case, done.prepared, done.restore
+    case, cropped, prepared = done.case, done.cropped, done.prepared
+    assert cropped
     assert prepared
-    assert restore
     assert case.task
-    task, geometry = case.task, restore.geometry
+    task, geometry = case.task, cropped.restore.geometry
+    watcher.stage(case.id, "finish")
 
     def clean(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return clean_some(labels, task, geometry.voxel_mm3, settings.dust_fill, settings.dust)
 
     try:
-        labels = label_map(outcome, prepared.brain, restore, task, clean)
+        found = inside_brain(outcome, prepared.brain)
+        labels = label_map(found, cropped.restore, task, clean)
         cleaned = time.perf_counter()
         if settings.probabilities:
-            maps = probability_maps(outcome, prepared.brain, restore)
+            maps = probability_maps(found, cropped.restore)
             write_probabilities(settings.probabilities / case.output_name, maps, geometry)
         write_labels(output / case.output_name, labels, geometry)
     except OutputError:
         raise
     except Exception as error:
         return fail_case(case, error, output, settings)
-    warnings = done.warnings
+    warnings = cropped.warnings
     if not labels.any():
         warnings = (*warnings, f"{case.id}: no tumor was found, the label map is empty: look at the images")
+    millilitres = label_volumes(labels, task, geometry.voxel_mm3)
     seconds = {**done.seconds, "clean": cleaned - began, "write": time.perf_counter() - cleaned}
-    return CaseResult(case.id, Status.WRITTEN, task.name, "", warnings, seconds, _millilitres(labels, geometry))
-
-
-def _millilitres(labels: NDArray[np.uint8], geometry: Geometry) -> dict[str, float]:
-    counts = {name: np.count_nonzero(labels == label) for label, name in LABEL_NAMES.items()}
-    return {name: round(count * geometry.voxel_mm3 / 1000, 3) for name, count in counts.items()}
+    if watcher.finished:
+        assert found.probabilities is not None
+        watcher.finished(Finished(case, cropped, found.probabilities, labels))
+    return CaseResult(case.id, Status.WRITTEN, task.name, "", warnings, seconds, millilitres)
 
 
 def fail_case(case: Case, error: Exception, output: Path, settings: Settings) -> CaseResult:

@@ -8,7 +8,7 @@ import logging
 import os
 import socket
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -19,11 +19,13 @@ from brats_infer.cases import Case
 from brats_infer.cluster import LOCAL, joined
 from brats_infer.devices import CPU, pick_device
 from brats_infer.errors import BratsOptError, CaseError, OutputError, UsageError
-from brats_infer.pipeline import CaseResult, Plan, Runner, fail_case, load_ensembles, predict_case, read_case
+from brats_infer.pipeline import CaseResult, Plan, Runner, fail_case, load_ensembles, predict_case, read_case, start_of
+from brats_infer.watch import Watcher
 from model.atomic import marked, remove_leftovers
 
 log = logging.getLogger(__name__)
 
+NOBODY = Watcher()
 CORES = 4  # of a worker without a GPU, where OMP_NUM_THREADS does not say
 AT_ONCE = 3  # cases of a worker: one is read, one computed, one written
 TRIES = 3  # of a case whose worker dies, and of a worker that dies as it starts
@@ -45,16 +47,17 @@ def on_ray(address: str) -> Runner:
     the device, WeightsError as a plain run does, OutputError if a machine sees another output folder.
     """
 
-    def run(cases: Sequence[Case], plan: Plan, on_start: Callable[[int], None]) -> Iterator[CaseResult]:
+    def run(cases: Sequence[Case], plan: Plan, watcher: Watcher) -> Iterator[CaseResult]:
         cases, plan = _absolute(cases, plan)
-        load_ensembles(plan, CPU)  # says what is wrong with them before any machine is asked
+        ensembles = load_ensembles(plan, CPU)  # says what is wrong with them before any machine is asked
+        start = start_of(cases, plan.device, ensembles)
         if not cases:
-            on_start(0)
+            watcher.start(start)
             return
         try:
             with marked(plan.output) as mark, joined(address) as nodes:
                 slots = find_slots(nodes, plan.device)[: len(cases)]
-                on_start(len(cases))
+                watcher.start(start)
                 with closing(_Foreman(cases, plan, mark)) as foreman:
                     yield from foreman.run(slots)
         finally:
@@ -109,8 +112,8 @@ class Worker:
     def segment(self, case: Case) -> CaseResult:
         """As in a plain run. Raises OutputError."""
         output, settings = self.plan.output, self.plan.settings
-        ready = read_case(case, self.ensembles, output, settings)
-        computing = self.network.submit(predict_case, ready, self.ensembles, self.writer, output, settings)
+        ready = read_case(case, self.ensembles, output, settings, NOBODY)
+        computing = self.network.submit(predict_case, ready, self.ensembles, self.writer, output, settings, NOBODY)
         return computing.result().result()
 
 

@@ -48,4 +48,4 @@ class Settings:
     """
     dust_fill: DustFill = DustFill.BACKGROUND
     probabilities: Path | None = None
-    """A folder for the region probabilities, (X, Y, Z, R) float32, before thresholds."""
+    """A folder for the region probabilities, (X, Y, Z, R) in steps of 1/255, before thresholds."""

@@ -23,6 +23,7 @@ from model.atomic import write_atomically
 MAX_NONFINITE = 0.01  # share of NaN or Inf voxels that may be replaced by 0
 MAX_EXTENSIONS = 2**20  # bytes between header and voxels
 MAX_TRAILING = 2**16  # bytes behind the voxels
+STEPS = 255  # between probability 0 and 1 in a file
 GZIP_MAGIC = b"\x1f\x8b"
 ISAL_ERROR = cast(type[Exception], igzip_lib.error)  # typed as an instance in the package's stub
 READ_ERRORS = (OSError, EOFError, zlib.error, ISAL_ERROR)
@@ -105,27 +106,30 @@ def write_image(path: Path, image: NDArray[np.int16], geometry: Geometry) -> Non
 
 
 def write_probabilities(path: Path, probabilities: NDArray[np.float32], geometry: Geometry) -> None:
-    """Writes region probabilities (R, X, Y, Z) as a 4-D float32 image (X, Y, Z, R), atomically. Raises OutputError."""
-    _write(path, np.moveaxis(probabilities, 0, -1).astype(np.float32, copy=False), geometry)
+    """Writes region probabilities (R, X, Y, Z) as a 4-D uint8 image (X, Y, Z, R) of steps of 1/255, atomically.
+
+    Its scl_slope is 1/255, so every reader of NIfTI sees 0 to 1, at most 1/510 off. Raises OutputError.
+    """
+    steps = np.rint(np.clip(probabilities, 0, 1) * np.float32(STEPS)).astype(np.uint8)
+    _write(path, np.moveaxis(steps, 0, -1), geometry, 1 / STEPS)
 
 
 def read_probabilities(path: Path) -> tuple[NDArray[np.float32], Geometry]:
     """Reads what `write_probabilities` wrote: (R, X, Y, Z). Raises CaseError for anything else."""
     with _stream(path) as stream:
         header = _header(path, stream)
-        if header.get_data_dtype() != np.float32 or len(header.get_data_shape()) != 4 or header.sizeof_hdr != 348:
+        if header.get_data_dtype() != np.uint8 or len(header.get_data_shape()) != 4 or header.sizeof_hdr != 348:
             raise CaseError(f"{path}: holds no region probabilities: take those of brats-opt --probabilities")
         *shape, regions = header.get_data_shape()
         header.set_data_shape(shape)
         geometry, _ = geometry_of_header(path, header)
         stream.read(int(header["vox_offset"]) - header.sizeof_hdr)
-        size = 4 * math.prod((*shape, regions))
+        size = math.prod((*shape, regions))
         raw = stream.read(size)
         if len(raw) < size or stream.read(1):
             raise CaseError(f"{path}: holds not the {size} bytes that its header announces: copy it again")
-    stored = np.dtype(np.float32).newbyteorder(header.endianness)
-    data = np.frombuffer(raw, stored).reshape((*shape, regions), order="F")
-    return np.ascontiguousarray(np.moveaxis(data, -1, 0), np.float32), geometry
+    steps = np.frombuffer(raw, np.uint8).reshape((*shape, regions), order="F")
+    return np.moveaxis(steps, -1, 0).astype(np.float32, order="C") / np.float32(STEPS), geometry
 
 
 def check_same_grid(volumes: dict[Path, Volume]) -> None:
@@ -244,13 +248,14 @@ def _scaled(header: nib.Nifti1Header, raw: bytearray, shape: tuple[int, int, int
     return data
 
 
-def _write(path: Path, data: NDArray[Any], geometry: Geometry) -> None:
+def _write(path: Path, data: NDArray[Any], geometry: Geometry, slope: float = 0.0) -> None:
+    """`slope` 0 means unset, says the standard."""
     header = nib.Nifti1Header()
     header.set_data_dtype(data.dtype)
     header.set_data_shape(data.shape)
     geometry.put_into(header)
     header["vox_offset"] = 352
-    header["scl_slope"] = 0  # unset, says the standard
+    header["scl_slope"] = slope
     content = header.binaryblock + b"\0\0\0\0" + data.tobytes(order="F")
     try:
         write_atomically(path, igzip.compress(content, 2, mtime=0))

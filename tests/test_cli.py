@@ -227,35 +227,6 @@ def test_signal_in_the_middle_leaves_only_whole_files(folder: Path, tmp_path: Pa
     assert len(done.stdout.splitlines()) == 30 - len(written) + 1, "nothing but missing files"
 
 
-def test_report_has_a_picture_of_each_case(folder: Path, tmp_path: Path) -> None:
-    args = ("--input", folder / "input", "--output", tmp_path / "out", "--weights", folder / "weights")
-    assert brats_opt(*args, "--report", tmp_path / "report").returncode == 0
-    assert names(tmp_path / "report") == ["BraTS-GLI-01000-000.png", "BraTS-GLI-01001-000.png", "report.json"]
-    report = json.loads((tmp_path / "report" / "report.json").read_text())
-    assert [case["status"] for case in report["cases"]] == ["written", "written"]
-    assert names(tmp_path / "out") == BOTH
-
-
-def test_report_without_its_package_is_refused_before_the_work(folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "matplotlib.py").write_text("raise ModuleNotFoundError(name='matplotlib')")
-    args = ("--input", folder / "input", "--output", tmp_path / "out", "--weights", folder / "weights")
-    done = brats_opt(*args, "--report", tmp_path / "report", PYTHONPATH=str(tmp_path))
-    assert (done.returncode, "pip install 'brats-opt[report]'" in one_line(done)) == (2, True)
-    assert not (tmp_path / "out").exists()
-
-
-def test_case_that_cannot_be_drawn_stops_no_other_picture(folder: Path, tmp_path: Path) -> None:
-    cases = Path(shutil.copytree(folder / "input", tmp_path / "input"))
-    args = ("--input", cases, "--output", tmp_path / "out", "--weights", folder / "weights")
-    assert brats_opt(*args).returncode == 0
-    damaged = cases / "BraTS-GLI-01000-000" / "BraTS-GLI-01000-000-t2w.nii.gz"
-    damaged.write_bytes(damaged.read_bytes()[:-50])
-    done = brats_opt(*args, "--resume", "--report", tmp_path / "report")
-    assert done.returncode == 0, done.stderr
-    assert f"no picture of BraTS-GLI-01000-000: {damaged}" in done.stderr
-    assert names(tmp_path / "report") == ["BraTS-GLI-01001-000.png", "report.json"]
-
-
 @pytest.mark.parametrize("how", ["full", "closed"])
 def test_log_that_cannot_be_written_costs_no_case(folder: Path, tmp_path: Path, how: str) -> None:
     args = ["--input", folder / "input", "--output", tmp_path, "--weights", folder / "weights", "--device", "cpu"]
@@ -282,6 +253,66 @@ def test_check_says_a_line_of_a_file_with_an_odd_name(folder: Path, tmp_path: Pa
     done = brats_opt("check", "--input", folder / "input", "--output", tmp_path, PYTHONIOENCODING="utf-8")
     assert done.returncode == 6, done.stderr
     assert r"a b\x1b[31m\udcff.nii.gz: belongs to no case" in done.stdout
+
+
+def test_json_log_is_an_object_a_line_to_its_end(folder: Path, tmp_path: Path) -> None:
+    broken = Path(shutil.copytree(folder / "input", tmp_path / "input"))
+    (broken / "BraTS-GLI-01000-000" / "BraTS-GLI-01000-000-t1c.nii.gz").unlink()
+    options = ("--input", broken, "--output", tmp_path / "out", "--weights", folder / "weights", "--json")
+    events = [json.loads(line) for line in brats_opt(*options).stderr.splitlines()]
+    assert [event["event"] for event in events] == ["start", "case", "case"]
+    assert events[0]["members"][0]["file"] == "small-0.safetensors"
+    assert [(event["number"], event["status"]) for event in events[1:]] == [(1, "failed"), (2, "written")]
+    assert set(events[2]["seconds"]) == {"read", "network", "finish"}
+    (fault,) = brats_opt(*options, "--weights", tmp_path).stderr.splitlines()
+    assert (json.loads(fault)["event"], json.loads(fault)["level"]) == ("log", "error")
+
+
+def test_quiet_run_says_only_what_is_wrong(folder: Path, tmp_path: Path) -> None:
+    options = ("--input", folder / "input", "--weights", folder / "weights")
+    assert brats_opt(*options, "--output", tmp_path / "a", "--quiet").stderr == ""
+    assert brats_opt(*options, "--output", tmp_path / "b", BRATS_OPT_QUIET="1").stderr == ""
+    broken = Path(shutil.copytree(folder / "input", tmp_path / "input"))
+    (broken / "BraTS-GLI-01000-000" / "BraTS-GLI-01000-000-t1c.nii.gz").unlink()
+    done = brats_opt(*options, "--input", broken, "--output", tmp_path / "c", "-q")
+    assert "lacks t1c" in one_line(done)
+
+
+def test_verbose_run_names_networks_device_and_stages(folder: Path, tmp_path: Path) -> None:
+    options = ("--input", folder / "input", "--output", tmp_path, "--weights", folder / "weights", "-v")
+    lines = brats_opt(*options).stderr.splitlines()
+    assert lines[1:3] == ["device: cpu", next(line for line in lines if "small-0.safetensors, sha256" in line)]
+    assert [part.split()[0] for part in lines[4].split(",")] == ["read", "network", "finish"]
+
+
+def test_help_lists_options_under_headings_with_examples() -> None:
+    text = brats_opt("infer", "--help").stdout
+    heads = [line for line in text.splitlines() if line.endswith(":") and not line.startswith(" ")]
+    assert heads == [
+        "Files:",
+        "How to segment:",
+        "How to run:",
+        "What to say, on stderr:",
+        "As MLCube spells it:",
+        "Other:",
+    ]
+    assert "brats-opt --input cases --output labels --report report" in text
+
+
+def test_shell_completes_commands_and_options() -> None:
+    def completed(words: str, number: int) -> str:
+        return brats_opt(_BRATS_OPT_COMPLETE="bash_complete", COMP_WORDS=words, COMP_CWORD=str(number)).stdout
+
+    assert completed("brats-opt inf", 1).split() == ["plain,infer", "plain,info"]
+    assert completed("brats-opt --mo", 1).split() == ["plain,--mode"], "of the command that is meant without one"
+    assert completed("brats-opt infer --mode ", 3).split() == ["plain,accurate", "plain,fast"]
+
+
+def test_info_says_what_runs_on_what(folder: Path) -> None:
+    text = brats_opt("info", "--weights", folder / "weights").stdout
+    assert "runs on  " in text
+    assert "--task gli  adult glioma: 1 network" in text
+    assert "--task men  meningioma: no network" in text
 
 
 def test_info_lists_the_members_with_their_hashes(folder: Path) -> None:

@@ -16,7 +16,7 @@ from brats_infer import pipeline
 from brats_infer.ensemble import Ensemble
 from brats_infer.errors import NoCasesError, OutputError, UsageError, WeightsError
 from brats_infer.phantom.cohort import write_cohort
-from brats_infer.pipeline import CaseResult, Status, segment
+from brats_infer.pipeline import CaseResult, Status, segment_folder
 from brats_infer.settings import Mode, OnError, Settings
 from brats_infer.volume import read_labels
 from model.checkpoint import write_manifest
@@ -47,7 +47,7 @@ def cases(samples: Path, tmp_path: Path) -> Path:
 
 def run(cases: Path, output: Path, weights: Path, **changes: object) -> dict[str, CaseResult]:
     settings = Settings(**changes)  # type: ignore[arg-type]
-    results = segment(cases, output, task="gli", weights=weights, device="cpu", settings=settings)
+    results = segment_folder(cases, output, task="gli", weights=weights, device="cpu", settings=settings)
     return {result.id: result for result in results}
 
 
@@ -187,16 +187,15 @@ def test_case_that_does_not_fit_into_memory_stops_no_other(
 def test_probabilities_are_those_behind_the_labels(cases: Path, weights: Path, tmp_path: Path) -> None:
     run(cases, tmp_path / "out", weights, probabilities=tmp_path / "p", mode=Mode.ACCURATE)
     for name, labels in labels_in(tmp_path / "out").items():
-        probabilities = np.asarray(nib.load(tmp_path / "p" / name).dataobj)
+        probabilities = nib.load(tmp_path / "p" / name).get_fdata()
         assert probabilities.shape == (*SHAPE, 3)
-        assert probabilities.dtype == np.float32
         assert 0 <= probabilities.min() < probabilities.max() <= 1
-        assert (probabilities[labels == 3].min(axis=0) >= (0.45, 0.40, 0.45)).all()
+        assert (probabilities[labels == 3].min(axis=0) >= np.array((0.45, 0.40, 0.45)) - 1 / 510).all()
 
 
 def test_shards_share_the_cases_without_overlap(cases: Path, weights: Path, tmp_path: Path) -> None:
     parts = [
-        segment(cases, tmp_path / "out", weights=weights, device="cpu", shard=(k, 2), settings=Settings())
+        segment_folder(cases, tmp_path / "out", weights=weights, device="cpu", shard=(k, 2), settings=Settings())
         for k in (1, 2)
     ]
     assert [len(part) for part in parts] == [2, 1]
@@ -210,7 +209,7 @@ def test_mixed_folder_takes_each_task_from_the_case_id(samples: Path, tmp_path: 
     weights.mkdir()
     gli = write_weights(weights, [random_network(seed=5)])
     write_manifest(weights, [*gli, *(replace(member, task="men") for member in gli)])
-    results = segment(both, tmp_path / "out", weights=weights, device="cpu")
+    results = segment_folder(both, tmp_path / "out", weights=weights, device="cpu")
     assert [result.task for result in results] == ["gli", "gli", "gli", "men"]
 
 
@@ -248,15 +247,15 @@ def test_wrong_folders_and_weights_are_told_before_any_case_is_read(
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").touch()
     with pytest.raises(NoCasesError, match="expected"):
-        segment(tmp_path / "empty", tmp_path / "out", weights=weights)
+        segment_folder(tmp_path / "empty", tmp_path / "out", weights=weights)
     with pytest.raises(UsageError, match="is not a folder"):
-        segment(tmp_path / "absent", tmp_path / "out", weights=weights)
+        segment_folder(tmp_path / "absent", tmp_path / "out", weights=weights)
     with pytest.raises(UsageError, match="is the input folder"):
-        segment(cases, cases, weights=weights)
+        segment_folder(cases, cases, weights=weights)
     with pytest.raises(OutputError, match="file"):
-        segment(cases, tmp_path / "file", weights=weights)
+        segment_folder(cases, tmp_path / "file", weights=weights)
     with pytest.raises(WeightsError, match=r"manifest\.json"):
-        segment(cases, tmp_path / "out", weights=tmp_path)
+        segment_folder(cases, tmp_path / "out", weights=tmp_path)
 
 
 def test_older_map_of_a_case_that_fails_now_is_removed_and_said(cases: Path, weights: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from nibabel import orientations as nio
 from brats_infer.cases import find_cases
 from brats_infer.check import check_output
 from brats_infer.evaluate import lesionwise_scores
-from brats_infer.pipeline import Status, segment
+from brats_infer.pipeline import Status, segment_folder
 from brats_infer.tasks import TASKS
 from brats_infer.volume import read_labels
 
@@ -48,7 +48,7 @@ def test_whole_folder_is_segmented_within_six_gibibytes(shared: Path, tmp_path: 
 
 def test_african_case_is_known_by_its_id_and_keeps_its_own_grid(shared: Path, tmp_path: Path) -> None:
     images = shared / "cases" / "ssa" / "images"
-    (result,) = segment(images, tmp_path, device="cpu")
+    (result,) = segment_folder(images, tmp_path, device="cpu")
     assert (result.status, result.task) == (Status.WRITTEN, "ssa")
     assert check_output(images, tmp_path) == []
     labels = nib.load(tmp_path / f"{result.id}.nii.gz")
@@ -69,7 +69,7 @@ def test_real_case_with_other_axes_gets_the_same_anatomy(shared: Path, tmp_path:
         to_axes = nio.ornt_transform(nio.io_orientation(image.affine), nio.axcodes2ornt(tuple(axes)))
         image.as_reoriented(to_axes).to_filename(turned_case / path.name)
     for name, case in (("plain", plain_case), ("turned", turned_case)):
-        segment(case, tmp_path / name, device="cpu")
+        segment_folder(case, tmp_path / name, device="cpu")
     plain = nib.load(tmp_path / "plain" / f"{UNSEEN[0]}.nii.gz")
     turned = nib.load(tmp_path / "turned" / f"{UNSEEN[0]}.nii.gz")
     assert "".join(nib.aff2axcodes(turned.affine)) == axes

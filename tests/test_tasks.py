@@ -1,12 +1,22 @@
 """The facts of the challenges, against the definitions they come from."""
 
 import itertools
+import json
 import re
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from brats_infer.errors import UsageError
-from brats_infer.tasks import MODALITIES, TASKS, task_named, task_of_id
+from brats_infer.evaluate import evaluate_folders
+from brats_infer.pipeline import segment_folder
+from brats_infer.report import RunReport
+from brats_infer.tasks import ED, MODALITIES, NCR, TASKS, Region, task_named, task_of_id
+from brats_infer.watch import Watcher
+from model.unet import UNetConfig
+from tests.case_files import write_case
+from tests.small_networks import random_network, write_weights
 
 
 @pytest.mark.parametrize(
@@ -72,3 +82,27 @@ def test_no_ending_of_a_file_means_two_modalities() -> None:
     endings = [suffix for modality in MODALITIES for suffix in modality.suffixes]
     assert len(set(endings)) == len(endings) == 8
     assert not [(a, b) for a in endings for b in endings if a != b and a.endswith(b)]
+
+
+def test_new_challenge_is_one_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A made-up one of two regions is found by its IDs, segmented, reported on and scored."""
+    regions = (Region("ALL", ED, 0.5, 10), Region("CORE", NCR, 0.5, 10))
+    made_up = replace(TASKS["gli"], name="cyst", title="cysts", id_pattern=r"Cyst-\d{4}", regions=regions)
+    monkeypatch.setitem(TASKS, "cyst", made_up)
+    for name in ("input", "weights"):
+        (tmp_path / name).mkdir()
+    write_case(tmp_path / "input", "Cyst-0001")
+    write_weights(
+        tmp_path / "weights", [random_network(UNetConfig(channels=(3, 5, 6), regions=2), seed=1)], task="cyst"
+    )
+    report = RunReport(tmp_path / "report", {})
+    folders = tmp_path / "input", tmp_path / "output"
+    results = segment_folder(*folders, weights=tmp_path / "weights", device="cpu", watcher=report.beside(Watcher()))
+    report.write(*folders, "auto", results)
+    assert [(result.task, result.message) for result in results] == [("cyst", "")]
+    (case,) = json.loads((tmp_path / "report" / "report.json").read_text())["cases"]
+    assert list(case["regions_ml"]) == ["ALL", "CORE"]
+    (tmp_path / "output" / "Cyst-0001.nii.gz").rename(tmp_path / "Cyst-0001-seg.nii.gz")
+    segment_folder(*folders, weights=tmp_path / "weights", device="cpu")
+    scores = evaluate_folders(tmp_path / "output", tmp_path, made_up, jobs=1)
+    assert scores.mean["CORE"]["lesionwise_dice"] == 1

@@ -23,6 +23,7 @@ from brats_infer.volume import (
     read_header,
     read_images,
     read_labels,
+    read_probabilities,
     read_volume,
     write_image,
     write_labels,
@@ -220,10 +221,10 @@ def test_a_short_nifti_2_header_is_refused(tmp_path: Path) -> None:
         ("image.nii", b"", "is empty"),
         ("image.nii.gz", b"<!DOCTYPE html><html>not found</html>", "a web page"),
         ("image.nii", b"\n <html>not found</html>", "a web page"),
-        ("image.nii.gz", gzip.compress(b"<html>not found</html>"), "a web page"),
+        ("image.nii.gz", gzip.compress(b"<html>not found</html>", mtime=0), "a web page"),
         ("image.nii.gz", b"PK\x03\x04 a zip", "not a NIfTI file"),
         ("image.nii", b"\0" * 400, "not a NIfTI file"),
-        ("image.nii.gz", gzip.compress(b""), "not a NIfTI file"),
+        ("image.nii.gz", gzip.compress(b"", mtime=0), "not a NIfTI file"),
         ("image.nii.gz", b"\x1f\x8b\x08", "truncated"),
     ],
 )
@@ -639,7 +640,9 @@ def test_probabilities_are_written_as_one_4_d_image(tmp_path: Path) -> None:
     probabilities = np.random.default_rng(0).random((3, *SHAPE)).astype(np.float32)
     write_probabilities(tmp_path / "p.nii.gz", probabilities, Geometry.of_affine(SHAPE, SRI24))
     image = nib.load(tmp_path / "p.nii.gz")
-    assert np.array_equal(np.moveaxis(image.get_fdata(dtype=np.float32), -1, 0), probabilities)
+    assert image.get_data_dtype() == np.uint8
+    np.testing.assert_allclose(np.moveaxis(image.get_fdata(), -1, 0), probabilities, atol=1 / 510 + 1e-6)
+    np.testing.assert_allclose(read_probabilities(tmp_path / "p.nii.gz")[0], probabilities, atol=1 / 510 + 1e-6)
     assert np.allclose(image.affine, SRI24)
 
 

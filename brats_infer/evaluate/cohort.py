@@ -109,7 +109,7 @@ def find_pairs(predictions: Path, references: Path) -> list[Pair]:
 
 def score_pair(pair: Pair, task: Task) -> Table:
     """The scores of 2023 of one pair. Raises CaseError as `evaluate_folders` does."""
-    prediction, reference, spacing = _read(pair, task)
+    prediction, reference, spacing = read_pair(pair, task)
     blank = np.zeros_like(reference)
     scores = lesionwise_scores(blank if prediction is None else prediction, reference, task, spacing)
     if prediction is None:
@@ -119,7 +119,7 @@ def score_pair(pair: Pair, task: Task) -> Table:
 
 def verify_pair(pair: Pair, task: Task) -> None:
     """Reads a pair as `score_pair` does, and raises as it does."""
-    _read(pair, task)
+    read_pair(pair, task)
 
 
 def mean_of(tables: Iterable[Table]) -> Table:
@@ -144,8 +144,8 @@ def _worst(scores: RegionScores, penalty: float) -> RegionScores:
     )
 
 
-def _read(pair: Pair, task: Task) -> tuple[Labels | None, Labels, Spacing]:
-    """Prediction, reference (X, Y, Z) and spacing in mm, verified."""
+def read_pair(pair: Pair, task: Task) -> tuple[Labels | None, Labels, Spacing]:
+    """Prediction, reference (X, Y, Z) and spacing in mm, verified. Raises CaseError as `evaluate_folders` does."""
     reference, geometry = _read_known(pair.reference, task)
     x, y, z = (round(edge, SPACING_DIGITS) for edge in geometry.spacing)
     if pair.prediction is None:

@@ -50,7 +50,7 @@ class RegionScores:
 
 
 @dataclass(frozen=True)
-class _Match:
+class Match:
     """The lesions of a region and the predicted components, labelled 1, 2, … in arrays of one shape (X, Y, Z)."""
 
     lesions: Labels
@@ -134,7 +134,7 @@ def _widen(mask: Mask, axis: int) -> Mask:
 def _score(predicted: Mask, reference: Mask, volume: int, spacing: Spacing, settings: LesionMetrics) -> RegionScores:
     """Scores one region, from masks cropped to what is in them and the number of voxels of the whole volume."""
     voxel_mm3 = spacing[0] * spacing[1] * spacing[2]
-    match = _match(predicted, reference, settings.dilation_iterations)
+    match = match_lesions(predicted, reference, settings.dilation_iterations)
     counted = match.voxels * voxel_mm3 > settings.ignored_mm3
     legacy_hd95, lesion_hd95 = _hd95(match, np.flatnonzero(counted), spacing, settings.penalty_mm)
     dices = 2.0 * match.hits[counted] / (match.voxels + match.touching_voxels)[counted]
@@ -156,11 +156,11 @@ def _score(predicted: Mask, reference: Mask, volume: int, spacing: Spacing, sett
     )
 
 
-def _match(predicted: Mask, reference: Mask, iterations: int) -> _Match:
-    """Labels lesions and components, and finds which touch.
+def match_lesions(predicted: Mask, reference: Mask, iterations: int) -> Match:
+    """Labels lesions and components of two masks (X, Y, Z), and finds which touch.
 
-    Lesions that dilation joins are one, so what is labelled is the dilated reference. A lesion dilated by itself is
-    then its component of it, since no other comes near.
+    `iterations` dilate the reference. Lesions that dilation joins are one, so what is labelled is the dilated
+    reference. A lesion dilated by itself is then its component of it, since no other comes near.
     """
     dilated = dilated_lesions(reference, iterations)
     components = cc3d.connected_components(predicted, connectivity=26)
@@ -170,7 +170,7 @@ def _match(predicted: Mask, reference: Mask, iterations: int) -> _Match:
     pairs = dilated[predicted].astype(np.intp) * len(component_voxels) + components[predicted]
     pairs = np.unique(pairs[np.diff(pairs, prepend=-1) != 0])  # neighbours are mostly alike: less to sort
     lesion, component = np.divmod(pairs[pairs >= len(component_voxels)], len(component_voxels))
-    return _Match(
+    return Match(
         lesions=lesions,
         components=components,
         voxels=voxels,
@@ -181,7 +181,7 @@ def _match(predicted: Mask, reference: Mask, iterations: int) -> _Match:
     )
 
 
-def _hd95(match: _Match, chosen: NDArray[np.intp], spacing: Spacing, penalty: float) -> tuple[float, Floats]:
+def _hd95(match: Match, chosen: NDArray[np.intp], spacing: Spacing, penalty: float) -> tuple[float, Floats]:
     """The HD95 of the whole region, and those of the chosen lesions, in mm.
 
     No two lesions touch, nor do two components, so each surface element belongs to one of them. The nearest element of

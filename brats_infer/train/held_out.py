@@ -12,7 +12,7 @@ from brats_infer.ensemble import Ensemble
 from brats_infer.errors import CaseError, UsageError, WeightsError
 from brats_infer.evaluate.cohort import CohortScores, Pair, mean_of, score_pair
 from brats_infer.evaluate.tables import write_csv
-from brats_infer.outcome import label_map, outcome_of
+from brats_infer.outcome import inside_brain, label_map, outcome_of
 from brats_infer.postprocess import clean
 from brats_infer.preprocess import Normalisation, crop_to_brain
 from brats_infer.settings import Settings
@@ -69,4 +69,4 @@ def _segment(case: Case, ensemble: Ensemble, task: Task, postprocess: bool, path
     def cleaned(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return clean(labels, task, restore.geometry.voxel_mm3) if postprocess else labels
 
-    write_labels(path, label_map(found, prepared.brain, restore, task, cleaned), restore.geometry)
+    write_labels(path, label_map(inside_brain(found, prepared.brain), restore, task, cleaned), restore.geometry)

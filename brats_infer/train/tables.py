@@ -47,7 +47,7 @@ def write_tables(rows: Sequence[Row], folder: Path) -> None:
     title = f"# {rows[0].place.table}: scores on the held-out cases, lesion-wise where nothing else is said"
     body = [f"| {' | '.join(cells)} |" for cells in (header, ["---"] * len(header), *lines)]
     write_atomically(folder / "table.md", "\n".join([title, "", *body, ""]).encode())
-    if find_spec("matplotlib"):  # of the extra `report`
+    if find_spec("matplotlib"):  # of the extra `train`
         _draw(rows, folder / "table.png")
 
 

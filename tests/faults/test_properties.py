@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nibabel import orientations as nio
 
-from brats_infer.pipeline import segment
+from brats_infer.pipeline import segment_folder
 from tests.case_files import SRI24, write_case
 from tests.faults import anatomy
 
@@ -73,7 +73,7 @@ def segmented(weights: Path) -> Callable[[Callable[[Path, int], None]], nib.Nift
             folder = Path(name)
             for modality, path in enumerate(write_case(folder / "input", ending=".nii").values()):
                 write(path, modality)
-            (result,) = segment(folder / "input", folder / "output", weights=weights, device="cpu")
+            (result,) = segment_folder(folder / "input", folder / "output", weights=weights, device="cpu")
             assert result.status == "written", result.message
             labels = nib.load(folder / "output" / f"{result.id}.nii.gz")
             return nib.Nifti1Image(np.asarray(labels.dataobj), labels.affine)

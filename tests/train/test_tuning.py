@@ -93,7 +93,8 @@ def test_value_is_the_score_of_the_container_and_the_official_evaluation(folder:
         stored, _ = read_probabilities(folder / "probabilities" / f"{case_id}.nii.gz")
         noisy = np.clip(stored * 1.8 + 0.1 * rng.standard_normal(stored.shape), 0, 1).astype(np.float32)
         write_probabilities(tmp_path / f"{case_id}.nii.gz", noisy, GEOMETRY)
-        labels = clean(labels_from_probabilities(torch.from_numpy(noisy), GLI).numpy(), GLI)
+        kept, _ = read_probabilities(tmp_path / f"{case_id}.nii.gz")
+        labels = clean(labels_from_probabilities(torch.from_numpy(kept), GLI).numpy(), GLI)
         write_labels(tmp_path / "found" / f"{case_id}.nii.gz", labels, GEOMETRY)
         reference = folder / "labels" / f"{case_id}-seg.nii.gz"
         values.append(lesionwise_dice(read_stored(case_id, tmp_path / f"{case_id}.nii.gz", reference, GLI), GLI))

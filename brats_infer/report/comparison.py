@@ -1,0 +1,145 @@
+"""`brats-opt report`: predictions beside references, scored as the challenges do, lesion by lesion, the worst first."""
+
+import logging
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brats_infer.cases import Case, find_cases
+from brats_infer.errors import CaseError, OutputError
+from brats_infer.evaluate.cohort import CohortScores, Pair, Table, evaluate_folders, find_pairs, read_pair
+from brats_infer.preprocess import crop_labels
+from brats_infer.report.lesions import LEGEND, judge
+from brats_infer.report.page import write_page
+from brats_infer.report.picture import COLOURS, draw_picture, grey
+from brats_infer.report.record import head, peak_memory, write_record
+from brats_infer.report.run import DATA, PICTURES
+from brats_infer.report.sight import read_cropped_for, sight_of
+from brats_infer.report.volumes import write_volumes
+from brats_infer.tasks import LABEL_NAMES, Task
+from brats_infer.volumetry import label_volumes, region_volumes
+
+log = logging.getLogger(__name__)
+
+LOW = 0.6
+"""Mean lesion-wise Dice below which a case is flagged."""
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """What one case adds to its scores."""
+
+    lesions: list[dict[str, Any]]
+    millilitres: dict[str, dict[str, float]]
+    """{"labels_ml", "regions_ml"}"""
+    warnings: tuple[str, ...]
+    visible: bool
+    """Whether there are images of it."""
+
+
+def compare_folders(
+    predictions: Path,
+    references: Path,
+    images: Path,
+    out: Path,
+    task: Task,
+    before: Path | None = None,
+    jobs: int | None = None,
+) -> CohortScores:
+    """Writes the report of predictions and references into `out`, and returns the scores of 2023.
+
+    `before` holds the same predictions before post-processing, to be scored beside them. `jobs` cases are worked on at
+    a time. A case without usable images is scored but not shown, with a warning. Raises as
+    `evaluate_folders` does, and OutputError.
+    """
+    began = time.perf_counter()
+    scores = evaluate_folders(predictions, references, task, jobs=jobs)
+    earlier = evaluate_folders(before, references, task, jobs=jobs).cases if before else {}
+    cases = {case.id: case for case in find_cases(images, task.name)}
+    try:
+        for name in (PICTURES, DATA):
+            (out / name).mkdir(parents=True, exist_ok=True)
+
+        def show(pair: Pair) -> dict[str, Any]:
+            shown = _show(pair, cases.get(pair.id), task, out)
+            return _record(pair, scores.cases[pair.id], earlier.get(pair.id), shown, task)
+
+        with ThreadPoolExecutor(jobs or 2) as pool:
+            records = list(pool.map(show, find_pairs(predictions, references)))
+        content = {
+            **head("scores"),
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seconds": round(time.perf_counter() - began, 3),
+            "peak_memory": peak_memory(),
+            "options": {"predictions": str(predictions), "references": str(references), "images": str(images)},
+            "overlays": _overlays(task),
+            "cases": sorted(records, key=lambda record: (record["mean_dice"], record["id"])),
+        }
+        write_record(out, content)
+        write_page(out, content)
+    except OSError as error:
+        raise OutputError(f"{out}: cannot be written ({error.strerror}): choose another --out") from error
+    return scores
+
+
+def _overlays(task: Task) -> list[dict[str, Any]]:
+    legend = [{"value": n, "name": LABEL_NAMES[n], "colour": COLOURS[n]} for n in task.labels]
+    parts = [{"name": region.name, "title": region.name, "legend": LEGEND} for region in task.regions]
+    named = (("labels", "prediction"), ("reference", "reference"))
+    return parts + [{"name": name, "title": title, "legend": legend} for name, title in named]
+
+
+def _show(pair: Pair, case: Case | None, task: Task, out: Path) -> _Shown:
+    """Judges every region of a case, and draws it where there are images."""
+    found, reference, spacing = read_pair(pair, task)
+    prediction = np.zeros_like(reference) if found is None else found
+    volumes = _volumes(prediction, task, float(np.prod(spacing)))
+    try:
+        if case is None:
+            raise CaseError(f"{pair.id}: --images holds no such case: only its scores are shown")
+        cropped = read_cropped_for(case, reference.shape, pair.reference)
+    except CaseError as error:
+        return _Shown([], volumes, (str(error),), visible=False)
+    affine = cropped.restore.geometry.affine
+    judged = {region.name: judge(prediction, reference, task, region, spacing, affine) for region in task.regions}
+    overlays = {name: crop_labels(parts, cropped.restore) for name, (parts, _) in judged.items()}
+    sight = sight_of(pair.id, task, cropped, prediction)
+    overlays |= {"labels": sight.labels, "reference": crop_labels(reference, cropped.restore)}
+    greys = [grey(image) for image in sight.images]
+    draw_picture(greys, sight.labels, pair.id, sight.millilitres, out / PICTURES / f"{pair.id}.png")
+    write_volumes(out / DATA / f"{pair.id}.js", pair.id, greys, overlays, sight.affine)
+    lesions = [
+        {"number": n, **lesion} for n, lesion in enumerate((x for _, found in judged.values() for x in found), 1)
+    ]
+    return _Shown(lesions, volumes, sight.warnings, visible=True)
+
+
+def _volumes(labels: NDArray[np.uint8], task: Task, voxel_mm3: float) -> dict[str, dict[str, float]]:
+    of_labels = label_volumes(labels, task, voxel_mm3)
+    return {"labels_ml": of_labels, "regions_ml": region_volumes(of_labels, task)}
+
+
+def _record(pair: Pair, scores: Table, before: Table | None, shown: _Shown, task: Task) -> dict[str, Any]:
+    mean = float(np.mean([region["lesionwise_dice"] for region in scores.values()]))
+    flags = ["missing"] if pair.prediction is None else (["low"] if mean < LOW else [])
+    return {
+        "id": pair.id,
+        "task": task.name,
+        "status": "scored",
+        "flags": flags,
+        "message": "no prediction: it got the worst scores" if pair.prediction is None else "",
+        "warnings": list(shown.warnings),
+        **shown.millilitres,
+        "mean_dice": round(mean, 4),
+        "scores": scores,
+        **({"before": before} if before else {}),
+        "lesions": shown.lesions,
+        "picture": f"{PICTURES}/{pair.id}.png" if shown.visible else None,
+        "viewer": f"{DATA}/{pair.id}.js" if shown.visible else None,
+    }

@@ -1,0 +1,123 @@
+// The interactive view of one case: NiiVue on the volumes of data/ID.js, which are loaded when the case is opened.
+const bytesOf = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+
+function loadScript(address) {
+  return new Promise((done, failed) => {
+    const script = el("script", { src: address });
+    script.onload = () => { script.remove(); done(); };
+    script.onerror = () => { script.remove(); failed(new Error(`${address} is not beside this page: copy the whole folder`)); };
+    document.head.append(script);
+  });
+}
+
+async function loadVolumes(address) {
+  const arrived = new Promise((done) => { bratsOpt.waiting = done; });
+  await loadScript(address);
+  return arrived;
+}
+
+// All slices below one another are the voxels in order; a canvas takes them in pieces, as none may be so tall.
+async function voxelsOfJpeg(text, [x, y, z]) {
+  const picture = await createImageBitmap(new Blob([bytesOf(text)], { type: "image/jpeg" }));
+  const voxels = new Uint8Array(x * y * z), slices = Math.max(1, Math.floor(4096 / y));
+  const pad = new OffscreenCanvas(x, y * slices).getContext("2d", { willReadFrequently: true });
+  for (let first = 0; first < z; first += slices) {
+    const rows = y * Math.min(slices, z - first);
+    pad.drawImage(picture, 0, y * first, x, rows, 0, 0, x, rows);
+    const { data } = pad.getImageData(0, 0, x, rows), begin = x * y * first;
+    for (let i = 0; i < x * rows; i++) voxels[begin + i] = data[4 * i] < 8 ? 0 : data[4 * i];  // ripples around the brain
+  }
+  picture.close();
+  return voxels;
+}
+
+async function voxelsOfGzip(text) {
+  const stream = new Blob([bytesOf(text)]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Uint8Array(await new Response(stream).arrayBuffer());
+}
+
+function rgb(colour) {
+  return [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16));
+}
+
+class Viewer {
+  // On a canvas; throws where the browser has no WebGL2.
+  static async open(canvas) {
+    if (!document.createElement("canvas").getContext("webgl2")) throw new Error("this browser shows no WebGL2");
+    if (!window.niivue) await loadScript("viewer/niivue.umd.js");
+    const viewer = new Viewer();
+    viewer.nv = new niivue.Niivue({
+      backColor: [0, 0, 0, 1], crosshairColor: [1, 1, 1, 0.55], crosshairWidth: 0.6, crosshairGap: 4, isRadiologicalConvention: true,
+      sagittalNoseLeft: true, multiplanarShowRender: niivue.SHOW_RENDER.ALWAYS, multiplanarLayout: niivue.MULTIPLANAR_TYPE.GRID, multiplanarPadPixels: 4,
+      show3Dcrosshair: true, dragAndDropEnabled: false, isOrientCube: false, fontSizeScaling: 0.3, logLevel: "error", clipPlaneColor: [0, 0, 0, 0], loadingText: "",
+      clipPlaneHotKey: "", viewModeHotKey: "", cycleClipPlaneHotKey: "",
+    });
+    await viewer.nv.attachToCanvas(canvas);
+    return viewer;
+  }
+
+  async show(volumes, contrast) {
+    this.volumes = volumes;
+    this.decoded = {};
+    await this.nv.loadFromArrayBuffer(this.nifti(await this.contrast(contrast)), "image.nii");
+    await this.nv.loadFromArrayBuffer(this.nifti(await voxelsOfGzip(Object.values(volumes.overlays)[0])), "labels.nii");
+    this.nv.setInterpolation(false);
+  }
+
+  nifti(voxels) {
+    const header = bytesOf(this.volumes.header), file = new Uint8Array(header.length + voxels.length);
+    file.set(header);
+    file.set(voxels, header.length);
+    return file.buffer;
+  }
+
+  async contrast(name) {
+    this.decoded[name] ??= await voxelsOfJpeg(this.volumes.images[name], this.volumes.shape);
+    return this.decoded[name];
+  }
+
+  // NiiVue keeps a volume's voxels in the file's order: another contrast is other voxels in the same volume.
+  async setContrast(name) {
+    this.nv.volumes[0].img = await this.contrast(name);
+    this.nv.updateGLVolume();
+  }
+
+  async setOverlay(name) {
+    this.nv.volumes[1].img = await voxelsOfGzip(this.volumes.overlays[name]);
+  }
+
+  // `legend` [{value, colour}], of which `shown` (a Set of values) are drawn.
+  setShown(legend, shown, opacity) {
+    const highest = Math.max(...legend.map((entry) => entry.value)), lut = new Uint8ClampedArray(4 * (highest + 1));
+    for (const { value, colour } of legend) lut.set([...rgb(colour), shown.has(value) ? 255 : 0], 4 * value);
+    const overlay = this.nv.volumes[1];
+    overlay.colormapLabel = { lut, min: 0, max: highest };
+    overlay.cal_min = 0;
+    overlay.cal_max = highest;
+    this.nv.setOpacity(1, opacity);
+  }
+
+  setView(name) {
+    const { AXIAL, CORONAL, SAGITTAL, MULTIPLANAR, RENDER } = niivue.SLICE_TYPE;
+    this.nv.setSliceType({ axial: AXIAL, coronal: CORONAL, sagittal: SAGITTAL, "3-D": RENDER, all: MULTIPLANAR }[name]);
+  }
+
+  goTo(mm) {
+    this.nv.scene.crosshairPos = this.nv.mm2frac([...mm, 1]);
+    this.nv.drawScene();
+  }
+
+  // Cuts the 3-D view open, or not: [depth, azimuth, elevation], 2 is outside of the volume.
+  setCut(open) {
+    this.nv.setClipPlane(open ? [0.1, 180, 40] : [2, 0, 0]);
+  }
+
+  step(x, y, z) {
+    this.nv.moveCrosshairInVox(x, y, z);
+  }
+
+  close() {
+    this.nv.gl.getExtension("WEBGL_lose_context")?.loseContext();  // browsers allow few at a time
+    this.nv = null;
+  }
+}

@@ -1,0 +1,148 @@
+"""report.json and report.csv. What stands in them is said by schema.json, beside this file, and in docs/report.md."""
+
+import csv
+import io
+import json
+import resource
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from brats_infer import __version__
+from brats_infer.confidence import is_unsure
+from brats_infer.pipeline import CaseResult, Status
+from brats_infer.report.picture import COLOURS
+from brats_infer.tasks import LABEL_NAMES, MODALITIES, TASKS
+from model.atomic import write_atomically
+from model.checkpoint import Member
+
+SCHEMA_VERSION = 1
+SCHEMA = Path(__file__).with_name("schema.json")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the report found in a case beyond its ending."""
+
+    regions: dict[str, float] = field(default_factory=dict)
+    """Volumes, ml."""
+    labels: dict[str, float] = field(default_factory=dict)
+    """Volumes, ml."""
+    lesions: Sequence[dict[str, Any]] = ()
+    confidence: dict[str, float | None] = field(default_factory=dict)
+    seconds: float = 0.0
+    picture: str | None = None
+    """Its path in the report's folder; None if there is none."""
+    viewer: str | None = None
+    """That of the viewer's volumes."""
+
+
+def head(kind: str) -> dict[str, Any]:
+    """What every report begins with; `kind` is "run" or "scores"."""
+    return {
+        "schema": SCHEMA_VERSION,
+        "kind": kind,
+        "version": __version__,
+        "labels": [{"value": n, "name": name, "colour": COLOURS[n]} for n, name in LABEL_NAMES.items()],
+        "contrasts": [{"name": modality.name, "title": modality.title} for modality in MODALITIES],
+        "tasks": {task.name: {"title": task.title, "regions": region_labels(task.name)} for task in TASKS.values()},
+    }
+
+
+def region_labels(task: str) -> dict[str, list[int]]:
+    """{region: its labels}"""
+    return {region.name: list(TASKS[task].region_labels(region)) for region in TASKS[task].regions}
+
+
+def case_record(result: CaseResult, seen: Seen) -> dict[str, Any]:
+    """One entry of "cases"."""
+    counts = {name: sum(lesion["region"] == name for lesion in seen.lesions) for name in seen.regions}
+    return {
+        "id": result.id,
+        "task": result.task,
+        "status": result.status.value,
+        "flags": flags_of(result.status, seen.regions, seen.confidence, result.warnings),
+        "message": result.message,
+        "warnings": list(result.warnings),
+        "seconds": {name: round(s, 3) for name, s in {**result.seconds, "report": seen.seconds}.items()},
+        "labels_ml": seen.labels,
+        "regions_ml": seen.regions,
+        "lesion_counts": counts,
+        "expected_dice": seen.confidence,
+        "lesions": list(seen.lesions),
+        "picture": seen.picture,
+        "viewer": seen.viewer,
+    }
+
+
+def flags_of(
+    status: Status, volumes: Mapping[str, float], confidence: Mapping[str, float | None], warnings: Sequence[str]
+) -> list[str]:
+    """Why a person should look at this case, the gravest reason first; none for most cases."""
+    if status in (Status.FAILED, Status.BLANK):
+        return [status.value]
+    flags = []
+    if volumes and not any(volumes.values()):
+        flags.append("empty")
+    elif is_unsure(confidence):
+        flags.append("unsure")
+    if warnings:
+        flags.append("odd input")
+    return flags
+
+
+def member_record(member: Member) -> dict[str, Any]:
+    return {name: getattr(member, name) for name in ("task", "fold", "file", "sha256", "licence")}
+
+
+def peak_memory() -> dict[str, int]:
+    """{"host": bytes, "device": bytes}, the most that this process has held so far; device only where one was used."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    found = {"host": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
+    if torch.cuda.is_available():
+        found["device"] = torch.cuda.max_memory_allocated()
+    return found
+
+
+def to_json(content: object) -> str:
+    """As JSON that may stand inside a web page: a file name can hold a tag."""
+    return json.dumps(content, indent=1, allow_nan=False).replace("<", "\\u003c")
+
+
+def write_record(folder: Path, content: dict[str, Any]) -> None:
+    """Writes report.json and report.csv. Raises OSError."""
+    write_atomically(folder / "report.json", (to_json(content) + "\n").encode())
+    rows = [flat(case) for case in content["cases"]]
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomically(folder / "report.csv", stream.getvalue().encode())
+
+
+def flat(case: dict[str, Any]) -> dict[str, Any]:
+    """A row of the table: nested objects become columns such as `regions_ml WT`, lists are joined, lesions left out."""
+    row: dict[str, Any] = {}
+    for name, value in case.items():
+        if name in ("lesions", "picture", "viewer"):
+            continue
+        if isinstance(value, dict):
+            for inner, cell in value.items():
+                row |= (
+                    {f"{name} {inner} {k}": v for k, v in cell.items()}
+                    if isinstance(cell, dict)
+                    else {f"{name} {inner}": cell}
+                )
+        else:
+            row[name] = plain("; ".join(value)) if isinstance(value, list) else plain(value)
+    return row
+
+
+def plain(value: Any) -> Any:
+    """A spreadsheet would take text that begins like this for a formula."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value

@@ -1,0 +1,128 @@
+"""The report of a run: watches it, draws each case behind its label map, and writes the rest at its end."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from brats_infer.cases import find_cases
+from brats_infer.confidence import expected_dice
+from brats_infer.errors import CaseError, OutputError
+from brats_infer.pipeline import CaseResult, Status
+from brats_infer.report.page import write_page
+from brats_infer.report.picture import draw_picture, grey
+from brats_infer.report.record import Seen, case_record, head, member_record, peak_memory, write_record
+from brats_infer.report.sight import Sight, lesions_of, read_sight, sight_of
+from brats_infer.report.volumes import write_volumes
+from brats_infer.watch import Finished, Start, Watcher
+
+log = logging.getLogger(__name__)
+
+PICTURES, DATA = "pictures", "data"
+
+
+class RunReport:
+    """Told of a run's start and of every finished case; `write` makes the report.
+
+    A report that cannot be written costs no label map: `write` raises what went wrong before, after the run.
+    """
+
+    def __init__(self, folder: Path, options: dict[str, Any]) -> None:
+        """`options` are what the user chose, as they are to stand in the report. Raises OutputError."""
+        self.folder = folder
+        self.options = options
+        self.began = time.perf_counter()
+        self.created = datetime.now(UTC)
+        self.known: Start | None = None
+        self.seen: dict[str, Seen] = {}
+        self.fault: OutputError | None = None
+        for name in (PICTURES, DATA):
+            self._disk(partial((folder / name).mkdir, parents=True, exist_ok=True))
+
+    def beside(self, watcher: Watcher) -> Watcher:
+        """Tells the report what the watcher is told, and the watcher too."""
+
+        def start(known: Start) -> None:
+            self.start(known)
+            watcher.start(known)
+
+        def finished(done: Finished) -> None:
+            self.finished(done)
+            if watcher.finished:
+                watcher.finished(done)
+
+        return replace(watcher, start=start, finished=finished)
+
+    def start(self, known: Start) -> None:
+        """The run begins."""
+        self.known = known
+
+    def finished(self, done: Finished) -> None:
+        """A label map is written: draws the case while its images are at hand."""
+        if self.fault:
+            return
+        began = time.perf_counter()
+        assert done.case.task
+        sight = sight_of(done.case.id, done.case.task, done.cropped, done.labels)
+        confidence = expected_dice(done.probabilities, sight.labels, done.case.task)
+        try:
+            self._show(sight, confidence, began)
+        except OutputError as error:
+            self.fault = error
+
+    def write(self, input_folder: Path, output_folder: Path, task: str, results: Sequence[CaseResult]) -> None:
+        """Draws what an earlier run or another process has written, and writes report.json, report.csv and the page.
+
+        Raises OutputError.
+        """
+        if self.fault:
+            raise self.fault
+        drawn = {result.id for result in results if result.status in (Status.SKIPPED, Status.WRITTEN)} - set(self.seen)
+        for case in find_cases(input_folder, task) if drawn else []:
+            if case.id in drawn:
+                try:
+                    self._show(read_sight(case, output_folder / case.output_name), {}, time.perf_counter())
+                except CaseError as error:
+                    log.warning("warning: no picture of %s: %s", case.id, error)
+        content = self._content(results)
+
+        def write_all() -> None:
+            write_record(self.folder, content)
+            write_page(self.folder, content)
+
+        self._disk(write_all)
+
+    def _show(self, sight: Sight, confidence: dict[str, float | None], began: float) -> None:
+        picture, viewer = f"{PICTURES}/{sight.id}.png", f"{DATA}/{sight.id}.js"
+        greys = [grey(image) for image in sight.images]
+        volumes = sight.millilitres
+        self._disk(lambda: draw_picture(greys, sight.labels, sight.id, volumes, self.folder / picture))
+        self._disk(lambda: write_volumes(self.folder / viewer, sight.id, greys, {"labels": sight.labels}, sight.affine))
+        lesions = lesions_of(sight)
+        seconds = time.perf_counter() - began
+        self.seen[sight.id] = Seen(sight.regions, volumes, lesions, confidence, seconds, picture, viewer)
+
+    def _content(self, results: Sequence[CaseResult]) -> dict[str, Any]:
+        assert self.known
+        return {
+            **head("run"),
+            "created": self.created.isoformat(timespec="seconds"),
+            "seconds": round(time.perf_counter() - self.began, 3),
+            "device": self.known.device,
+            "peak_memory": peak_memory(),
+            "options": self.options,
+            "members": [member_record(member) for member in self.known.members],
+            "cases": [case_record(result, self.seen.get(result.id, Seen())) for result in results],
+        }
+
+    def _disk(self, work: Callable[[], object]) -> None:
+        try:
+            work()
+        except OSError as error:
+            raise OutputError(
+                f"{self.folder}: cannot be written ({error.strerror}): choose another --report"
+            ) from error

@@ -1,0 +1,124 @@
+"""A case as its viewers see it: the brain's crop at 1 mm, axes to the left, to the back and up, labels, lesions."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cc3d
+import nibabel.orientations as nio
+import numpy as np
+from numpy.typing import NDArray
+
+from brats_infer.boxes import bounding_box
+from brats_infer.cases import Case
+from brats_infer.errors import CaseError
+from brats_infer.evaluate.lesionwise import unknown_labels
+from brats_infer.labels import regions_from_labels
+from brats_infer.preprocess import Cropped, Restore, crop_labels, crop_to_brain
+from brats_infer.tasks import Task
+from brats_infer.volume import read_images, read_labels
+from brats_infer.volumetry import label_volumes, region_volumes
+
+Box = tuple[slice, slice, slice]
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What is shown of a case."""
+
+    id: str
+    task: Task
+    images: NDArray[np.float32]
+    """(4, X, Y, Z), background 0."""
+    labels: NDArray[np.uint8]
+    """(X, Y, Z)"""
+    affine: NDArray[np.float64]
+    """(4, 4), voxels of these arrays to mm of the world."""
+    millilitres: dict[str, float]
+    """Of each label, counted on the input's own grid."""
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def regions(self) -> dict[str, float]:
+        """Volume of each region, ml."""
+        return region_volumes(self.millilitres, self.task)
+
+
+def sight_of(case_id: str, task: Task, cropped: Cropped, labels: NDArray[np.uint8]) -> Sight:
+    """`labels` (X, Y, Z) are on the input's own grid."""
+    ml = label_volumes(labels, task, cropped.restore.geometry.voxel_mm3)
+    on_crop = crop_labels(labels, cropped.restore)
+    return Sight(case_id, task, cropped.images, on_crop, affine_of_crop(cropped.restore), ml, cropped.warnings)
+
+
+def read_sight(case: Case, labels_path: Path) -> Sight:
+    """Reads a case's images and its label map. Raises CaseError for files that cannot be read or do not fit."""
+    assert case.task
+    labels, _ = read_labels(labels_path)
+    if unknown := unknown_labels(labels, case.task):
+        raise CaseError(f"{labels_path}: holds the label {unknown[0]}: {case.task.name} knows 0, {case.task.labels}")
+    return sight_of(case.id, case.task, read_cropped_for(case, labels.shape, labels_path), labels)
+
+
+def read_cropped_for(case: Case, shape: tuple[int, ...], of: Path) -> Cropped:
+    """A case's images, cropped. Raises CaseError also if they have another shape than the label map `of` that path."""
+    if case.problem:
+        raise CaseError(case.problem)
+    cropped = crop_to_brain(read_images(case.paths.values()))
+    if shape != cropped.restore.geometry.shape:
+        raise CaseError(f"{of}: is not on the grid of the images of {case.id}: check both folders")
+    return cropped
+
+
+def affine_of_crop(restore: Restore) -> NDArray[np.float64]:
+    """(4, 4), voxels of the canonical crop at 1 mm -> mm of the world."""
+    to_oriented = np.eye(4)
+    if restore.resampled:  # grids that share their corner: voxel i of 1 mm is voxel (i + 1/2) / spacing - 1/2
+        to_oriented = np.diag([*(1 / mm for mm in restore.spacing), 1.0])
+        to_oriented[:3, 3] = [0.5 / mm - 0.5 for mm in restore.spacing]
+    shift = np.eye(4)
+    shift[:3, 3] = [side.start for side in restore.box]
+    to_input = nio.inv_ornt_aff(restore.orientation, restore.geometry.shape)
+    return np.asarray(restore.geometry.affine @ to_input @ to_oriented @ shift, np.float64)
+
+
+def lesions_of(sight: Sight) -> list[dict[str, Any]]:
+    """Every connected component of every region, the largest first: number, region, ml, centre in mm.
+
+    Components touch as the task says. The centre is the component's voxel nearest to its mean.
+    """
+    box = bounding_box(sight.labels > 0, 1)
+    corner = np.array([side.start for side in box])
+    lesions = []
+    for region, mask in zip(sight.task.regions, regions_from_labels(sight.labels[box], sight.task), strict=True):
+        components = cc3d.connected_components(mask, connectivity=sight.task.connectivity)
+        found = [_lesion(region.name, at + corner, sight.affine) for at in voxels_of_each(components)]
+        lesions += sorted(found, key=lambda lesion: -lesion["ml"])
+    return [{"number": number, **lesion} for number, lesion in enumerate(lesions, start=1)]
+
+
+def voxels_of_each(components: NDArray[np.integer[Any]]) -> list[NDArray[np.intp]]:
+    """(N, 3) indices of the voxels of components 1, 2, … of an array (X, Y, Z)."""
+    at = np.argwhere(components)
+    numbers = components[tuple(at.T)]
+    order = np.argsort(numbers, kind="stable")
+    ends = np.flatnonzero(np.diff(numbers[order])) + 1
+    return np.split(at[order], ends) if len(at) else []
+
+
+def _lesion(region: str, voxels: NDArray[np.intp], affine: NDArray[np.float64]) -> dict[str, Any]:
+    return {
+        "region": region,
+        "ml": round(len(voxels) / 1000, 3),  # of 1 mm3 each
+        "mm": [round(float(x), 1) for x in moved(affine, centre_of(voxels))],
+    }
+
+
+def moved(affine: NDArray[np.float64], point: NDArray[Any]) -> NDArray[np.float64]:
+    """(3,) -> (3,)"""
+    return np.asarray(affine[:3, :3] @ point + affine[:3, 3])
+
+
+def centre_of(voxels: NDArray[np.intp]) -> NDArray[np.intp]:
+    """(N, 3) -> the one nearest to their mean."""
+    return np.asarray(voxels[((voxels - voxels.mean(axis=0)) ** 2).sum(axis=1).argmin()])

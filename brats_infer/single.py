@@ -1,0 +1,117 @@
+"""One case in Python: images in, labels and probabilities out, without a folder."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from brats_infer.confidence import expected_dice
+from brats_infer.devices import pick_device
+from brats_infer.ensemble import SHIPPED_WEIGHTS, Ensemble, load_ensemble
+from brats_infer.errors import CaseError, UsageError
+from brats_infer.geometry import Geometry
+from brats_infer.outcome import inside_brain, label_map, outcome_of, probability_maps
+from brats_infer.postprocess import clean_some
+from brats_infer.preprocess import crop_labels, crop_to_brain
+from brats_infer.settings import Settings
+from brats_infer.tasks import Task, task_named
+from brats_infer.volume import Volume, check_same_grid, read_images, write_labels
+from brats_infer.volumetry import label_volumes, region_volumes
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """What was found in one case."""
+
+    labels: NDArray[np.uint8]
+    """(X, Y, Z) on the input's own grid; what the numbers mean stands in `brats_infer.tasks.LABEL_NAMES`."""
+    probabilities: NDArray[np.float32]
+    """(R, X, Y, Z) of the task's regions, before thresholds and post-processing."""
+    geometry: Geometry
+    volumes: dict[str, float]
+    """ml of each label and each region."""
+    expected_dice: dict[str, float | None]
+    """Of each region, by its own probabilities (`brats_infer.confidence`); None where nothing is."""
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def affine(self) -> NDArray[np.float64]:
+        """(4, 4), voxels to mm."""
+        return self.geometry.affine
+
+    def save(self, path: Path | str) -> None:
+        """Writes the labels as NIfTI (.nii.gz). Raises OutputError."""
+        write_labels(Path(path), self.labels, self.geometry)
+
+
+def segment(
+    images: Mapping[str, Path | str | ArrayLike],
+    *,
+    task: str,
+    affine: ArrayLike | None = None,
+    weights: Path = SHIPPED_WEIGHTS,
+    device: str = "auto",
+    settings: Settings | None = None,
+) -> Segmentation:
+    """Segments one case.
+
+    `images` are {"t1n", "t1c", "t2w", "t2f": a NIfTI file or an array (X, Y, Z)}, skull-stripped and on one grid,
+    background 0. Arrays need `affine` (4, 4), voxels to mm. Of the settings, those of folders mean nothing here. The
+    networks stay loaded for the next call. Raises UsageError, WeightsError, and CaseError for images of no use.
+    """
+    chosen, settings = task_named(task), settings or Settings()
+    cropped = crop_to_brain(_volumes(images, chosen, affine))
+    warnings = list(cropped.warnings)
+    restore, geometry = cropped.restore, cropped.restore.geometry
+    ensemble = _ensemble(Path(weights), chosen, device)
+    prepared = ensemble.prepare(cropped)
+    probabilities = ensemble.predict(prepared, settings.mode, settings.flips, warnings.append)
+    found = inside_brain(outcome_of(probabilities, restore, chosen, keep=True), prepared.brain)
+    assert found.probabilities is not None
+
+    def clean(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return clean_some(labels, chosen, geometry.voxel_mm3, settings.dust_fill, settings.dust)
+
+    labels = label_map(found, restore, chosen, clean)
+    volumes = label_volumes(labels, chosen, geometry.voxel_mm3)
+    return Segmentation(
+        labels,
+        probability_maps(found, restore),
+        geometry,
+        {**volumes, **region_volumes(volumes, chosen)},
+        expected_dice(found.probabilities, crop_labels(labels, restore), chosen),
+        tuple(warnings),
+    )
+
+
+@lru_cache(maxsize=2)
+def _ensemble(weights: Path, task: Task, device: str) -> Ensemble:
+    return load_ensemble(weights, task, pick_device(device))
+
+
+def _volumes(images: Mapping[str, Path | str | ArrayLike], task: Task, affine: ArrayLike | None) -> dict[Path, Volume]:
+    """In the order of the network's channels, checked."""
+    names = [modality.name for modality in task.modalities]
+    if set(images) != set(names):
+        raise UsageError(f"images of {', '.join(map(str, images))} were given: give those of {', '.join(names)}")
+    given = [images[name] for name in names]
+    files = [Path(image) for image in given if isinstance(image, Path | str)]
+    if len(files) == len(given):
+        return read_images(files)
+    if files:
+        raise UsageError("files and arrays are mixed: give four of one kind")
+    if affine is None:
+        raise UsageError("arrays without an affine: give affine=, the matrix (4, 4) from voxels to mm")
+    arrays = {Path(name): np.asarray(image, np.float32) for name, image in zip(names, given, strict=True)}
+    for path, array in arrays.items():
+        if array.ndim != 3 or not np.isfinite(array).all():
+            raise CaseError(f"{path}: has the shape {array.shape} or is not finite: give an array (X, Y, Z) of numbers")
+    matrix = np.asarray(affine, np.float64)
+    volumes = {
+        path: Volume(a, Geometry.of_affine((a.shape[0], a.shape[1], a.shape[2]), matrix)) for path, a in arrays.items()
+    }
+    check_same_grid(volumes)
+    return volumes

@@ -1,0 +1,66 @@
+"""One case in Python."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from brats_infer import Segmentation, segment, segment_folder
+from brats_infer.errors import CaseError, UsageError
+from brats_infer.phantom.cohort import write_cohort
+from tests.small_networks import random_network, write_weights
+
+ID = "BraTS-GLI-01000-000"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`input` with one case, `weights`, and `output` as the folder's function makes it."""
+    folder = tmp_path_factory.mktemp("single")
+    list(write_cohort(folder / "input", "gli", 1, seed=1, shape=(30, 34, 26)))
+    (folder / "weights").mkdir()
+    write_weights(folder / "weights", [random_network(seed=5)])
+    segment_folder(folder / "input", folder / "output", task="gli", weights=folder / "weights", device="cpu")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def files(folder: Path) -> dict[str, Path]:
+    return {name: folder / "input" / ID / f"{ID}-{name}.nii.gz" for name in ("t1n", "t1c", "t2w", "t2f")}
+
+
+def run(folder: Path, images: Mapping[str, Any], **more: Any) -> Segmentation:
+    return segment(images, task="gli", weights=folder / "weights", device="cpu", **more)
+
+
+def test_files_give_the_label_map_that_the_folder_gives(folder: Path, files: dict[str, Path], tmp_path: Path) -> None:
+    found = run(folder, files)
+    found.save(tmp_path / "map.nii.gz")
+    assert (tmp_path / "map.nii.gz").read_bytes() == (folder / "output" / f"{ID}.nii.gz").read_bytes()
+    assert found.volumes["WT"] == pytest.approx((found.labels > 0).sum() / 1000)
+    assert found.volumes["ET"] == pytest.approx((found.labels == 3).sum() / 1000)
+    assert found.probabilities.shape == (3, *found.labels.shape)
+    assert set(found.expected_dice) == {"WT", "TC", "ET"}
+
+
+def test_arrays_give_the_same_in_any_order_of_the_contrasts(folder: Path, files: dict[str, Path]) -> None:
+    images = {name: nib.load(path) for name, path in files.items()}
+    arrays = {name: image.get_fdata() for name, image in reversed(images.items())}
+    found = run(folder, arrays, affine=images["t1n"].affine)
+    np.testing.assert_array_equal(found.labels, run(folder, files).labels)
+    np.testing.assert_array_equal(found.affine, images["t1n"].affine)
+
+
+def test_what_is_missing_or_unusable_is_said(folder: Path, files: dict[str, Path]) -> None:
+    arrays = {name: nib.load(path).get_fdata() for name, path in files.items()}
+    with pytest.raises(UsageError, match="give those of t1n, t1c, t2w, t2f"):
+        run(folder, {"t1n": files["t1n"]})
+    with pytest.raises(UsageError, match="arrays without an affine"):
+        run(folder, arrays)
+    with pytest.raises(CaseError, match=r"t2w: has the shape \(2, 2\)"):
+        run(folder, {**arrays, "t2w": np.ones((2, 2))}, affine=np.eye(4))
+    with pytest.raises(UsageError, match="mixed"):
+        run(folder, {**arrays, "t2w": files["t2w"]}, affine=np.eye(4))
