@@ -14,12 +14,13 @@ COPY requirements/${VARIANT}.txt requirements/sbom.txt /build/
 RUN python3 -m venv /opt/venv && python3 -m venv /opt/sbom \
     && /opt/venv/bin/pip install --no-cache-dir --no-compile --require-hashes -r "/build/${VARIANT}.txt" \
     && /opt/sbom/bin/pip install --no-cache-dir --no-compile --require-hashes -r /build/sbom.txt \
-    && /opt/venv/bin/pip uninstall --yes pip
+    && /opt/venv/bin/pip uninstall --yes openvino-telemetry pip
 # What a run never reads: tests, headers, tools of builds. Then bytecode, as no run may write its own.
 WORKDIR /opt/venv/lib/python3.11/site-packages
 RUN find . -depth -type d \( -name tests -o -name test \) -exec rm -r {} + \
     && find . \( -name 'test_*.py' -o -name conftest.py \) -delete \
     && rm -r torch/include torch/share \
+    && rm -rf openvino/include openvino/cmake openvino/libs/cache.json openvino/libs/libopenvino_intel_[gn]pu_plugin.so \
     && find torch/bin -type f ! -name torch_shm_manager -delete \
     && python3 -m compileall -q -j 0 -x py312 --invalidation-mode unchecked-hash .
 

@@ -49,7 +49,7 @@ LOCK = $(BIN)/uv pip compile --quiet --generate-hashes --no-annotate --only-bina
 lock: $(VENV)/.installed
 	$(LOCK) pyproject.toml -o requirements/cuda.txt
 	sed -n 's/^    "\(torch==[0-9.]*\)",$$/\1+cpu/p' pyproject.toml > requirements/cpu.in
-	$(LOCK) pyproject.toml -c requirements/cpu.in $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS)) -o requirements/cpu.txt
+	$(LOCK) pyproject.toml --extra cpu -c requirements/cpu.in $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS)) -o requirements/cpu.txt
 	rm requirements/cpu.in
 	$(LOCK) --group sbom -o requirements/sbom.txt
 	$(subst --only-binary :all:,,$(LOCK)) --group organizers -o requirements/organizers.txt
