@@ -51,11 +51,16 @@ def torch_engine(network: UNet, device: torch.device) -> Engine:
 
 def fastest_engine(network: UNet, device: torch.device) -> Engine:
     """OpenVINO on the CPU where it is installed and works, else torch."""
-    if device == CPU and openvino_works():
+    if engine_name(device) == "OpenVINO":
         from brats_infer.openvino_engine import OpenVinoEngine
 
         return OpenVinoEngine(network)
     return torch_engine(network, device)
+
+
+def engine_name(device: torch.device) -> str:
+    """Which of them computes on a device."""
+    return "OpenVINO" if device == CPU and openvino_works() else "torch"
 
 
 @cache

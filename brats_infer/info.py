@@ -9,6 +9,7 @@ import torch
 
 from brats_infer import __version__
 from brats_infer.devices import precision
+from brats_infer.engines import engine_name
 from brats_infer.ensemble import SHIPPED_WEIGHTS
 from brats_infer.errors import WeightsError
 from brats_infer.tasks import TASKS
@@ -25,12 +26,14 @@ def describe(weights: Path | None = None) -> dict[str, Any]:
     except CheckpointError as error:
         raise WeightsError(str(error)) from error
     cuda = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    device = torch.device("cuda" if cuda else "cpu")
     return {
         "version": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "devices": cuda or ["cpu"],
-        "precision": precision(torch.device("cuda" if cuda else "cpu")),
+        "engine": engine_name(device),
+        "precision": precision(device),
         "threads": torch.get_num_threads(),
         "weights": str(folder),
         "members": [member.to_json() for member in members],
@@ -42,7 +45,7 @@ def render(facts: dict[str, Any]) -> str:
     gpu = "" if facts["devices"] != ["cpu"] else f", {facts['threads']} threads; no GPU"
     lines = [
         f"brats-opt {facts['version']} (Python {facts['python']}, torch {facts['torch']})",
-        f"runs on  {', '.join(facts['devices'])} in {facts['precision']}{gpu}",
+        f"runs on  {', '.join(facts['devices'])} in {facts['precision']} with {facts['engine']}{gpu}",
         f"weights  {facts['weights']}, every file as its manifest says",
     ]
     return "\n".join([*lines, *(line for task in TASKS for line in _lines_of(task, facts["members"]))])

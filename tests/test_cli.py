@@ -263,7 +263,7 @@ def test_json_log_is_an_object_a_line_to_its_end(folder: Path, tmp_path: Path) -
     assert [event["event"] for event in events] == ["start", "case", "case"]
     assert events[0]["members"][0]["file"] == "small-0.safetensors"
     assert [(event["number"], event["status"]) for event in events[1:]] == [(1, "failed"), (2, "written")]
-    assert set(events[2]["seconds"]) == {"read", "network", "finish"}
+    assert set(events[2]["seconds"]) == {"read", "preprocess", "network", "clean", "write"}
     (fault,) = brats_opt(*options, "--weights", tmp_path).stderr.splitlines()
     assert (json.loads(fault)["event"], json.loads(fault)["level"]) == ("log", "error")
 
@@ -282,7 +282,7 @@ def test_verbose_run_names_networks_device_and_stages(folder: Path, tmp_path: Pa
     options = ("--input", folder / "input", "--output", tmp_path, "--weights", folder / "weights", "-v")
     lines = brats_opt(*options).stderr.splitlines()
     assert lines[1:3] == ["device: cpu", next(line for line in lines if "small-0.safetensors, sha256" in line)]
-    assert [part.split()[0] for part in lines[4].split(",")] == ["read", "network", "finish"]
+    assert [part.split()[0] for part in lines[4].split(",")] == ["read", "preprocess", "network", "clean", "write"]
 
 
 def test_help_lists_options_under_headings_with_examples() -> None:

@@ -5,7 +5,7 @@ import sys
 STUB = """
 import torch
 import brats_infer.devices as devices
-from brats_infer import pipeline
+from brats_infer import engines, pipeline
 from brats_infer.cli import main
 from model.unet import UNet
 
@@ -22,6 +22,7 @@ def no_kernel(_):
 
 if {usable}:
     UNet.forward = pass_through
+    engines.openvino_works = lambda: False  # its memory is the host's, which these answers stand for in the end
     pipeline.pick_device = lambda _: torch.device("cpu:0")  # to the fallback another device, to torch the CPU
 else:
     torch.cuda.is_available, torch.cuda.device_count = lambda: True, lambda: 1

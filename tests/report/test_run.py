@@ -46,7 +46,7 @@ def test_report_names_what_ran(cohort: Path, content: dict[str, Any]) -> None:
     assert [entry["sha256"] for entry in content["members"]] == [member.sha256]
     assert (content["device"], content["options"]) == ("cpu", {"task": "gli"})
     assert content["peak_memory"]["host"] > 2**26
-    assert set(good(content)[0]["seconds"]) == {"read", "network", "finish", "report"}
+    assert set(good(content)[0]["seconds"]) == {"read", "preprocess", "network", "clean", "write", "report"}
 
 
 def test_volumes_and_lesions_are_those_of_the_label_map(cohort: Path, content: dict[str, Any]) -> None:

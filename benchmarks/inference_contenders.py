@@ -1,0 +1,147 @@
+"""Ours as a contender of `inference.py`, whose docstring says how each is run, and what all contenders have."""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Protocol, Self
+
+import torch
+from torch import Tensor
+
+from brats_infer.cases import find_cases
+from brats_infer.devices import pick_device
+from brats_infer.engines import Engine, fastest_engine
+from brats_infer.ensemble import Ensemble, load_ensemble
+from brats_infer.pipeline import Status, segment_folder
+from brats_infer.preprocess import crop_to_brain
+from brats_infer.settings import Mode, Settings
+from brats_infer.tasks import TASKS
+from brats_infer.volume import read_images
+from brats_infer.watch import Watcher
+from model.unet import UNet, UNetConfig
+
+TASK = TASKS["gli"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a process is to do."""
+
+    contender: str
+    input: Path
+    """The folder of cases, all of them copies of one."""
+    output: Path
+    """The folder of label maps, which exists."""
+    weights: Path
+    """A weights folder with one member."""
+    device: str
+    mode: str = Mode.ACCURATE.value
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), default=str)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        values = json.loads(text)
+        return cls(**{**values, **{name: Path(values[name]) for name in ("input", "output", "weights")}})
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one run took; seconds are those of all cases together."""
+
+    seconds: float
+    """Read to written, or of the forward passes alone."""
+    whole: float = 0.0
+    """Of ours: what came before the first case too."""
+    stages: dict[str, float] = field(default_factory=dict)
+    """Of ours: the sum of each stage's seconds."""
+    passes: int = 0
+    """Of the floor: how often the network was called for one case."""
+    gpu_mib: float = 0.0
+    """The most that torch has held."""
+
+
+class Contender(Protocol):
+    """One way from cases to label maps."""
+
+    def run(self) -> Answer: ...
+
+
+class Ours:
+    """`segment_folder`; only the first run, which is not timed, keeps the dust: its label maps are compared."""
+
+    def __init__(self, job: Job) -> None:
+        self.job, self.output, self.dust = job, job.output, 0
+
+    def run(self) -> Answer:
+        job, marks = self.job, [time.perf_counter()]
+        results = segment_folder(
+            job.input,
+            self.output,
+            task=TASK.name,
+            weights=job.weights,
+            device=job.device,
+            settings=Settings(mode=Mode(job.mode), dust=self.dust),
+            watcher=Watcher(
+                start=lambda _: marks.append(time.perf_counter()), result=lambda _: marks.append(time.perf_counter())
+            ),
+        )
+        if bad := [result.message for result in results if result.status is not Status.WRITTEN]:
+            raise SystemExit(bad[0])
+        self.output, self.dust = job.output.with_name(f"{job.output.name}-cleaned"), Settings.dust
+        stages = {stage: sum(result.seconds[stage] for result in results) for stage in results[0].seconds}
+        return Answer(marks[-1] - marks[1], marks[-1] - marks[0], stages)
+
+
+@dataclass(frozen=True)
+class Recorder:
+    """An engine that computes nothing, and keeps what it is given."""
+
+    network: UNet
+    batches: list[Tensor] = field(default_factory=list)
+
+    @property
+    def config(self) -> UNetConfig:
+        return self.network.config
+
+    def __call__(self, batch: Tensor) -> Tensor:
+        self.batches.append(batch)
+        return torch.zeros(len(batch), self.config.regions, *batch.shape[2:], device=batch.device)
+
+
+class Floor:
+    """Our engine on the batches that it gets for the first case, once for every case, and nothing else."""
+
+    def __init__(self, job: Job) -> None:
+        device, cases = pick_device(job.device), find_cases(job.input, TASK.name)
+        recorders: list[Recorder] = []
+
+        def record(network: UNet, _: torch.device) -> Engine:
+            recorders.append(Recorder(network))
+            return recorders[-1]
+
+        loaded = load_ensemble(job.weights, TASK, device)
+        ensemble = Ensemble(loaded.members, device, loaded.references, record)
+        prepared = ensemble.prepare(crop_to_brain(read_images(cases[0].paths.values())))
+        ensemble.predict(prepared, Mode(job.mode), flips=False)
+        engines = [fastest_engine(recorder.network, device) for recorder in recorders]
+        self.device, self.cases = device, len(cases)
+        self.passes = [
+            (engine, batch) for engine, recorder in zip(engines, recorders, strict=True) for batch in recorder.batches
+        ]
+
+    @torch.inference_mode()
+    def run(self) -> Answer:
+        began = time.perf_counter()
+        for _ in range(self.cases):
+            for engine, batch in self.passes:
+                engine(batch)
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return Answer(time.perf_counter() - began, passes=len(self.passes))
+
+
+OURS: dict[str, Callable[[Job], Contender]] = {"ours": Ours, "floor": Floor}

@@ -1,0 +1,83 @@
+"""What all contenders of `inference.py` get: a folder of cases, and a weights folder with one member."""
+
+import argparse
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel as nib
+import torch
+from inference_contenders import TASK
+
+from brats_infer.cases import Case, find_cases
+from brats_infer.errors import BratsOptError
+from brats_infer.preprocess import CANONICAL_AXES, Normalisation
+from brats_infer.volume import read_geometry
+from model.checkpoint import Member, read_manifest, save_weights, write_manifest
+from model.unet import UNet, UNetConfig
+
+REPOSITORY = Path(__file__).parents[1]
+REAL = REPOSITORY.parent / "shared" / "cases" / "gli" / "images"
+SEED = 0
+
+
+def sample_case(asked: Path | None, folder: Path) -> Case:
+    """The case of a folder, else the first real one beside the project, else a phantom that is made for it."""
+    source = asked or REAL
+    if not source.is_dir() and not asked:
+        source = folder / "phantom"
+        options = ("--task", TASK.name, "--cases", "1", "--anatomy", "ellipsoid", "--out", source)
+        subprocess.run([sys.executable, REPOSITORY / "entrypoint.py", "phantom", *options], check=True, stdout=2)
+    try:
+        case = find_cases(source, TASK.name)[0]
+    except BratsOptError as error:
+        raise SystemExit(str(error)) from error
+    if case.problem:
+        raise SystemExit(case.problem)
+    return case
+
+
+def copy_case(case: Case, count: int, folder: Path) -> None:
+    """As so many cases of other IDs; copies, as links out of an input folder are refused."""
+    for number in range(count):
+        case_id = f"BraTS-GLI-{number:05d}-000"
+        (folder / case_id).mkdir(parents=True)
+        for modality, path in case.paths.items():
+            ending = ".nii.gz" if path.suffix == ".gz" else ".nii"
+            shutil.copyfile(path, folder / case_id / f"{case_id}-{modality}{ending}")
+
+
+def weights_of(given: argparse.Namespace, folder: Path) -> Member:
+    """Makes the weights folder: a member of an existing one, with its manifest's entry, or random weights."""
+    folder.mkdir()
+    if given.channels:
+        config = UNetConfig(tuple(int(c) for c in given.channels.split(",")))
+        if not config.fits((given.window,) * 3):
+            raise SystemExit(f"--window {given.window}: choose a larger multiple of {config.multiple}")
+        torch.manual_seed(SEED)
+        file = "random.safetensors"
+        sha256 = save_weights(folder / file, UNet(config))
+        window = (given.window, given.window, given.window)
+        member = Member(file, sha256, TASK.name, 0, config, Normalisation.ZSCORE, window, "nothing", "Apache-2.0")
+    else:
+        source = given.member
+        entries = [member for member in read_manifest(source.parent) if member.file == source.name]
+        if not entries:
+            raise SystemExit(f"{source}: is not in the manifest of its folder")
+        member = replace(entries[0], task=TASK.name)
+        for name in (member.file, member.histogram_file):
+            if (source.parent / name).exists():
+                shutil.copyfile(source.parent / name, folder / name)
+    write_manifest(folder, [member])
+    return member
+
+
+def refuse_for_peers(member: Member, case: Case) -> None:
+    """Ends where peers, as they are set up here, would compute something else than ours."""
+    if member.normalisation != Normalisation.ZSCORE or member.config.spacing != 1:
+        raise SystemExit(f"{member.file}: peers take z-scores on a grid of 1 mm: give --peers '' or another --member")
+    geometry = read_geometry(next(iter(case.paths.values())))
+    if nib.aff2axcodes(geometry.affine) != CANONICAL_AXES or any(abs(mm - 1) > 1e-3 for mm in geometry.spacing):
+        raise SystemExit(f"{case.id}: peers take the challenges' grid: give --peers '' or another --case")
