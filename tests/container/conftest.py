@@ -47,6 +47,15 @@ def expected(small: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
 
 
 @pytest.fixture(scope="session")
+def expected_on_all_cores(small: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The same, for programs that do not let the number of threads be chosen: sums are made in another order."""
+    output = tmp_path_factory.mktemp("expected")
+    done = run(volumes=folders(small, output), options=("-e", f"OMP_NUM_THREADS={os.cpu_count()}"))
+    assert done.returncode == 0, done.stderr
+    return contents(output)
+
+
+@pytest.fixture(scope="session")
 def many(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve cases: links to the images of one."""
     folder = tmp_path_factory.mktemp("many")

@@ -88,6 +88,7 @@ def test_code_and_weights_lie_above_torch(image: str) -> None:
 
 def test_bill_of_materials_and_licences_list_what_is_locked(image: str) -> None:
     locked = set(re.findall(r"^([a-z0-9-]+==\S+)", (ROOT / "requirements" / "cpu.txt").read_text(), re.MULTILINE))
+    locked = {part for part in locked if not part.startswith("openvino-telemetry==")}  # sends over the net: taken out
     bill = json.loads(docker("run", "--rm", "--entrypoint", "cat", image, "/app/sbom.cdx.json"))
     assert bill["bomFormat"] == "CycloneDX"
     assert {_normal(f"{part['name']}=={part['version']}") for part in bill["components"]} == locked
