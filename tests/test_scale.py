@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from brats_infer import cli, scale
 from brats_infer.cases import Case
 from brats_infer.errors import BratsOptError, OutputError, UsageError
-from brats_infer.pipeline import CaseResult, Plan, Status, segment
+from brats_infer.pipeline import CaseResult, Plan, Status, segment_folder
 from brats_infer.scale import Slot, Worker, find_slots, on_ray
 from brats_infer.settings import OnError, Settings
 from brats_infer.tasks import TASKS
@@ -38,7 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for case_id in CASES:
         write_case(folder / "input", case_id, image=anatomy.image)
     anatomy.write_network(folder / "weights")
-    segment(folder / "input", folder / "plain", weights=folder / "weights", device="cpu")
+    segment_folder(folder / "input", folder / "plain", weights=folder / "weights", device="cpu")
     return folder
 
 
@@ -150,7 +150,7 @@ def test_case_that_kills_its_workers_fails_alone(
 ) -> None:
     monkeypatch.setattr(scale, "Worker", DiesOfACase)
     given = {"weights": folder / "weights", "device": "cpu", "settings": Settings(on_error=policy)}
-    results = segment(folder / "input", tmp_path / "out", runner=on_ray("local"), **given)  # type: ignore[arg-type]
+    results = segment_folder(folder / "input", tmp_path / "out", runner=on_ray("local"), **given)  # type: ignore[arg-type]
     assert [result.id for result in results] == CASES
     ending = Status.FAILED if policy == OnError.FAIL else Status.BLANK
     assert [result.id for result in results if result.status == ending] == [DEADLY]
@@ -166,7 +166,9 @@ def test_workers_that_die_as_they_start_end_the_run(
 ) -> None:
     monkeypatch.setattr(scale, "Worker", DiesAtOnce)
     with pytest.raises(BratsOptError, match="every worker dies as it starts"):
-        segment(folder / "input", tmp_path / "out", weights=folder / "weights", device="cpu", runner=on_ray("local"))
+        segment_folder(
+            folder / "input", tmp_path / "out", weights=folder / "weights", device="cpu", runner=on_ray("local")
+        )
     assert not maps(tmp_path / "out")
 
 
@@ -226,7 +228,9 @@ def test_machine_that_sees_another_folder_gets_no_case(folder: Path, tmp_path: P
 )
 def test_address_where_no_cluster_answers(folder: Path, tmp_path: Path, address: str) -> None:
     with pytest.raises(UsageError, match=rf"--ray {address}: no cluster \(.+\): give local or HOST:PORT"):
-        segment(folder / "input", tmp_path / "out", weights=folder / "weights", device="cpu", runner=on_ray(address))
+        segment_folder(
+            folder / "input", tmp_path / "out", weights=folder / "weights", device="cpu", runner=on_ray(address)
+        )
 
 
 def test_faults_of_weights_and_output_keep_their_exit_codes(folder: Path, tmp_path: Path) -> None:
