@@ -39,13 +39,20 @@ def joined(address: str) -> Iterator[list[dict[str, Any]]]:
 
         if not debug:
             logging.getLogger("ray").setLevel(logging.ERROR)
-        stack.callback(ray.shutdown)
+        stack.callback(_leave)
         try:
             with held():
                 ray.init(**options)
         except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
             raise _no_cluster(address, error) from error
         yield ray.nodes()
+
+
+def _leave() -> None:
+    import ray
+
+    with held():  # Ray gives signals back to the system, not to us
+        ray.shutdown()
 
 
 def _local_options(stack: ExitStack) -> dict[str, Any]:

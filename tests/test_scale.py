@@ -16,6 +16,7 @@ from click.testing import CliRunner
 
 from brats_infer import cli, scale
 from brats_infer.cases import Case
+from brats_infer.cluster import joined
 from brats_infer.errors import BratsOptError, OutputError, UsageError
 from brats_infer.pipeline import CaseResult, Plan, Status, segment_folder
 from brats_infer.scale import Slot, Worker, find_slots, on_ray
@@ -24,7 +25,7 @@ from brats_infer.tasks import TASKS
 from model.atomic import marked
 from tests.case_files import write_case
 from tests.faults import anatomy
-from tests.ray_cluster import processes, wait_for
+from tests.ray_cluster import in_a_process, processes, wait_for
 
 ROOT = Path(__file__).parents[1]
 CASES = [f"BraTS-GLI-{i:05}-000" for i in range(1, 9)]
@@ -144,13 +145,17 @@ class DiesAtOnce(Worker):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+def segment_with(worker: type[Worker], folder: Path, out: Path, policy: OnError = OnError.FAIL) -> list[CaseResult]:
+    scale.Worker = worker  # type: ignore[misc]
+    given: dict[str, Any] = {"weights": folder / "weights", "device": "cpu", "settings": Settings(on_error=policy)}
+    return segment_folder(folder / "input", out, runner=on_ray("local"), **given)
+
+
 @pytest.mark.parametrize("policy", list(OnError))
 def test_case_that_kills_its_workers_fails_alone(
-    folder: Path, tmp_path: Path, ray_folder: Path, monkeypatch: pytest.MonkeyPatch, policy: OnError
+    folder: Path, tmp_path: Path, ray_folder: Path, policy: OnError
 ) -> None:
-    monkeypatch.setattr(scale, "Worker", DiesOfACase)
-    given = {"weights": folder / "weights", "device": "cpu", "settings": Settings(on_error=policy)}
-    results = segment_folder(folder / "input", tmp_path / "out", runner=on_ray("local"), **given)  # type: ignore[arg-type]
+    results = in_a_process(segment_with, DiesOfACase, folder, tmp_path / "out", policy)
     assert [result.id for result in results] == CASES
     ending = Status.FAILED if policy == OnError.FAIL else Status.BLANK
     assert [result.id for result in results if result.status == ending] == [DEADLY]
@@ -161,15 +166,23 @@ def test_case_that_kills_its_workers_fails_alone(
     assert {name: content for name, content in written.items() if not name.startswith(DEADLY)} == expected
 
 
-def test_workers_that_die_as_they_start_end_the_run(
-    folder: Path, tmp_path: Path, ray_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(scale, "Worker", DiesAtOnce)
+def test_workers_that_die_as_they_start_end_the_run(folder: Path, tmp_path: Path, ray_folder: Path) -> None:
     with pytest.raises(BratsOptError, match="every worker dies as it starts"):
-        segment_folder(
-            folder / "input", tmp_path / "out", weights=folder / "weights", device="cpu", runner=on_ray("local")
-        )
+        in_a_process(segment_with, DiesAtOnce, folder, tmp_path / "out")
     assert not maps(tmp_path / "out")
+
+
+def test_signals_are_ours_again_after_ray(ray_folder: Path) -> None:
+    assert in_a_process(catch_after_ray) == [signal.SIGTERM]
+
+
+def catch_after_ray() -> list[int]:
+    came: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: came.append(number))
+    with joined("local"):
+        pass
+    signal.raise_signal(signal.SIGTERM)
+    return came
 
 
 def node(cpus: float, gpus: float = 0, alive: bool = True) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import signal
 from tempfile import TemporaryFile
 
 from tests.faults.bench import GOOD, Bench, finish, start
-from tests.ray_cluster import busy_workers, cluster_of, wait_for
+from tests.ray_cluster import cluster_of, wait_for
 
 LOST = "a worker has died: its cases are run again"
 MORE = [f"BraTS-GLI-{i:05}-000" for i in range(2, 40)]
@@ -27,7 +27,7 @@ def test_35_killed_worker_of_a_cluster(bench: Bench) -> None:
             assert process.poll() is None, "it ended too early"
             return len(list(bench.output.glob("*.nii.gz")))
 
-        busy = wait_for(lambda: busy_workers(cluster) if maps() >= 5 else [])
+        busy = wait_for(lambda: cluster.busy_workers() if maps() >= 5 else [])
         os.kill(busy[0], signal.SIGKILL)
         assert maps() < len(MORE)
         ended = finish(process, stderr)
