@@ -4,38 +4,45 @@ import logging
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 from importlib import import_module
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
 
 from brats_infer.shards import Shard
+from brats_infer.tasks import TASKS
 
 ENVIRONMENT = "BRATS_OPT"
 OTHER = "Other"
+FOLDER = click.Path(path_type=Path)
+TARGET = click.Path(path_type=Path, readable=False)  # click leaves it to the run, which has an exit code for it
+CHALLENGE = click.Choice(list(TASKS))
+CHALLENGE_OR_AUTO = click.Choice([*TASKS, "auto"])
+SHIPPED = "the shipped folder"
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class DefaultGroup(click.Group):
     """Without a command, the first one given here is meant: `brats-opt --task ssa` infers.
 
-    `elsewhere` are commands by the module that holds them, which is imported when they are asked for.
+    `modules` names the one that holds each command; it is imported when the command is asked for.
     """
 
     default = "infer"
 
-    def __init__(self, *args: Any, elsewhere: Mapping[str, str], **settings: Any) -> None:
+    def __init__(self, *args: Any, modules: Mapping[str, str], **settings: Any) -> None:
         super().__init__(*args, **settings)
-        self.elsewhere = elsewhere
+        self.modules = modules
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*super().list_commands(ctx), *self.elsewhere]
+        return list(self.modules)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name in self.elsewhere:
-            found: click.Command = getattr(import_module(self.elsewhere[cmd_name]), cmd_name)
-            return found
-        return super().get_command(ctx, cmd_name)
+        if cmd_name not in self.modules:
+            return None
+        found: click.Command = getattr(import_module(self.modules[cmd_name]), cmd_name)
+        return found
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Commands, and the options of the default one."""
@@ -60,6 +67,7 @@ class Part(click.ParamType[Shard]):
     name = "K/N"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Shard:
+        """The shard; a usage error where it is none."""
         if isinstance(value, Shard):
             return value
         try:

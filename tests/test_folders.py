@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from brats_infer.cli import cli
+from brats_infer.commands.infer import infer
 from brats_infer.errors import OutputError, UsageError
 from brats_infer.folders import prepare_folder
 from model.atomic import PREFIX
@@ -39,7 +39,7 @@ def test_a_link_to_itself_cannot_be_written(tmp_path: Path) -> None:
 def test_one_that_may_not_be_read_is_no_wrong_usage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.access", lambda *_: False)
     for option, name in (("--output", "output_folder"), ("--report", "report"), ("--probabilities", "probabilities")):
-        context = cli.commands["infer"].make_context("infer", [option, str(tmp_path)])
+        context = infer.make_context("infer", [option, str(tmp_path)])
         assert context.params[name] == tmp_path
 
 

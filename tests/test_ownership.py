@@ -105,11 +105,12 @@ def test_only_who_asks_becomes_the_owner_and_before_anything_heavy_is_loaded(ask
 import sys
 from pathlib import Path
 from brats_infer import cli
+from brats_infer.commands import infer
 def become_owner(output, inputs):
     assert not {"numpy", "torch", "nibabel"} & set(sys.modules)
     print(output, *inputs)
-cli.become_owner = become_owner
-cli.read_parameters = lambda path: print("parameters") or sys.exit(77)
+infer.become_owner = become_owner
+infer.read_parameters = lambda path: print("parameters") or sys.exit(77)
 cli.main()
 """
     args = ["infer", "--data_path=/in", "--output_path=/out", "--parameters_file=/p.yaml", "--weights=/w"]

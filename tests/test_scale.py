@@ -257,7 +257,7 @@ def test_faults_of_weights_and_output_keep_their_exit_codes(folder: Path, tmp_pa
 def test_ray_that_is_not_installed_is_said_at_once(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli, "find_spec", lambda _: None)
+    monkeypatch.setattr("brats_infer.commands.infer.find_spec", lambda _: None)
     args = ["--input", str(folder / "input"), "--output", str(tmp_path / "out"), "--ray", "local"]
     done = CliRunner().invoke(cli.cli, args)
     assert isinstance(done.exception, UsageError)

@@ -2,18 +2,14 @@
 
 import json
 from enum import StrEnum
-from pathlib import Path
 from types import UnionType
 from typing import Any, get_args
 
 import click
 
-from brats_infer.options import ByValue, Command, option
+from brats_infer.options import CHALLENGE, FOLDER, ByValue, Command, option
 from brats_infer.tasks import TASKS
 from brats_infer.train.options import TrainOptions, flag
-
-FOLDER = click.Path(path_type=Path)
-TASK = click.Choice(list(TASKS))
 
 
 class Numbers(click.ParamType[tuple[int, ...]]):
@@ -71,7 +67,7 @@ def split_options(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]
 
 
 @click.command()
-@option("--task", type=TASK, help="The challenge; may be left to the recipe.")
+@option("--task", type=CHALLENGE, help="The challenge; may be left to the recipe.")
 @option("--data", type=FOLDER, required=True, help="A folder with images and {ID}-seg.nii.gz, anywhere below it.")
 @option("--out", type=FOLDER, required=True, help="The run's folder; an interrupted run goes on from there.")
 @option("--recipe", metavar="NAME", help="Options of a row of the paper's tables, such as table5-freeze-decoder.")
@@ -96,7 +92,7 @@ def train(**given: Any) -> None:
 
 @click.command()
 @click.argument("table")
-@option("--task", type=TASK, help="The challenge, if not the table's.")
+@option("--task", type=CHALLENGE, help="The challenge, if not the table's.")
 @option("--data", type=FOLDER, required=True, help="A folder with images and {ID}-seg.nii.gz, anywhere below it.")
 @option("--out", type=FOLDER, required=True, help="A folder for the rows and the table; finished rows stay.")
 @option("--init", type=FOLDER, help="The trained weights of tables 4 and 5, with their manifest.json.")
@@ -122,7 +118,7 @@ def tune() -> None:
 
 
 @tune.command()
-@option("--task", type=TASK, required=True)
+@option("--task", type=CHALLENGE, required=True)
 @option("--probabilities", type=FOLDER, required=True, help="What brats-opt --probabilities wrote.")
 @option("--references", type=FOLDER, required=True, help="Label maps {ID}-seg.nii.gz, flat or in case folders.")
 @option("--out", type=FOLDER, required=True, help="A folder for the study, study.db.")
@@ -136,7 +132,7 @@ def thresholds(task: str, **given: Any) -> None:
 
 
 @tune.command()
-@option("--task", type=TASK, required=True)
+@option("--task", type=CHALLENGE, required=True)
 @option("--data", type=FOLDER, required=True, help="A folder with images and {ID}-seg.nii.gz, anywhere below it.")
 @option("--out", type=FOLDER, required=True, help="A folder for the study, study.db, and the run of each trial.")
 @option("--terms", default="mse,ce,edge", show_default=True, help="Whose weights; the first one's is 1.")
