@@ -1,6 +1,7 @@
 """MONAI and nnU-Net as contenders of `inference.py`, with our network; its docstring says how each is run."""
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -39,7 +40,7 @@ class Margins(nn.Module):
         return margins
 
 
-class Peer:
+class Peer(ABC):
     """What both have: the cases, and the one member of the weights folder."""
 
     def __init__(self, job: Job) -> None:
@@ -48,9 +49,9 @@ class Peer:
         self.cases = find_cases(job.input, TASK.name)
         self.network = Margins(load_member(job.weights, member)).to(self.device).eval()
 
+    @abstractmethod
     def segment(self) -> None:
         """Every case, read to written."""
-        raise NotImplementedError
 
     def run(self) -> Answer:
         began = time.perf_counter()
