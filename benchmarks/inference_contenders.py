@@ -12,9 +12,10 @@ from torch import Tensor
 
 from brats_infer.cases import find_cases
 from brats_infer.devices import pick_device
+from brats_infer.endings import Status
 from brats_infer.engines import Engine, fastest_engine
 from brats_infer.ensemble import Ensemble, load_ensemble
-from brats_infer.pipeline import Status, segment_folder
+from brats_infer.pipeline import segment_folder
 from brats_infer.preprocess import crop_to_brain
 from brats_infer.settings import Mode, Settings
 from brats_infer.tasks import TASKS

@@ -13,7 +13,8 @@ from inference_contenders import TASK
 
 from brats_infer.cases import Case, find_cases
 from brats_infer.errors import BratsOptError
-from brats_infer.preprocess import CANONICAL_AXES, Normalisation
+from brats_infer.normalise import Normalisation
+from brats_infer.preprocess import CANONICAL_AXES
 from brats_infer.volume import read_geometry
 from model.checkpoint import Member, read_manifest, save_weights, write_manifest
 from model.unet import UNet, UNetConfig

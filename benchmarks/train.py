@@ -37,8 +37,8 @@ import torch
 from train_steps import PEERS, Contender, Setting, contenders_of
 
 from brats_infer.devices import autocast, pick_device
+from brats_infer.normalise import Normalisation
 from brats_infer.phantom.cohort import write_cohort
-from brats_infer.preprocess import Normalisation
 from brats_infer.train.config import TrainConfig
 from brats_infer.train.data import TrainingCase, load_split
 from model.unet import PAPER_CHANNELS, UNetConfig

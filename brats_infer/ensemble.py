@@ -13,8 +13,9 @@ from torch import Tensor
 from brats_infer.devices import Placement, is_out_of_memory, placements
 from brats_infer.engines import Engine, fastest_engine
 from brats_infer.errors import WeightsError
+from brats_infer.normalise import Normalisation, normalise
 from brats_infer.passes import predict_member
-from brats_infer.preprocess import Cropped, Normalisation, normalise
+from brats_infer.preprocess import Cropped
 from brats_infer.settings import Mode
 from brats_infer.tasks import Task
 from model.checkpoint import CheckpointError, Member, load_member, load_reference, read_manifest

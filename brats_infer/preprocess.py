@@ -1,9 +1,6 @@
-"""From a case's images to the network's input, and back: grid, brain crop, intensities (paper 2.1, 3.1)."""
+"""From a case's images to the crop that networks see, and back: grid, spacing, brain (paper 3.1)."""
 
-import math
-from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,19 +22,7 @@ SPACING_TOLERANCE = 0.01  # mm off 1 mm that needs no resampling
 TILT_WARNING = 15.0  # degrees between an axis of the grid and one of the body
 BRAIN_SHARE_WARNING = 0.9  # of the voxels; in the challenges' grid a brain fills about 0.17
 ONE_MM = (1.0, 1.0, 1.0)
-PERCENTILES = (2.0, 98.0)
 CONTENT_SAMPLE = 4096  # voxels that are looked at before all of them are
-HISTOGRAM_LEVELS = 1024
-HISTOGRAM_MATCH_POINTS = 32
-
-
-class Normalisation(StrEnum):
-    """The four variants of the paper's Table 1."""
-
-    NONE = "none"
-    ZSCORE = "zscore"
-    RESCALE = "zscore+rescale"
-    HISTOGRAM = "zscore+rescale+histogram"
 
 
 @dataclass(frozen=True)
@@ -149,41 +134,6 @@ def crop_labels(labels: NDArray[np.uint8], restore: Restore) -> NDArray[np.uint8
     return np.ascontiguousarray(oriented[restore.box])
 
 
-def normalise(
-    images: NDArray[np.float32], variant: Normalisation, reference: NDArray[np.float32] | None = None
-) -> NDArray[np.float32]:
-    """(4, X, Y, Z) raw -> normalised, each modality over its own brain voxels (non-zero); background stays exactly 0.
-
-    `none`: as they are. `zscore`: mean 0, standard deviation 1. `zscore+rescale`: the 2nd to 98th percentile
-    stretched over 0..1, clipped; a percentile stretch undoes the z-score before it, so it is computed once.
-    `+histogram`: then matched to `reference` (4, N), sorted intensities of each modality (paper 2.1).
-    """
-    if variant == Normalisation.NONE:
-        return images.copy()
-    if variant == Normalisation.ZSCORE:
-        return np.stack([_zscore(image) for image in images])
-    if variant == Normalisation.HISTOGRAM and reference is None:
-        raise ValueError("histogram matching needs a reference")
-    out = np.zeros_like(images)
-    for channel, image in enumerate(images):
-        mask = image != 0
-        if not mask.any():
-            continue
-        voxels = _rescale(image[mask])
-        if variant == Normalisation.HISTOGRAM:
-            assert reference is not None
-            voxels = _match(voxels, reference[channel])
-        out[channel][mask] = voxels
-    return out
-
-
-def histogram_reference(cases: Iterable[NDArray[np.float32]], samples: int = 4096) -> NDArray[np.float32]:
-    """(4, samples) sorted intensities: the mean quantiles of rescaled brain voxels over cases (4, X, Y, Z)."""
-    at = np.linspace(0.0, 1.0, samples)
-    quantiles = [[np.quantile(_rescale(image[image != 0]), at) for image in case] for case in cases]
-    return np.asarray(np.mean(quantiles, axis=0, dtype=np.float64), np.float32)
-
-
 def _check_content(path: Path, data: NDArray[Any]) -> None:
     """Raises CaseError for an image that holds nothing, or nothing but one value."""
     flat = data.ravel(order="K")
@@ -255,40 +205,3 @@ def _resample(
         source, size, sitk.Transform(), method, origin, spacing_out, source.GetDirection(), 0.0, sitk.sitkFloat32
     )
     return np.asarray(sitk.GetArrayFromImage(moved), np.float32)
-
-
-def _zscore(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(X, Y, Z) with the non-zero voxels at mean 0 and standard deviation 1.
-
-    Sums over all of it are those over the brain, as background is 0; in float64, where their difference is safe.
-    """
-    mask = image != 0
-    count = np.count_nonzero(mask)
-    if not count:
-        return image.copy()
-    values = image.astype(np.float64).ravel()
-    mean = values.sum() / count
-    deviation = math.sqrt(max(0.0, float(values @ values) / count - mean**2))
-    out: NDArray[np.float32] = image - np.float32(mean)
-    out *= mask
-    out /= np.float32(deviation or 1.0)
-    return out
-
-
-def _rescale(voxels: NDArray[np.float32]) -> NDArray[np.float32]:
-    low, high = np.percentile(voxels, PERCENTILES)
-    if high <= low:  # nearly all voxels share one value: stretch what there is
-        low, high = float(voxels.min()), float(voxels.max())
-    stretched = (voxels - np.float32(low)) / np.float32(high - low or 1.0)
-    return np.asarray(np.clip(stretched, 0, 1), np.float32)
-
-
-def _match(voxels: NDArray[np.float32], reference: NDArray[np.float32]) -> NDArray[np.float32]:
-    matched = sitk.HistogramMatching(
-        sitk.GetImageFromArray(voxels[np.newaxis]),
-        sitk.GetImageFromArray(reference[np.newaxis]),
-        HISTOGRAM_LEVELS,
-        HISTOGRAM_MATCH_POINTS,
-        thresholdAtMeanIntensity=False,
-    )
-    return np.asarray(sitk.GetArrayFromImage(matched)[0], np.float32)

@@ -10,9 +10,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 
 from brats_infer import __version__
+from brats_infer.endings import CaseResult
 from brats_infer.errors import printable
 from brats_infer.logs import Voice
-from brats_infer.pipeline import CaseResult
 from brats_infer.watch import Start
 
 

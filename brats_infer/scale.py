@@ -18,8 +18,9 @@ from typing import Any
 from brats_infer.cases import Case
 from brats_infer.cluster import LOCAL, joined
 from brats_infer.devices import CPU, pick_device
+from brats_infer.endings import CaseResult, fail_case
 from brats_infer.errors import BratsOptError, CaseError, OutputError, UsageError
-from brats_infer.pipeline import CaseResult, Plan, Runner, fail_case, load_ensembles, predict_case, read_case, start_of
+from brats_infer.pipeline import Plan, Runner, load_ensembles, predict_case, read_case, start_of
 from brats_infer.watch import Watcher
 from model.atomic import marked, remove_leftovers
 

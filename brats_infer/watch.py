@@ -12,7 +12,7 @@ from brats_infer.preprocess import Cropped
 from model.checkpoint import Member
 
 if TYPE_CHECKING:
-    from brats_infer.pipeline import CaseResult
+    from brats_infer.endings import CaseResult
 
 
 @dataclass(frozen=True)

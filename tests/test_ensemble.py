@@ -21,8 +21,8 @@ from brats_infer.devices import autocast
 from brats_infer.engines import TorchEngine
 from brats_infer.ensemble import load_ensemble, network_input
 from brats_infer.errors import WeightsError
+from brats_infer.normalise import Normalisation, histogram_reference, normalise
 from brats_infer.passes import coarser, finer, gaussian_weights, predict_member, sliding_window, whole
-from brats_infer.preprocess import Normalisation, histogram_reference, normalise
 from brats_infer.settings import Mode
 from brats_infer.tasks import TASKS
 from model.checkpoint import MANIFEST, Member, save_reference

@@ -12,11 +12,12 @@ import pytest
 from nibabel import orientations as nio
 from numpy.typing import NDArray
 
-from brats_infer import pipeline
+from brats_infer import endings, pipeline
+from brats_infer.endings import CaseResult, Status
 from brats_infer.ensemble import Ensemble
 from brats_infer.errors import NoCasesError, OutputError, UsageError, WeightsError
 from brats_infer.phantom.cohort import write_cohort
-from brats_infer.pipeline import CaseResult, Status, segment_folder
+from brats_infer.pipeline import segment_folder
 from brats_infer.settings import Mode, OnError, Settings
 from brats_infer.volume import read_labels
 from model.checkpoint import write_manifest
@@ -174,12 +175,12 @@ def test_case_that_does_not_fit_into_memory_stops_no_other(
     def no_memory(*_: object) -> None:
         raise MemoryError
 
-    crop, geometry, times = pipeline.crop_to_brain, pipeline.read_geometry, iter(range(99))
+    crop, geometry, times = pipeline.crop_to_brain, endings.read_geometry, iter(range(99))
     monkeypatch.setattr(pipeline, "crop_to_brain", lambda volumes: crop(volumes) if next(times) else no_memory())
     failed = run(cases, tmp_path / "fail", weights)["BraTS-GLI-01000-000"]
     assert "BraTS-GLI-01000-000: does not fit into memory" in failed.message
     monkeypatch.setattr(pipeline, "crop_to_brain", no_memory)
-    monkeypatch.setattr(pipeline, "read_geometry", lambda path: no_memory() if "01000" in path.name else geometry(path))
+    monkeypatch.setattr(endings, "read_geometry", lambda path: no_memory() if "01000" in path.name else geometry(path))
     results = run(cases, tmp_path / "blank", weights, on_error=OnError.BLANK)
     assert [result.status for result in results.values()] == [Status.FAILED, Status.BLANK, Status.BLANK]
 

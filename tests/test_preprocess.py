@@ -14,16 +14,8 @@ from scipy import ndimage
 
 from brats_infer.errors import CaseError
 from brats_infer.geometry import Geometry
-from brats_infer.preprocess import (
-    CROP_MARGIN,
-    Cropped,
-    Normalisation,
-    crop_labels,
-    crop_to_brain,
-    histogram_reference,
-    normalise,
-    restore_probabilities,
-)
+from brats_infer.normalise import Normalisation, histogram_reference, normalise
+from brats_infer.preprocess import CROP_MARGIN, Cropped, crop_labels, crop_to_brain, restore_probabilities
 from brats_infer.volume import Volume, read_images
 from tests.case_files import SRI24, edit_header, head, write_case
 

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from brats_infer import __version__
-from brats_infer.pipeline import CaseResult, Status
+from brats_infer.endings import CaseResult, Status
 from brats_infer.progress import Progress
 from brats_infer.watch import Start
 

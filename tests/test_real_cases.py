@@ -12,8 +12,9 @@ from nibabel import orientations as nio
 
 from brats_infer.cases import find_cases
 from brats_infer.check import check_output
+from brats_infer.endings import Status
 from brats_infer.evaluate import lesionwise_scores
-from brats_infer.pipeline import Status, segment_folder
+from brats_infer.pipeline import segment_folder
 from brats_infer.tasks import TASKS
 from brats_infer.volume import read_labels
 

@@ -17,8 +17,9 @@ from click.testing import CliRunner
 from brats_infer import cli, scale
 from brats_infer.cases import Case
 from brats_infer.cluster import joined
+from brats_infer.endings import CaseResult, Status
 from brats_infer.errors import BratsOptError, OutputError, UsageError
-from brats_infer.pipeline import CaseResult, Plan, Status, segment_folder
+from brats_infer.pipeline import Plan, segment_folder
 from brats_infer.scale import Slot, Worker, find_slots, on_ray
 from brats_infer.settings import OnError, Settings
 from brats_infer.tasks import TASKS

@@ -154,7 +154,8 @@ def infer(
     given |= _from_file(ctx, parameters_file)
     shard = given["shard"] or shard_of(os.environ)
     with end_at_once():
-        from brats_infer.pipeline import Status, segment_folder
+        from brats_infer.endings import Status
+        from brats_infer.pipeline import segment_folder
         from brats_infer.progress import Progress
         from brats_infer.watch import Watcher
 

@@ -14,7 +14,7 @@ import torch
 
 from brats_infer import __version__
 from brats_infer.confidence import is_unsure
-from brats_infer.pipeline import CaseResult, Status
+from brats_infer.endings import CaseResult, Status
 from brats_infer.report.picture import COLOURS
 from brats_infer.tasks import LABEL_NAMES, MODALITIES, TASKS
 from model.atomic import write_atomically

@@ -11,8 +11,8 @@ from typing import Any
 
 from brats_infer.cases import find_cases
 from brats_infer.confidence import expected_dice
+from brats_infer.endings import CaseResult, Status
 from brats_infer.errors import CaseError, OutputError
-from brats_infer.pipeline import CaseResult, Status
 from brats_infer.report.page import write_page
 from brats_infer.report.picture import draw_picture, grey
 from brats_infer.report.record import Seen, case_record, head, member_record, peak_memory, write_record

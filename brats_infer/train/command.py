@@ -7,7 +7,7 @@ from typing import Any
 
 from brats_infer.devices import pick_device
 from brats_infer.errors import UsageError
-from brats_infer.preprocess import Normalisation
+from brats_infer.normalise import Normalisation
 from brats_infer.tasks import task_named
 from brats_infer.train.choices import Targets
 from brats_infer.train.config import TrainConfig

@@ -19,8 +19,9 @@ from brats_infer.ensemble import network_input
 from brats_infer.errors import CaseError, OutputError, UsageError
 from brats_infer.geometry import AFFINE_TOLERANCE
 from brats_infer.labels import regions_from_labels
+from brats_infer.normalise import Normalisation, histogram_reference, normalise
 from brats_infer.passes import coarser
-from brats_infer.preprocess import Normalisation, crop_labels, crop_to_brain, histogram_reference, normalise
+from brats_infer.preprocess import crop_labels, crop_to_brain
 from brats_infer.tasks import ET, Task, task_named
 from brats_infer.volume import read_images, read_labels
 

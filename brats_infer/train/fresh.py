@@ -7,9 +7,9 @@ import torch
 from numpy.typing import NDArray
 
 from brats_infer.labels import regions_from_labels
+from brats_infer.normalise import Normalisation
 from brats_infer.phantom.case import make_phantom
 from brats_infer.phantom.cohort import anatomies_named
-from brats_infer.preprocess import Normalisation
 from brats_infer.tasks import Task
 from brats_infer.train.data import TrainingCase, training_case
 

@@ -12,9 +12,10 @@ from brats_infer.ensemble import Ensemble
 from brats_infer.errors import CaseError, UsageError, WeightsError
 from brats_infer.evaluate.cohort import CohortScores, Pair, mean_of, score_pair
 from brats_infer.evaluate.tables import write_csv
+from brats_infer.normalise import Normalisation
 from brats_infer.outcome import inside_brain, label_map, outcome_of
 from brats_infer.postprocess import clean
-from brats_infer.preprocess import Normalisation, crop_to_brain
+from brats_infer.preprocess import crop_to_brain
 from brats_infer.settings import Settings
 from brats_infer.tasks import Task
 from brats_infer.train.data import label_maps

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from brats_infer.ensemble import network_input
-from brats_infer.preprocess import Normalisation, normalise
+from brats_infer.normalise import Normalisation, normalise
 from model.unet import UNet, UNetConfig
 from tests.small_networks import write_weights
 

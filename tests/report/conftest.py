@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from brats_infer.endings import CaseResult
 from brats_infer.phantom.cohort import write_cohort
-from brats_infer.pipeline import CaseResult, segment_folder
+from brats_infer.pipeline import segment_folder
 from brats_infer.report import RunReport
 from brats_infer.watch import Watcher
 from tests.case_files import touch_case

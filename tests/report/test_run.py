@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
+from brats_infer.endings import Status
 from brats_infer.errors import OutputError
-from brats_infer.pipeline import Status, segment_folder
+from brats_infer.pipeline import segment_folder
 from brats_infer.report import RunReport, run
 from brats_infer.report.record import SCHEMA, plain
 from brats_infer.settings import Settings

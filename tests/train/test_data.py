@@ -9,7 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from brats_infer.errors import CaseError, OutputError, UsageError
-from brats_infer.preprocess import CROP_MARGIN, Normalisation, histogram_reference, normalise
+from brats_infer.normalise import Normalisation, histogram_reference, normalise
+from brats_infer.preprocess import CROP_MARGIN
 from brats_infer.train.data import Split, load_split
 
 AFFINE = np.diag([-1.0, -1.0, 1.0, 1.0])

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from brats_infer.errors import UsageError
+from brats_infer.normalise import Normalisation
 from brats_infer.phantom.anatomy import tissues_of
 from brats_infer.phantom.case import make_phantom
-from brats_infer.preprocess import Normalisation
 from brats_infer.tasks import TASKS
 from brats_infer.train.config import TrainConfig
 from brats_infer.train.data import Split

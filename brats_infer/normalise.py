@@ -1,0 +1,94 @@
+"""Intensities for the network: each modality over its own brain (paper 2.1, Table 1)."""
+
+import math
+from collections.abc import Iterable
+from enum import StrEnum
+
+import numpy as np
+import SimpleITK as sitk  # noqa: N813 - the package's own custom
+from numpy.typing import NDArray
+
+PERCENTILES = (2.0, 98.0)
+HISTOGRAM_LEVELS = 1024
+HISTOGRAM_MATCH_POINTS = 32
+
+
+class Normalisation(StrEnum):
+    """The four variants of the paper's Table 1."""
+
+    NONE = "none"
+    ZSCORE = "zscore"
+    RESCALE = "zscore+rescale"
+    HISTOGRAM = "zscore+rescale+histogram"
+
+
+def normalise(
+    images: NDArray[np.float32], variant: Normalisation, reference: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
+    """(4, X, Y, Z) raw -> normalised, each modality over its own brain voxels (non-zero); background stays exactly 0.
+
+    `none`: as they are. `zscore`: mean 0, standard deviation 1. `zscore+rescale`: the 2nd to 98th percentile
+    stretched over 0..1, clipped; a percentile stretch undoes the z-score before it, so it is computed once.
+    `+histogram`: then matched to `reference` (4, N), sorted intensities of each modality (paper 2.1).
+    """
+    if variant == Normalisation.NONE:
+        return images.copy()
+    if variant == Normalisation.ZSCORE:
+        return np.stack([_zscore(image) for image in images])
+    if variant == Normalisation.HISTOGRAM and reference is None:
+        raise ValueError("histogram matching needs a reference")
+    out = np.zeros_like(images)
+    for channel, image in enumerate(images):
+        mask = image != 0
+        if not mask.any():
+            continue
+        voxels = _rescale(image[mask])
+        if variant == Normalisation.HISTOGRAM:
+            assert reference is not None
+            voxels = _match(voxels, reference[channel])
+        out[channel][mask] = voxels
+    return out
+
+
+def histogram_reference(cases: Iterable[NDArray[np.float32]], samples: int = 4096) -> NDArray[np.float32]:
+    """(4, samples) sorted intensities: the mean quantiles of rescaled brain voxels over cases (4, X, Y, Z)."""
+    at = np.linspace(0.0, 1.0, samples)
+    quantiles = [[np.quantile(_rescale(image[image != 0]), at) for image in case] for case in cases]
+    return np.asarray(np.mean(quantiles, axis=0, dtype=np.float64), np.float32)
+
+
+def _zscore(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(X, Y, Z) with the non-zero voxels at mean 0 and standard deviation 1.
+
+    Sums over all of it are those over the brain, as background is 0; in float64, where their difference is safe.
+    """
+    mask = image != 0
+    count = np.count_nonzero(mask)
+    if not count:
+        return image.copy()
+    values = image.astype(np.float64).ravel()
+    mean = values.sum() / count
+    deviation = math.sqrt(max(0.0, float(values @ values) / count - mean**2))
+    out: NDArray[np.float32] = image - np.float32(mean)
+    out *= mask
+    out /= np.float32(deviation or 1.0)
+    return out
+
+
+def _rescale(voxels: NDArray[np.float32]) -> NDArray[np.float32]:
+    low, high = np.percentile(voxels, PERCENTILES)
+    if high <= low:  # nearly all voxels share one value: stretch what there is
+        low, high = float(voxels.min()), float(voxels.max())
+    stretched = (voxels - np.float32(low)) / np.float32(high - low or 1.0)
+    return np.asarray(np.clip(stretched, 0, 1), np.float32)
+
+
+def _match(voxels: NDArray[np.float32], reference: NDArray[np.float32]) -> NDArray[np.float32]:
+    matched = sitk.HistogramMatching(
+        sitk.GetImageFromArray(voxels[np.newaxis]),
+        sitk.GetImageFromArray(reference[np.newaxis]),
+        HISTOGRAM_LEVELS,
+        HISTOGRAM_MATCH_POINTS,
+        thresholdAtMeanIntensity=False,
+    )
+    return np.asarray(sitk.GetArrayFromImage(matched)[0], np.float32)
