@@ -73,6 +73,13 @@ def lesion(**settings: object) -> Lesion:
     return Lesion(**{**defaults, **settings})  # type: ignore[arg-type]
 
 
+def test_a_lesion_is_in_one_piece() -> None:
+    for seed in range(3):
+        labels = grow(Draw.of_seed(seed, CPU), [lesion(rough=0.3, edema=4.0)], ANATOMY, "gli")
+        for region in (labels > 0, (labels == NCR) | (labels == ET)):
+            assert ndimage.label(region.numpy(), np.ones((3, 3, 3)))[1] == 1
+
+
 def test_core_has_its_radius_and_edema_its_share_and_fluid_stays() -> None:
     labels = grow(Draw.of_seed(0, CPU), [lesion(rough=0.0)], ANATOMY, "gli")
     core = int(((labels == NCR) | (labels == ET)).sum())
