@@ -5,8 +5,10 @@ the same names. A worker that dies is replaced, and its cases are given out agai
 """
 
 import logging
+import math
 import os
 import socket
+import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +23,7 @@ from brats_infer.devices import CPU, pick_device
 from brats_infer.endings import CaseResult, fail_case
 from brats_infer.errors import BratsOptError, CaseError, OutputError, UsageError
 from brats_infer.pipeline import Plan, Runner, load_ensembles, predict_case, read_case, start_of
+from brats_infer.signals import held
 from brats_infer.watch import Watcher
 from model.atomic import marked, remove_leftovers
 
@@ -154,29 +157,42 @@ class _Foreman:
         self.left = len(cases)
         self.workers: list[_Hired] = []
         self.calls: dict[Any, _Call] = {}
+        self.patient_until = time.monotonic() + PATIENCE
 
     def run(self, slots: Sequence[Slot]) -> Iterator[CaseResult]:
         """Yields the ending of each case as it comes."""
+        with held():
+            for slot in slots:
+                self._hire(slot)
+        while self.left:
+            with held():  # an exception raised inside Ray's calls comes out as another one
+                result = self._step()
+            if result:
+                yield result
+
+    def _step(self) -> CaseResult | None:
+        """The ending of a case, where one comes within a second; everybody who can has work then."""
         import ray
         from ray.exceptions import RayActorError, RayTaskError
 
-        for slot in slots:
-            self._hire(slot)
-        while self.left:
-            call, answer = self._next_answer()
-            result = None
-            try:
-                result = ray.get(answer)
-                call.worker.ready = True
-            except RayActorError as error:
-                result = self._lost(call, error)
-            except RayTaskError as error:
-                raise error.cause from None
-            if result:
-                self.left -= 1
-                yield result
-            for worker in self.workers:
-                self._give(worker)
+        done, _ = ray.wait(list(self.calls), timeout=1)
+        if not done:
+            self._warn_of_no_worker()
+            return None
+        call = self.calls.pop(done[0])
+        call.worker.calls -= 1
+        result = None
+        try:
+            result = ray.get(done[0])
+            call.worker.ready = True
+        except RayActorError as error:
+            result = self._lost(call, error)
+        except RayTaskError as error:
+            raise error.cause from None
+        self.left -= bool(result)
+        for worker in self.workers:
+            self._give(worker)
+        return result
 
     def close(self) -> None:
         """Ends the workers at once: on their own they would notice later, and might still be writing then."""
@@ -211,19 +227,10 @@ class _Foreman:
         call.worker.calls += 1
         self.calls[answer] = call
 
-    def _next_answer(self) -> tuple[_Call, Any]:
-        import ray
-
-        told = False
-        while True:
-            done, _ = ray.wait(list(self.calls), timeout=PATIENCE)
-            if done:
-                call = self.calls.pop(done[0])
-                call.worker.calls -= 1
-                return call, done[0]
-            if not told and not any(worker.ready for worker in self.workers):
-                log.warning("warning: the Ray cluster has had no room for a worker yet: waiting (ray status shows why)")
-                told = True
+    def _warn_of_no_worker(self) -> None:
+        if time.monotonic() > self.patient_until and not any(worker.ready for worker in self.workers):
+            log.warning("warning: the Ray cluster has had no room for a worker yet: waiting (ray status shows why)")
+            self.patient_until = math.inf
 
     def _lost(self, call: _Call, error: Exception) -> CaseResult | None:
         """Its worker has died: another one is hired, and the case goes back, or has had its last try."""

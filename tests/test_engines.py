@@ -1,6 +1,8 @@
 """OpenVINO against torch, and what is used where it cannot be."""
 
 import logging
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +25,8 @@ from model.unet import UNet, UNetConfig
 from tests.small_networks import SMALL, random_network
 
 GLI = TASKS["gli"]
-WEIGHTS = Path(__file__).parents[1] / "weights"
+ROOT = Path(__file__).parents[1]
+WEIGHTS = ROOT / "weights"
 
 
 def in_float32(network: UNet, x: Tensor) -> Tensor:
@@ -96,6 +99,25 @@ def test_labels_of_a_real_case_are_those_of_torch_in_float32(shared: Path) -> No
 
 def _order(path: Path) -> int:
     return [m.name for m in GLI.modalities].index(path.name.removesuffix(".nii.gz").rpartition("-")[2])
+
+
+def test_a_signal_after_two_engines_have_gone_is_handled() -> None:
+    """OpenVINO sets up the stack on which the process handles signals, and takes it away."""
+    code = """
+import faulthandler, signal, torch
+from brats_infer.openvino_engine import OpenVinoEngine
+from tests.small_networks import random_network
+faulthandler.enable()
+first, second = (OpenVinoEngine(random_network(), bf16=False) for _ in range(2))
+for engine in (first, second):
+    engine(torch.zeros(1, 5, 8, 8, 8))
+del engine, first
+del second
+signal.signal(signal.SIGTERM, lambda *_: print("handled"))
+signal.raise_signal(signal.SIGTERM)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
 
 
 def test_without_openvino_torch_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
