@@ -17,9 +17,10 @@ run in turns; a first run, in which things are compiled and cached, does not cou
   `first` and `MiB` of the peers are of their process, from its start to the first run's end, and at most.
 - the floor: our network's forward passes alone, on the windows or the padded brain that it gets for this case.
 
-Peers average what ours averages, probabilities, and take our thresholds; neither removes dust, and for the comparison
-ours keeps it too (`--dust 0`; the times are of the default). They normalise by their own rules. Dice is between a label
-map and that of ours in the first of `--modes`; of a network with random weights (`--channels`) it says little.
+Peers average what ours averages, probabilities, and take our thresholds; neither removes components, and for the
+comparison ours keeps them too (`--dust 0 --confidence 0`; the times are of the default). They normalise by their own
+rules. Dice is between a label map and that of ours in the first of `--modes`; of a network with random weights
+(`--channels`) it says little.
 
 With `--cases N`, N copies of the case are in the folder, and seconds are those of one case.
 

@@ -72,10 +72,11 @@ class Contender(Protocol):
 
 
 class Ours:
-    """`segment_folder`; only the first run, which is not timed, keeps the dust: its label maps are compared."""
+    """`segment_folder`; only the first run, which is not timed, keeps every component: its label maps are compared."""
 
     def __init__(self, job: Job) -> None:
-        self.job, self.output, self.dust = job, job.output, 0
+        self.job, self.output = job, job.output
+        self.settings = Settings(mode=Mode(job.mode), dust=0, confidence=0)
 
     def run(self) -> Answer:
         job, marks = self.job, [time.perf_counter()]
@@ -85,14 +86,14 @@ class Ours:
             task=TASK.name,
             weights=job.weights,
             device=job.device,
-            settings=Settings(mode=Mode(job.mode), dust=self.dust),
+            settings=self.settings,
             watcher=Watcher(
                 start=lambda _: marks.append(time.perf_counter()), result=lambda _: marks.append(time.perf_counter())
             ),
         )
         if bad := [result.message for result in results if result.status is not Status.WRITTEN]:
             raise SystemExit(bad[0])
-        self.output, self.dust = job.output.with_name(f"{job.output.name}-cleaned"), Settings.dust
+        self.output, self.settings = job.output.with_name(f"{job.output.name}-cleaned"), Settings(mode=Mode(job.mode))
         stages = {stage: sum(result.seconds[stage] for result in results) for stage in results[0].seconds}
         return Answer(marks[-1] - marks[1], marks[-1] - marks[0], stages)
 

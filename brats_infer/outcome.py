@@ -13,7 +13,7 @@ from brats_infer.postprocess import keep_brain
 from brats_infer.preprocess import Restore, restore_labels, restore_probabilities
 from brats_infer.tasks import Task
 
-Clean = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
+Clean = Callable[[NDArray[np.uint8], NDArray[np.float32] | None], NDArray[np.uint8]]
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,9 @@ def inside_brain(outcome: Outcome, brain: NDArray[np.bool_]) -> Outcome:
 def label_map(outcome: Outcome, restore: Restore, task: Task, clean: Clean) -> NDArray[np.uint8]:
     """The cleaned labels (X, Y, Z) on the input's grid."""
     if not restore.resampled:  # cleaned on the crop: around it is background
-        return restore_labels(clean(outcome.labels), restore)
-    return clean(labels_from_probabilities(torch.from_numpy(probability_maps(outcome, restore)), task).numpy())
+        return restore_labels(clean(outcome.labels, outcome.probabilities), restore)
+    maps = probability_maps(outcome, restore)
+    return clean(labels_from_probabilities(torch.from_numpy(maps), task).numpy(), maps)
 
 
 def probability_maps(outcome: Outcome, restore: Restore) -> NDArray[np.float32]:

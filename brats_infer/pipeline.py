@@ -24,7 +24,7 @@ from brats_infer.ensemble import SHIPPED_WEIGHTS, Ensemble, Prepared, load_ensem
 from brats_infer.errors import CaseError, OutputError
 from brats_infer.folders import prepare_folder
 from brats_infer.outcome import Outcome, inside_brain, label_map, outcome_of, probability_maps
-from brats_infer.postprocess import clean_some
+from brats_infer.postprocess import tidy
 from brats_infer.preprocess import Cropped, crop_to_brain
 from brats_infer.settings import Settings
 from brats_infer.tasks import Task
@@ -177,7 +177,7 @@ def predict_case(
         probabilities = ensembles[case.task.name].predict(
             prepared, settings.mode, settings.flips, lambda text: warnings.append(f"{case.id}: {text}")
         )
-        keep = settings.probabilities is not None or watcher.finished is not None
+        keep = settings.probabilities is not None or watcher.finished is not None or settings.confidence > 0
         outcome = outcome_of(probabilities, cropped.restore, case.task, keep)
     except Exception as error:
         return writer.submit(fail_case, case, error, output, settings)
@@ -196,8 +196,8 @@ def _finish(done: Ready, outcome: Outcome, output: Path, settings: Settings, wat
     task, geometry = case.task, cropped.restore.geometry
     watcher.stage(case.id, "finish")
 
-    def clean(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        return clean_some(labels, task, geometry.voxel_mm3, settings.dust_fill, settings.dust)
+    def clean(labels: NDArray[np.uint8], probabilities: NDArray[np.float32] | None) -> NDArray[np.uint8]:
+        return tidy(labels, probabilities, task, geometry.voxel_mm3, settings)
 
     try:
         found = inside_brain(outcome, prepared.brain)

@@ -1,4 +1,4 @@
-"""Dust and the holes it leaves (paper 2.6), and what lies outside the brain."""
+"""Dust and the holes it leaves (paper 2.6), components that are unsure, and what lies outside the brain."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from brats_infer.boxes import bounding_box
-from brats_infer.settings import DustFill
+from brats_infer.settings import DustFill, Settings
 from brats_infer.tasks import Task
 
 NEIGHBOURS_26 = np.ones((3, 3, 3), bool)
@@ -45,12 +45,48 @@ def clean(
     return out
 
 
-def clean_some(
-    labels: NDArray[np.uint8], task: Task, voxel_mm3: float, fill: DustFill, dust_voxels: int
+def tidy(
+    labels: NDArray[np.uint8],
+    probabilities: NDArray[np.float32] | None,
+    task: Task,
+    voxel_mm3: float,
+    settings: Settings,
 ) -> NDArray[np.uint8]:
-    """As `clean`, but with the task's own dust size where the given one would leave no tumor at all."""
-    cleaned = clean(labels, task, voxel_mm3, fill, dust_voxels)
-    return cleaned if cleaned.any() else clean(labels, task, voxel_mm3, fill)
+    """What a run does to a label map (X, Y, Z): `drop_unsure` by (R, X, Y, Z), then `clean`.
+
+    Where that would leave no tumor at all, unsure components stay, then those up to the task's own dust size.
+    """
+    sure = labels
+    if settings.confidence and probabilities is not None:
+        sure = drop_unsure(labels, probabilities, task, settings.confidence)
+    for kept, dust in ((sure, settings.dust), (labels, settings.dust), (labels, None)):
+        cleaned = clean(kept, task, voxel_mm3, settings.dust_fill, dust)
+        if cleaned.any():
+            break
+    return cleaned
+
+
+def drop_unsure(
+    labels: NDArray[np.uint8], probabilities: NDArray[np.float32], task: Task, least: float
+) -> NDArray[np.uint8]:
+    """Takes components out of a region (X, Y, Z) over which its mean probability (R, X, Y, Z) is below `least`.
+
+    ET first, then TC, then WT. What goes belongs to the next region out, and is judged there. Returns a new array.
+    """
+    out = labels.copy()
+    box = bounding_box(labels > 0)
+    view = out[box]
+    outer = [0, *(region.label for region in task.regions)]
+    for index, region in reversed(list(enumerate(task.regions))):
+        components = cc3d.connected_components(
+            np.isin(view, task.region_labels(region)), connectivity=task.connectivity
+        )
+        flat, found = components.ravel(), probabilities[index][box].ravel()
+        means = np.bincount(flat, found) / np.maximum(np.bincount(flat), 1)
+        unsure = means < least
+        unsure[0] = False
+        view[unsure[components]] = outer[index]
+    return out
 
 
 def keep_brain(found: NDArray[Any], brain: NDArray[np.bool_]) -> NDArray[Any]:

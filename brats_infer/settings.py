@@ -46,6 +46,10 @@ class Settings:
 
     Measured on the shipped weights (docs/weights.md): their small components are mostly false.
     """
+    confidence: float = 0.7
+    """Components over which the mean probability of their region is below this are removed, unless nothing would be
+    left; 0: none, as in the paper. Measured as above.
+    """
     dust_fill: DustFill = DustFill.BACKGROUND
     probabilities: Path | None = None
     """A folder for the region probabilities, (X, Y, Z, R) in steps of 1/255, before thresholds."""

@@ -14,7 +14,7 @@ from brats_infer.ensemble import SHIPPED_WEIGHTS, Ensemble, load_ensemble
 from brats_infer.errors import CaseError, UsageError
 from brats_infer.geometry import Geometry
 from brats_infer.outcome import inside_brain, label_map, outcome_of, probability_maps
-from brats_infer.postprocess import clean_some
+from brats_infer.postprocess import tidy
 from brats_infer.preprocess import crop_labels, crop_to_brain
 from brats_infer.settings import Settings
 from brats_infer.tasks import Task, task_named
@@ -72,8 +72,8 @@ def segment(
     found = inside_brain(outcome_of(probabilities, restore, chosen, keep=True), prepared.brain)
     assert found.probabilities is not None
 
-    def clean(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        return clean_some(labels, chosen, geometry.voxel_mm3, settings.dust_fill, settings.dust)
+    def clean(labels: NDArray[np.uint8], probabilities: NDArray[np.float32] | None) -> NDArray[np.uint8]:
+        return tidy(labels, probabilities, chosen, geometry.voxel_mm3, settings)
 
     labels = label_map(found, restore, chosen, clean)
     volumes = label_volumes(labels, chosen, geometry.voxel_mm3)

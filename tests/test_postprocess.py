@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from brats_infer.postprocess import clean, clean_some, keep_brain
-from brats_infer.settings import DustFill
+from brats_infer.postprocess import clean, drop_unsure, keep_brain, tidy
+from brats_infer.settings import DustFill, Settings
 from brats_infer.tasks import TASKS, Task
 
 GLI = TASKS["gli"]
@@ -156,10 +156,44 @@ def test_dust_size_can_be_chosen_and_never_takes_everything() -> None:
     labels[2:7, 2:7, 2:7] = 2  # 125 voxels
     labels[12:22, 12:22, 12:22] = 2  # 1000 voxels
     for size, left in ((50, 1125), (124, 1125), (125, 1000), (999, 1000)):
-        assert (clean_some(labels, GLI, 1.0, DustFill.BACKGROUND, size) > 0).sum() == left
+        assert (tidy(labels, None, GLI, 1.0, Settings(dust=size)) > 0).sum() == left
         assert (clean(labels, GLI, dust_voxels=size) > 0).sum() == left
     assert not clean(labels, GLI, dust_voxels=1000).any()
-    assert np.array_equal(clean_some(labels, GLI, 1.0, DustFill.BACKGROUND, 1000), clean(labels, GLI))
+    assert np.array_equal(tidy(labels, None, GLI, 1.0, Settings(dust=1000)), clean(labels, GLI))
+
+
+def test_unsure_components_go_to_the_next_region_out() -> None:
+    labels = np.zeros((30, 12, 12), np.uint8)
+    labels[1:9, 1:9, 1:9] = 2
+    labels[3:6, 3:6, 3:6] = 3  # of the core, but not surely enhancing
+    labels[15:20, 1:9, 1:9] = 1  # of the tumor, but not surely core
+    labels[24:28, 1:9, 1:9] = 3  # surely nothing
+    probabilities = np.zeros((3, *labels.shape), np.float32)
+    for places, values in (
+        (slice(0, 9), (0.9, 0.8, 0.6)),
+        (slice(15, 20), (0.75, 0.5, 0)),
+        (slice(24, 28), (0.6,) * 3),
+    ):
+        probabilities[:, places] = np.reshape(values, (3, 1, 1, 1))
+    before = labels.copy()
+    kept = drop_unsure(labels, probabilities, GLI, 0.7)
+    expected = np.where(labels == 3, 1, labels)
+    expected[15:20][labels[15:20] == 1] = 2
+    expected[24:] = 0
+    assert np.array_equal(kept, expected)
+    assert np.array_equal(labels, before)
+    assert np.array_equal(drop_unsure(labels, probabilities, GLI, 0.0), labels)
+
+
+def test_an_unsure_tumor_stays_where_there_is_no_other() -> None:
+    labels = np.zeros((20, 20, 20), np.uint8)
+    labels[2:12, 2:12, 2:12] = 2
+    unsure = np.full((3, *labels.shape), 0.5, np.float32)
+    assert np.array_equal(tidy(labels, unsure, GLI, 1.0, Settings()), labels)
+    labels[15:, 15:, 15:] = 2
+    assert (tidy(labels, unsure, GLI, 1.0, Settings(dust=0)) > 0).sum() == 1125
+    unsure[:, 15:] = 0.9
+    assert (tidy(labels, unsure, GLI, 1.0, Settings(dust=0)) > 0).sum() == 125
 
 
 def test_cavity_at_the_edge_of_the_volume_is_outside_the_brain() -> None:

@@ -71,6 +71,14 @@ Every option can also be given in the environment: BRATS_OPT_INPUT, BRATS_OPT_ON
     help="Largest component removed, mm3; the paper's is 50.",
 )
 @option(
+    "--confidence",
+    type=click.FloatRange(0, 1),
+    default=Settings.confidence,
+    show_default=True,
+    heading=HOW,
+    help="Components of a lower mean probability are removed; the paper removes none: 0.",
+)
+@option(
     "--dust-fill",
     type=ByValue(DustFill),
     default=Settings.dust_fill.value,

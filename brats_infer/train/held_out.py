@@ -67,7 +67,7 @@ def _segment(case: Case, ensemble: Ensemble, task: Task, postprocess: bool, path
     restore, prepared = cropped.restore, ensemble.prepare(cropped)
     found = outcome_of(ensemble.predict(prepared, Settings.mode, Settings.flips), restore, task)
 
-    def cleaned(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def cleaned(labels: NDArray[np.uint8], _: object) -> NDArray[np.uint8]:
         return clean(labels, task, restore.geometry.voxel_mm3) if postprocess else labels
 
     write_labels(path, label_map(inside_brain(found, prepared.brain), restore, task, cleaned), restore.geometry)

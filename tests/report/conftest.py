@@ -8,6 +8,7 @@ from brats_infer.endings import CaseResult
 from brats_infer.phantom.cohort import write_cohort
 from brats_infer.pipeline import segment_folder
 from brats_infer.report import RunReport
+from brats_infer.settings import Settings
 from brats_infer.watch import Watcher
 from tests.case_files import touch_case
 from tests.small_networks import random_network, write_weights
@@ -33,7 +34,13 @@ def run_with_report(folder: Path, output: str, report: str) -> list[CaseResult]:
     made = RunReport(folder / report, {"task": "gli"})
     watcher = made.beside(Watcher())
     results = segment_folder(
-        folder / "input", folder / output, task="gli", weights=folder / "weights", device="cpu", watcher=watcher
+        folder / "input",
+        folder / output,
+        task="gli",
+        weights=folder / "weights",
+        device="cpu",
+        settings=Settings(confidence=0),  # a random network is sure of nothing
+        watcher=watcher,
     )
     made.write(folder / "input", folder / output, "gli", results)
     return results

@@ -123,7 +123,18 @@ def test_published_member_scores_as_training_reported(data: Path, tmp_path: Path
     reported = train(given, data, tmp_path / "run", publish_to=tmp_path / "weights")["cases"][IDS[1]]
     assert all(region["dice"] > 0.3 for region in reported.values())
     done = brats_opt(
-        *("--input", data, "--output", tmp_path / "labels", "--weights", tmp_path / "weights", "--dust", 0)
+        *(
+            "--input",
+            data,
+            "--output",
+            tmp_path / "labels",
+            "--weights",
+            tmp_path / "weights",
+            "--dust",
+            0,
+            "--confidence",
+            0,
+        )
     )
     assert done.returncode == 0, done.stderr
     found = evaluate_folders(tmp_path / "labels", data, TASKS["gli"], jobs=1).cases[IDS[1]]
