@@ -34,7 +34,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from train_steps import PEERS, Contender, Setting, contenders_of
+from train_peers import PEERS, contenders_of
+from train_steps import Contender, Setting
 
 from brats_infer.devices import autocast, pick_device
 from brats_infer.normalise import Normalisation
