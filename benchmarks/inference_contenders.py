@@ -76,7 +76,7 @@ class Ours:
 
     def __init__(self, job: Job) -> None:
         self.job, self.output = job, job.output
-        self.settings = Settings(mode=Mode(job.mode), dust=0, confidence=0)
+        self.settings = Settings(mode=Mode(job.mode), dust=0, component_probability=0)
 
     def run(self) -> Answer:
         job, marks = self.job, [time.perf_counter()]

@@ -35,8 +35,8 @@ def joined(address: str) -> Iterator[list[dict[str, Any]]]:
             options |= _local_options(stack)
         else:
             _knock(address)
-        import ray
-
+        with held():
+            import ray
         if not debug:
             logging.getLogger("ray").setLevel(logging.ERROR)
         stack.callback(_leave)
@@ -45,7 +45,9 @@ def joined(address: str) -> Iterator[list[dict[str, Any]]]:
                 ray.init(**options)
         except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
             raise _no_cluster(address, error) from error
-        yield ray.nodes()
+        with held():
+            nodes = ray.nodes()
+        yield nodes
 
 
 def _leave() -> None:

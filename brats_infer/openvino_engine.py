@@ -5,7 +5,6 @@ The graph is written down layer by layer from the network: through ONNX or by tr
 
 import math
 import sys
-from functools import cache
 
 import numpy as np
 import torch
@@ -49,18 +48,16 @@ class OpenVinoEngine:
         """(B, C, X, Y, Z) float32 -> sigmoids (B, R, X, Y, Z) float32, on the batch's device."""
         if self._request is None or tuple(batch.shape) != self._shape:
             self._request = None  # frees what the last shape needed, before the next one needs it
-            compiled = _core().compile_model(graph(self.network, batch.shape), "CPU", self._options)
+            compiled = _CORE.compile_model(graph(self.network, batch.shape), "CPU", self._options)
             self._request, self._shape = compiled.create_infer_request(), tuple(batch.shape)
         self._request.infer([batch.cpu().contiguous().numpy()], share_inputs=True)
         logits = torch.from_numpy(self._request.get_output_tensor(0).data)  # of the request, until its next run
         return torch.sigmoid(logits).to(batch.device)
 
 
-@cache
-def _core() -> ov.Core:
-    """One that stays: each sets up a signal stack and puts back what it found, so that of two which overlap the second
-    to go leaves the freed one of the first, and the next signal is a segmentation fault."""
-    return ov.Core()
+_CORE = ov.Core()
+"""One that stays: each sets up a signal stack and puts back what it found, so that of two which overlap the second to
+go leaves the freed one of the first, and the next signal is a segmentation fault."""
 
 
 def graph(network: UNet, shape: tuple[int, ...]) -> ov.Model:

@@ -27,7 +27,7 @@ class Outcome:
 
 
 def outcome_of(probabilities: Tensor, restore: Restore, task: Task, keep: bool = False) -> Outcome:
-    """Thresholds on the device, so that a byte a voxel leaves it; the probabilities too if they are to be kept.
+    """Thresholds on the device; the probabilities leave it too if they are to be kept.
 
     A resampled case needs them: labels cannot be interpolated.
     """
@@ -35,12 +35,12 @@ def outcome_of(probabilities: Tensor, restore: Restore, task: Task, keep: bool =
     return Outcome(labels, probabilities.cpu().numpy() if keep or restore.resampled else None)
 
 
-def inside_brain(outcome: Outcome, brain: NDArray[np.bool_]) -> Outcome:
-    """With nothing outside the brain (x, y, z)."""
-    probabilities = outcome.probabilities
-    return Outcome(
-        keep_brain(outcome.labels, brain), keep_brain(probabilities, brain) if probabilities is not None else None
-    )
+def inside_brain(outcome: Outcome, brain: NDArray[np.bool_], probabilities: bool = True) -> Outcome:
+    """With no label outside the brain (x, y, z); `probabilities`: and those there 0, which takes far longer."""
+    kept = outcome.probabilities
+    if probabilities and kept is not None:
+        kept = keep_brain(kept, brain)
+    return Outcome(keep_brain(outcome.labels, brain), kept)
 
 
 def label_map(outcome: Outcome, restore: Restore, task: Task, clean: Clean) -> NDArray[np.uint8]:

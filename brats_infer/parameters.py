@@ -19,6 +19,7 @@ class Parameters(BaseModel):
     flips: bool | None = None
     on_error: str | None = None
     dust: int | None = None
+    component_probability: float | None = None
 
 
 def read_parameters(path: Path) -> dict[str, Any]:

@@ -177,13 +177,17 @@ def predict_case(
         probabilities = ensembles[case.task.name].predict(
             prepared, settings.mode, settings.flips, lambda text: warnings.append(f"{case.id}: {text}")
         )
-        keep = settings.probabilities is not None or watcher.finished is not None or settings.confidence > 0
+        keep = _probabilities_go_out(settings, watcher) or settings.component_probability > 0
         outcome = outcome_of(probabilities, cropped.restore, case.task, keep)
     except Exception as error:
         return writer.submit(fail_case, case, error, output, settings)
     seconds = {**ready.seconds, "network": time.perf_counter() - began}
     done = replace(ready, cropped=replace(cropped, warnings=tuple(warnings)), seconds=seconds)
     return writer.submit(_finish, done, outcome, output, settings, watcher)
+
+
+def _probabilities_go_out(settings: Settings, watcher: Watcher) -> bool:
+    return settings.probabilities is not None or watcher.finished is not None
 
 
 def _finish(done: Ready, outcome: Outcome, output: Path, settings: Settings, watcher: Watcher) -> CaseResult:
@@ -200,7 +204,9 @@ def _finish(done: Ready, outcome: Outcome, output: Path, settings: Settings, wat
         return tidy(labels, probabilities, task, geometry.voxel_mm3, settings)
 
     try:
-        found = inside_brain(outcome, prepared.brain)
+        found = inside_brain(
+            outcome, prepared.brain, cropped.restore.resampled or _probabilities_go_out(settings, watcher)
+        )
         labels = label_map(found, cropped.restore, task, clean)
         cleaned = time.perf_counter()
         if settings.probabilities:

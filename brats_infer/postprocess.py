@@ -57,8 +57,8 @@ def tidy(
     Where that would leave no tumor at all, unsure components stay, then those up to the task's own dust size.
     """
     sure = labels
-    if settings.confidence and probabilities is not None:
-        sure = drop_unsure(labels, probabilities, task, settings.confidence)
+    if settings.component_probability and probabilities is not None:
+        sure = drop_unsure(labels, probabilities, task, settings.component_probability)
     for kept, dust in ((sure, settings.dust), (labels, settings.dust), (labels, None)):
         cleaned = clean(kept, task, voxel_mm3, settings.dust_fill, dust)
         if cleaned.any():
@@ -71,21 +71,26 @@ def drop_unsure(
 ) -> NDArray[np.uint8]:
     """Takes components out of a region (X, Y, Z) over which its mean probability (R, X, Y, Z) is below `least`.
 
-    ET first, then TC, then WT. What goes belongs to the next region out, and is judged there. Returns a new array.
+    ET first, then TC, then WT. What goes belongs to the next region out, and is judged there; a component stays that
+    holds one of a region inside it which stayed. Returns a new array.
     """
     out = labels.copy()
+    if not labels.any():
+        return out
     box = bounding_box(labels > 0)
     view = out[box]
     outer = [0, *(region.label for region in task.regions)]
+    inner = np.zeros(view.shape, bool)
     for index, region in reversed(list(enumerate(task.regions))):
         components = cc3d.connected_components(
             np.isin(view, task.region_labels(region)), connectivity=task.connectivity
         )
         flat, found = components.ravel(), probabilities[index][box].ravel()
-        means = np.bincount(flat, found) / np.maximum(np.bincount(flat), 1)
-        unsure = means < least
+        unsure = np.bincount(flat, found) < least * np.bincount(flat)
         unsure[0] = False
+        unsure[components[inner]] = False
         view[unsure[components]] = outer[index]
+        inner = np.isin(view, task.region_labels(region))
     return out
 
 

@@ -157,7 +157,7 @@ class _Foreman:
         self.left = len(cases)
         self.workers: list[_Hired] = []
         self.calls: dict[Any, _Call] = {}
-        self.patient_until = time.monotonic() + PATIENCE
+        self.patient_until = math.inf
 
     def run(self, slots: Sequence[Slot]) -> Iterator[CaseResult]:
         """Yields the ending of each case as it comes."""
@@ -198,8 +198,9 @@ class _Foreman:
         """Ends the workers at once: on their own they would notice later, and might still be writing then."""
         import ray
 
-        for worker in self.workers:
-            ray.kill(worker.actor)
+        with held():
+            for worker in self.workers:
+                ray.kill(worker.actor)
 
     def _hire(self, slot: Slot, deaths: int = 0) -> None:
         import ray
@@ -208,6 +209,7 @@ class _Foreman:
         device = "cuda" if slot.gpus else "cpu"
         worker = _Hired(ray.remote(Worker).options(**options).remote(self.plan, self.mark, device), slot, deaths)
         self.workers.append(worker)
+        self.patient_until = time.monotonic() + PATIENCE
         self._ask(worker.actor.prepare.remote(), _Call(worker))
 
     def _give(self, worker: _Hired) -> None:

@@ -46,9 +46,9 @@ class Settings:
 
     Measured on the shipped weights (docs/weights.md): their small components are mostly false.
     """
-    confidence: float = 0.7
-    """Components over which the mean probability of their region is below this are removed, unless nothing would be
-    left; 0: none, as in the paper. Measured as above.
+    component_probability: float = 0.7
+    """Components over which the mean probability of their region is below this go to the next region out, unless no
+    tumor would be left; 0: none, as in the paper. Measured as above.
     """
     dust_fill: DustFill = DustFill.BACKGROUND
     probabilities: Path | None = None

@@ -88,6 +88,8 @@ def test_environment_gives_options_and_the_command_line_wins(folder: Path, tmp_p
     [
         ("speed: 3", "speed"),
         ("flips: perhaps", "flips"),
+        ("component_probability: 2", "component_probability"),
+        ("component_probability: .nan", "component_probability"),
         ("mode: quick", "mode"),
         ("task: met", "task"),
         ("[1, 2]", "the file"),
@@ -111,7 +113,7 @@ def test_parameters_that_are_not_known_are_refused_by_name(
 
 def test_parameters_file_is_obeyed_where_the_command_line_is_silent(folder: Path, tmp_path: Path) -> None:
     parameters = tmp_path / "parameters.yaml"
-    parameters.write_text("on_error: blank\nmode: accurate\nflips: true\n")
+    parameters.write_text("on_error: blank\nmode: accurate\nflips: true\ncomponent_probability: 0\n")
     broken = Path(shutil.copytree(folder / "input", tmp_path / "input"))
     (broken / "BraTS-GLI-01000-000" / "BraTS-GLI-01000-000-t1c.nii.gz").unlink()
     common = ("--input", broken, "--weights", folder / "weights", "--parameters_file", parameters)

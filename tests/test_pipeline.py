@@ -128,6 +128,17 @@ def test_network_that_returns_nan_fails_the_case_and_writes_no_empty_map(
     assert not labels_in(tmp_path / "out")
 
 
+def test_network_that_finds_nothing_writes_an_empty_map_and_says_so(
+    cases: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predict = Ensemble.predict
+    monkeypatch.setattr(Ensemble, "predict", lambda *args: predict(*args) * np.float32(0))
+    results = run(cases, tmp_path / "out", weights)
+    assert all(result.status is Status.WRITTEN for result in results.values())
+    assert all("no tumor was found" in " ".join(result.warnings) for result in results.values())
+    assert not any(labels.any() for labels in labels_in(tmp_path / "out").values())
+
+
 @pytest.mark.parametrize("damage", ["one image", "every image", "missing image"])
 def test_blank_policy_writes_background_on_the_grid_of_the_case(
     cases: Path, weights: Path, tmp_path: Path, damage: str
@@ -186,7 +197,7 @@ def test_case_that_does_not_fit_into_memory_stops_no_other(
 
 
 def test_probabilities_are_those_behind_the_labels(cases: Path, weights: Path, tmp_path: Path) -> None:
-    run(cases, tmp_path / "out", weights, probabilities=tmp_path / "p", mode=Mode.ACCURATE, confidence=0)
+    run(cases, tmp_path / "out", weights, probabilities=tmp_path / "p", mode=Mode.ACCURATE, component_probability=0)
     for name, labels in labels_in(tmp_path / "out").items():
         probabilities = nib.load(tmp_path / "p" / name).get_fdata()
         assert probabilities.shape == (*SHAPE, 3)

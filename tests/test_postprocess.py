@@ -177,12 +177,25 @@ def test_unsure_components_go_to_the_next_region_out() -> None:
         probabilities[:, places] = np.reshape(values, (3, 1, 1, 1))
     before = labels.copy()
     kept = drop_unsure(labels, probabilities, GLI, 0.7)
+    assert not drop_unsure(np.zeros_like(labels), probabilities, GLI, 0.7).any()
     expected = np.where(labels == 3, 1, labels)
     expected[15:20][labels[15:20] == 1] = 2
     expected[24:] = 0
     assert np.array_equal(kept, expected)
     assert np.array_equal(labels, before)
     assert np.array_equal(drop_unsure(labels, probabilities, GLI, 0.0), labels)
+
+
+def test_a_sure_component_keeps_what_is_around_it() -> None:
+    labels = np.zeros((30, 12, 12), np.uint8)
+    labels[1:11, 1:11, 1:11] = 2
+    labels[4:7, 4:7, 4:7] = 3  # surely enhancing, in an edema that is not sure
+    labels[20:28, 1:9, 1:9] = 2
+    probabilities = np.where(labels, np.float32(0.6), np.float32(0))[None].repeat(3, 0)
+    probabilities[:, labels == 3] = 0.95
+    kept = drop_unsure(labels, probabilities, GLI, 0.7)
+    assert np.array_equal(kept[:12], labels[:12])
+    assert not kept[12:].any()
 
 
 def test_an_unsure_tumor_stays_where_there_is_no_other() -> None:

@@ -1,5 +1,6 @@
 """`brats-opt`, which is `brats-opt infer`: the command that the container runs."""
 
+import math
 import os
 from dataclasses import fields
 from importlib.util import find_spec
@@ -31,6 +32,17 @@ Examples:
 
 Every option can also be given in the environment: BRATS_OPT_INPUT, BRATS_OPT_ON_ERROR, BRATS_OPT_FLIPS=1.
 """
+
+
+class Probability(click.FloatRange):
+    """From 0 to 1; click's own range lets nan pass."""
+
+    def __init__(self) -> None:
+        super().__init__(0, 1)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        found: float = super().convert(value, param, ctx)
+        return self.fail(f"{value} is no number", param, ctx) if math.isnan(found) else found
 
 
 @click.command(cls=WithHeadings, epilog=EXAMPLES)
@@ -71,12 +83,12 @@ Every option can also be given in the environment: BRATS_OPT_INPUT, BRATS_OPT_ON
     help="Largest component removed, mm3; the paper's is 50.",
 )
 @option(
-    "--confidence",
-    type=click.FloatRange(0, 1),
-    default=Settings.confidence,
+    "--component-probability",
+    type=Probability(),
+    default=Settings.component_probability,
     show_default=True,
     heading=HOW,
-    help="Components of a lower mean probability are removed; the paper removes none: 0.",
+    help="Components of a lower mean go to the next region out; the paper: 0.",
 )
 @option(
     "--dust-fill",

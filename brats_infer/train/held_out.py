@@ -1,4 +1,4 @@
-"""Lesion-wise scores of a network on held-out cases, as the container would segment them."""
+"""Lesion-wise scores of a network on held-out cases, with the paper's post-processing (a run's own goes further)."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -39,7 +39,7 @@ def run_with_report(folder: Path, output: str, report: str) -> list[CaseResult]:
         task="gli",
         weights=folder / "weights",
         device="cpu",
-        settings=Settings(confidence=0),  # a random network is sure of nothing
+        settings=Settings(component_probability=0),  # a random network is sure of nothing
         watcher=watcher,
     )
     made.write(folder / "input", folder / output, "gli", results)

@@ -132,7 +132,7 @@ def test_published_member_scores_as_training_reported(data: Path, tmp_path: Path
             tmp_path / "weights",
             "--dust",
             0,
-            "--confidence",
+            "--component-probability",
             0,
         )
     )
