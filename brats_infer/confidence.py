@@ -17,11 +17,12 @@ def expected_dice(probabilities: NDArray[np.float32], labels: NDArray[np.uint8],
     """{region: 2 Σpm / (Σp + Σm)} of the region's mask m under its probabilities p, (R, X, Y, Z) and (X, Y, Z).
 
     The Dice that the mask would have on average if the voxels were tumor as often as the probabilities say. These are
-    means over members and mirror images, so where those disagree it falls. None where neither mask nor probability is.
+    means over members and mirror images, so where those disagree it falls. Where post-processing took voxels out of a
+    region, p is 0: it has judged them already. None where neither mask nor probability is.
     """
     found: dict[str, float | None] = {}
     for region, p, mask in zip(task.regions, probabilities, regions_from_labels(labels, task), strict=True):
-        inside = p[p >= FLOOR]
+        inside = p[(p >= FLOOR) & (mask | (p < region.threshold))]
         total = float(inside.sum(dtype=np.float64)) + int(np.count_nonzero(mask))
         hit = float(p[mask].sum(dtype=np.float64))
         found[region.name] = round(2 * hit / total, 4) if total else None

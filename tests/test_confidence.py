@@ -13,7 +13,7 @@ GLI = task_named("gli")
 def test_it_is_the_mean_dice_over_tumors_drawn_from_the_probabilities() -> None:
     rng = np.random.default_rng(0)
     p = rng.uniform(FLOOR, 1, (12, 12, 12)).astype(np.float32)
-    labels = np.where(p > 0.5, 3, 0).astype(np.uint8)
+    labels = np.where(p >= GLI.regions[2].threshold, 3, 0).astype(np.uint8)
     drawn = [np.where(rng.random(p.shape) < p, 3, 0).astype(np.uint8) for _ in range(200)]
     dices = [lesionwise_scores(labels, truth, GLI)["ET"].legacy_dice for truth in drawn]
     assert expected_dice(np.stack([p] * 3), labels, GLI)["ET"] == pytest.approx(np.mean(dices), abs=0.005)
@@ -31,15 +31,23 @@ def test_members_that_disagree_lower_it() -> None:
     labels = np.zeros((8, 8, 8), np.uint8)
     labels[2:6] = 3
     one, other = (labels == 3).astype(np.float32), np.roll(labels == 3, 2, axis=0).astype(np.float32)
-    agreed, disputed = (expected_dice(np.stack([p] * 3), labels, GLI)["WT"] for p in (one, (one + other) / 2))
+    agreed, disputed = (expected_dice(np.stack([p] * 3), labels, GLI)["WT"] for p in (one, 0.6 * one + 0.4 * other))
     assert agreed == 1.0
-    assert disputed == pytest.approx(2 * 3 * 64 / (4 * 64 + 4 * 64), abs=1e-3)
+    assert disputed == pytest.approx(0.8, abs=1e-3)
 
 
 def test_faint_background_does_not_count() -> None:
     labels = np.zeros((30, 30, 30), np.uint8)
     labels[10:20, 10:20, 10:20] = 3
     p = np.where(labels == 3, 1, FLOOR / 2).astype(np.float32)
+    assert expected_dice(np.stack([p] * 3), labels, GLI)["WT"] == 1.0
+
+
+def test_what_was_taken_out_of_the_map_does_not_count() -> None:
+    labels = np.zeros((8, 8, 8), np.uint8)
+    labels[:3] = 3
+    p = np.where(labels == 3, 1, 0).astype(np.float32)
+    p[5:] = 0.6  # a component that was dropped
     assert expected_dice(np.stack([p] * 3), labels, GLI)["WT"] == 1.0
 
 
