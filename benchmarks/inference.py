@@ -1,8 +1,8 @@
 """Seconds, memory and labels of a case through ours, MONAI and nnU-Net v2, with the same network and weights.
 
-    python benchmarks/inference.py [--member weights/gli-0.safetensors | --channels 16,32,64,128,256 --window 128]
-                                   [--modes accurate,fast] [--peers monai,nnunet] [--case FOLDER] [--cases 1]
-                                   [--rounds 5] [--device auto]
+    python benchmarks/inference.py [--member weights/gli-0.safetensors | --channels 16,32,64,128,256]
+                                   [--window 128] [--modes accurate,fast] [--peers monai,nnunet] [--case FOLDER]
+                                   [--cases 1] [--rounds 5] [--device auto]
 
 A run begins with four NIfTI files and ends with a written label map. Each contender has a process of its own, and all
 run in turns; a first run, in which things are compiled and cached, does not count.
@@ -177,7 +177,7 @@ def arguments() -> argparse.Namespace:
     network = parser.add_mutually_exclusive_group()
     network.add_argument("--member", type=Path, default=REPOSITORY / "weights" / "gli-0.safetensors")
     network.add_argument("--channels", help="of a network with random weights, such as 16,32,64,128,256")
-    parser.add_argument("--window", type=int, default=128, help="side in voxels of that network's windows")
+    parser.add_argument("--window", type=int, help="side in voxels of windows; default: the member's, else 128")
     parser.add_argument("--case", type=Path, help="its folder; default: a real one of ../shared, else a phantom")
     parser.add_argument("--cases", type=int, default=1, help="copies of it in the folder")
     parser.add_argument("--rounds", type=int, default=5)

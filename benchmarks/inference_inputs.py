@@ -22,6 +22,7 @@ from model.unet import UNet, UNetConfig
 REPOSITORY = Path(__file__).parents[1]
 REAL = REPOSITORY.parent / "shared" / "cases" / "gli" / "images"
 SEED = 0
+RANDOM_WINDOW = 128  # side of the windows of random weights, as long as nobody asks for another
 
 
 def sample_case(asked: Path | None, folder: Path) -> Case:
@@ -55,24 +56,30 @@ def weights_of(given: argparse.Namespace, folder: Path) -> Member:
     folder.mkdir()
     if given.channels:
         config = UNetConfig(tuple(int(c) for c in given.channels.split(",")))
-        if not config.fits((given.window,) * 3):
-            raise SystemExit(f"--window {given.window}: choose a larger multiple of {config.multiple}")
+        side = _fitting(given.window or RANDOM_WINDOW, config)
         torch.manual_seed(SEED)
         file = "random.safetensors"
         sha256 = save_weights(folder / file, UNet(config))
-        window = (given.window, given.window, given.window)
-        member = Member(file, sha256, TASK.name, 0, config, Normalisation.ZSCORE, window, "nothing", "Apache-2.0")
+        member = Member(file, sha256, TASK.name, 0, config, Normalisation.ZSCORE, (side,) * 3, "nothing", "Apache-2.0")
     else:
         source = given.member
         entries = [member for member in read_manifest(source.parent) if member.file == source.name]
         if not entries:
             raise SystemExit(f"{source}: is not in the manifest of its folder")
         member = replace(entries[0], task=TASK.name)
+        if given.window:
+            member = replace(member, window=(_fitting(given.window, member.config),) * 3)
         for name in (member.file, member.histogram_file):
             if (source.parent / name).exists():
                 shutil.copyfile(source.parent / name, folder / name)
     write_manifest(folder, [member])
     return member
+
+
+def _fitting(side: int, config: UNetConfig) -> int:
+    if not config.fits((side,) * 3):
+        raise SystemExit(f"--window {side}: choose a larger multiple of {config.multiple}")
+    return side
 
 
 def refuse_for_peers(member: Member, case: Case) -> None:

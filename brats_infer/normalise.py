@@ -34,7 +34,10 @@ def normalise(
     if variant == Normalisation.NONE:
         return images.copy()
     if variant == Normalisation.ZSCORE:
-        return np.stack([_zscore(image) for image in images])
+        standard = np.empty_like(images)
+        for channel, image in enumerate(images):
+            _zscore(image, standard[channel])
+        return standard
     if variant == Normalisation.HISTOGRAM and reference is None:
         raise ValueError("histogram matching needs a reference")
     out = np.zeros_like(images)
@@ -57,22 +60,20 @@ def histogram_reference(cases: Iterable[NDArray[np.float32]], samples: int = 409
     return np.asarray(np.mean(quantiles, axis=0, dtype=np.float64), np.float32)
 
 
-def _zscore(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(X, Y, Z) with the non-zero voxels at mean 0 and standard deviation 1.
+def _zscore(image: NDArray[np.float32], out: NDArray[np.float32]) -> None:
+    """Writes (X, Y, Z) with the non-zero voxels at mean 0 and standard deviation 1.
 
     Sums over all of it are those over the brain, as background is 0; in float64, where their difference is safe.
     """
     mask = image != 0
-    count = np.count_nonzero(mask)
-    if not count:
-        return image.copy()
-    values = image.astype(np.float64).ravel()
-    mean = values.sum() / count
-    deviation = math.sqrt(max(0.0, float(values @ values) / count - mean**2))
-    out: NDArray[np.float32] = image - np.float32(mean)
+    count = np.count_nonzero(mask) or 1
+    values = image.ravel()
+    mean = values.sum(dtype=np.float64) / count
+    squares = float(np.einsum("i,i->", values, values, dtype=np.float64))
+    deviation = math.sqrt(max(0.0, squares / count - mean**2))
+    np.subtract(image, np.float32(mean), out=out)
     out *= mask
     out /= np.float32(deviation or 1.0)
-    return out
 
 
 def _rescale(voxels: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -18,9 +18,13 @@ from brats_infer.devices import computes_in_bf16, thread_limit  # noqa: E402
 from model.unet import ConvBlock, UNet, UNetConfig, UpBlock  # noqa: E402
 
 SPATIAL = (2, 3, 4)
-MVN_VOXELS = 2**20
+MVN_VOXELS, MVN_VOXELS_BF16 = 2**20, 2**21
 """OpenVINO's own norm adds up all voxels in one float32: of a whole brain at 1 mm its deviations are off by up to
-0.2 %, which changed 1 % of a tumor's labels. Above this size the sums are made in short steps instead."""
+0.2 %, which changed 1 % of a tumor's labels. Above this size the sums are made in short steps instead, which takes a
+fifth longer; in bf16 the error of the norm is lost in that of the convolutions for longer."""
+_CORE = ov.Core()
+"""One that stays: each sets up a signal stack and puts back what it found, so that of two which overlap the second to
+go leaves the freed one of the first, and the next signal is a segmentation fault."""
 
 
 class OpenVinoEngine:
@@ -30,6 +34,7 @@ class OpenVinoEngine:
         """`bf16` None means where the processor computes in it natively."""
         self.network = network.cpu().eval()
         bf16 = computes_in_bf16() if bf16 is None else bf16
+        self._mvn_voxels = MVN_VOXELS_BF16 if bf16 else MVN_VOXELS
         self._options: dict[str, object] = {
             "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
             "PERFORMANCE_HINT": "LATENCY",
@@ -48,19 +53,14 @@ class OpenVinoEngine:
         """(B, C, X, Y, Z) float32 -> sigmoids (B, R, X, Y, Z) float32, on the batch's device."""
         if self._request is None or tuple(batch.shape) != self._shape:
             self._request = None  # frees what the last shape needed, before the next one needs it
-            compiled = _CORE.compile_model(graph(self.network, batch.shape), "CPU", self._options)
+            compiled = _CORE.compile_model(graph(self.network, batch.shape, self._mvn_voxels), "CPU", self._options)
             self._request, self._shape = compiled.create_infer_request(), tuple(batch.shape)
         self._request.infer([batch.cpu().contiguous().numpy()], share_inputs=True)
         logits = torch.from_numpy(self._request.get_output_tensor(0).data)  # of the request, until its next run
         return torch.sigmoid(logits).to(batch.device)
 
 
-_CORE = ov.Core()
-"""One that stays: each sets up a signal stack and puts back what it found, so that of two which overlap the second to
-go leaves the freed one of the first, and the next signal is a segmentation fault."""
-
-
-def graph(network: UNet, shape: tuple[int, ...]) -> ov.Model:
+def graph(network: UNet, shape: tuple[int, ...], mvn_voxels: int) -> ov.Model:
     """The network for input of one shape (B, C, X, Y, Z), to logits (B, R, X, Y, Z); it shares its parameters.
 
     The first output; the others are there for their precision alone: OpenVINO computes in float32 what leads to an
@@ -72,7 +72,7 @@ def graph(network: UNet, shape: tuple[int, ...]) -> ov.Model:
     x: ov.Node = source
     skips = []
     for level in range(1, levels + 1):
-        x = _block(x, network.down[str(level)], exact)
+        x = _block(x, network.down[str(level)], mvn_voxels, exact)
         skips.append(x)
     skips.pop()  # the bottom is x itself
     for level in range(levels - 1, 0, -1):
@@ -80,7 +80,7 @@ def graph(network: UNet, shape: tuple[int, ...]) -> ov.Model:
         assert isinstance(up, UpBlock)
         weight = _constant(up.up.weight)
         x = op.convolution_backprop_data(x, weight, [2] * 3, pads_begin=[0] * 3, pads_end=[0] * 3, dilations=[1] * 3)
-        x = _block(op.concat([x, skips.pop()], 1), up.block, exact)
+        x = _block(op.concat([x, skips.pop()], 1), up.block, mvn_voxels, exact)
     head = network.heads["1"]
     assert isinstance(head, nn.Conv3d)
     assert head.bias is not None
@@ -88,12 +88,14 @@ def graph(network: UNet, shape: tuple[int, ...]) -> ov.Model:
     return ov.Model([logits.output(0), *exact], [source], "unet")
 
 
-def _block(x: ov.Node, block: nn.Module, exact: list[ov.Output]) -> ov.Node:
+def _block(x: ov.Node, block: nn.Module, mvn_voxels: int, exact: list[ov.Output]) -> ov.Node:
     """A level's two convolutions, each with instance norm and leaky ReLU; dropout is for training."""
     assert isinstance(block, ConvBlock)
     slope = op.constant(np.array([block.act.negative_slope], np.float32))
     for convolution, norm in ((block.conv1, block.norm1), (block.conv2, block.norm2)):
-        x = op.prelu(_instance_norm(_convolution(x, convolution), norm, exact), slope)
+        x = _convolution(x, convolution)
+        small = math.prod(x.get_output_shape(0)[2:]) <= mvn_voxels
+        x = op.prelu(_instance_norm(x, norm) if small else _exact_norm(x, norm, exact), slope)
     return x
 
 
@@ -103,12 +105,16 @@ def _convolution(x: ov.Node, layer: nn.Module) -> ov.Node:
     return op.convolution(x, _constant(layer.weight), stride, padding, padding, dilation)
 
 
-def _instance_norm(x: ov.Node, layer: nn.InstanceNorm3d, exact: list[ov.Output]) -> ov.Node:
-    """gamma (x - mean) / sqrt(var + eps) + beta, each channel of each case over its voxels; adds to `exact`."""
+def _instance_norm(x: ov.Node, layer: nn.InstanceNorm3d) -> ov.Node:
+    """gamma (x - mean) / sqrt(var + eps) + beta, each channel of each case over its voxels."""
     gamma, beta = _constant(layer.weight, per_channel=True), _constant(layer.bias, per_channel=True)
-    if math.prod(x.get_output_shape(0)[2:]) <= MVN_VOXELS:
-        normalised = op.mvn(x, op.constant(np.array(SPATIAL, np.int64)), True, layer.eps, "inside_sqrt")
-        return op.add(op.multiply(normalised, gamma), beta)
+    normalised = op.mvn(x, op.constant(np.array(SPATIAL, np.int64)), True, layer.eps, "inside_sqrt")
+    return op.add(op.multiply(normalised, gamma), beta)
+
+
+def _exact_norm(x: ov.Node, layer: nn.InstanceNorm3d, exact: list[ov.Output]) -> ov.Node:
+    """The same of many voxels; adds to `exact`."""
+    gamma, beta = _constant(layer.weight, per_channel=True), _constant(layer.bias, per_channel=True)
     mean = _mean(x, SPATIAL)
     length = op.reduce_l2(x, _axes(SPATIAL[-1]), keep_dims=True)
     row = op.multiply(op.multiply(length, length), _number(1 / x.get_output_shape(0)[SPATIAL[-1]]))

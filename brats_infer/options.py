@@ -1,6 +1,7 @@
 """How the commands take their options: default command, environment, K/N, values of enumerations."""
 
 import logging
+import math
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 from importlib import import_module
@@ -112,6 +113,17 @@ def _show_tracebacks(_ctx: click.Context, _param: click.Parameter, wanted: bool)
 
 
 debug = option("--debug", is_flag=True, expose_value=False, callback=_show_tracebacks, help="Show tracebacks.")
+
+
+class Probability(click.FloatRange):
+    """From 0 to 1; click's own range lets nan pass."""
+
+    def __init__(self) -> None:
+        super().__init__(0, 1)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        found: float = super().convert(value, param, ctx)
+        return self.fail(f"{value} is no number", param, ctx) if math.isnan(found) else found
 
 
 class ByValue(click.Choice[StrEnum]):

@@ -10,11 +10,10 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from brats_infer.cases import Case, find_cases
 from brats_infer.devices import limit_threads, pick_device
@@ -199,14 +198,10 @@ def _finish(done: Ready, outcome: Outcome, output: Path, settings: Settings, wat
     assert case.task
     task, geometry = case.task, cropped.restore.geometry
     watcher.stage(case.id, "finish")
-
-    def clean(labels: NDArray[np.uint8], probabilities: NDArray[np.float32] | None) -> NDArray[np.uint8]:
-        return tidy(labels, probabilities, task, geometry.voxel_mm3, settings)
-
+    clean = partial(tidy, task=task, voxel_mm3=geometry.voxel_mm3, settings=settings)
     try:
-        found = inside_brain(
-            outcome, prepared.brain, cropped.restore.resampled or _probabilities_go_out(settings, watcher)
-        )
+        going_out = cropped.restore.resampled or _probabilities_go_out(settings, watcher)
+        found = inside_brain(outcome, prepared.brain, probabilities=going_out)
         labels = label_map(found, cropped.restore, task, clean)
         cleaned = time.perf_counter()
         if settings.probabilities:

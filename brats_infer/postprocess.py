@@ -55,9 +55,12 @@ def tidy(
     """What a run does to a label map (X, Y, Z): `drop_unsure` by (R, X, Y, Z), then `clean`.
 
     Where that would leave no tumor at all, unsure components stay, then those up to the task's own dust size.
+    The probabilities may be None where `settings.component_probability` is 0. Raises ValueError elsewhere.
     """
     sure = labels
-    if settings.component_probability and probabilities is not None:
+    if settings.component_probability:
+        if probabilities is None:
+            raise ValueError("unsure components cannot be told without probabilities")
         sure = drop_unsure(labels, probabilities, task, settings.component_probability)
     for kept, dust in ((sure, settings.dust), (labels, settings.dust), (labels, None)):
         cleaned = clean(kept, task, voxel_mm3, settings.dust_fill, dust)
@@ -99,26 +102,7 @@ def keep_brain(found: NDArray[Any], brain: NDArray[np.bool_]) -> NDArray[Any]:
     outside = found.astype(bool) & ~brain
     if not outside.any():
         return found
-    if found.ndim == brain.ndim and not _some_enclosed(outside, brain):
-        return found * brain
-    filled = fill_voids.fill(np.pad(brain, 1), in_place=True)  # unpadded, some cavities at the array's edge would count
-    return np.where(filled[1:-1, 1:-1, 1:-1], found, np.zeros((), found.dtype))
-
-
-def _some_enclosed(voxels: NDArray[np.bool_], brain: NDArray[np.bool_]) -> bool:
-    """Whether some voxel (X, Y, Z) could lie in a cavity: with brain before and behind it along each axis.
-
-    Seldom so, and then the cavities need not be filled, which takes longer than all else that is done to labels.
-    """
-    where = np.argwhere(voxels)
-    for axis in range(3):
-        rays = np.moveaxis(brain, axis, 0)[:, *np.delete(where, axis, axis=1).T]  # (side, voxels left)
-        at = where[:, axis]
-        first, last = rays.argmax(axis=0), len(rays) - 1 - rays[::-1].argmax(axis=0)
-        where = where[rays.any(axis=0) & (first < at) & (at < last)]
-        if not len(where):
-            return False
-    return True
+    return np.where(_enclosed(brain), found, np.zeros((), found.dtype))
 
 
 def _remove_dust(

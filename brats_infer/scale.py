@@ -45,13 +45,14 @@ class Slot:
 
 
 def on_ray(address: str) -> Runner:
-    """Runs cases on the Ray cluster at HOST:PORT, or on one of this machine that lasts as long as the run ("local").
-
-    The runner yields in the order in which cases end. It raises UsageError if there is no such cluster or it has not
-    the device, WeightsError as a plain run does, OutputError if a machine sees another output folder.
-    """
+    """Runs cases on the Ray cluster at HOST:PORT, or on one of this machine that lasts as long as the run ("local")."""
 
     def run(cases: Sequence[Case], plan: Plan, watcher: Watcher) -> Iterator[CaseResult]:
+        """In the order in which cases end.
+
+        Raises UsageError if there is no such cluster or it has not the device, WeightsError as a plain run does,
+        OutputError if a machine sees another output folder.
+        """
         cases, plan = _absolute(cases, plan)
         ensembles = load_ensembles(plan, CPU)  # says what is wrong with them before any machine is asked
         start = start_of(cases, plan.device, ensembles)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -71,10 +71,7 @@ def segment(
     probabilities = ensemble.predict(prepared, settings.mode, settings.flips, warnings.append)
     found = inside_brain(outcome_of(probabilities, restore, chosen, keep=True), prepared.brain)
     assert found.probabilities is not None
-
-    def clean(labels: NDArray[np.uint8], probabilities: NDArray[np.float32] | None) -> NDArray[np.uint8]:
-        return tidy(labels, probabilities, chosen, geometry.voxel_mm3, settings)
-
+    clean = partial(tidy, task=chosen, voxel_mm3=geometry.voxel_mm3, settings=settings)
     labels = label_map(found, restore, chosen, clean)
     volumes = label_volumes(labels, chosen, geometry.voxel_mm3)
     return Segmentation(

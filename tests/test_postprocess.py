@@ -156,10 +156,13 @@ def test_dust_size_can_be_chosen_and_never_takes_everything() -> None:
     labels[2:7, 2:7, 2:7] = 2  # 125 voxels
     labels[12:22, 12:22, 12:22] = 2  # 1000 voxels
     for size, left in ((50, 1125), (124, 1125), (125, 1000), (999, 1000)):
-        assert (tidy(labels, None, GLI, 1.0, Settings(dust=size)) > 0).sum() == left
+        assert (tidy(labels, None, GLI, 1.0, Settings(dust=size, component_probability=0)) > 0).sum() == left
         assert (clean(labels, GLI, dust_voxels=size) > 0).sum() == left
     assert not clean(labels, GLI, dust_voxels=1000).any()
-    assert np.array_equal(tidy(labels, None, GLI, 1.0, Settings(dust=1000)), clean(labels, GLI))
+    everything = Settings(dust=1000, component_probability=0)
+    assert np.array_equal(tidy(labels, None, GLI, 1.0, everything), clean(labels, GLI))
+    with pytest.raises(ValueError, match="without probabilities"):
+        tidy(labels, None, GLI, 1.0, Settings())
 
 
 def test_unsure_components_go_to_the_next_region_out() -> None:

@@ -1,6 +1,5 @@
 """`brats-opt`, which is `brats-opt infer`: the command that the container runs."""
 
-import math
 import os
 from dataclasses import fields
 from importlib.util import find_spec
@@ -12,7 +11,18 @@ import click
 from brats_infer.errors import ExitCode, UsageError
 from brats_infer.folders import prepare_folder
 from brats_infer.logs import Voice, speak_as
-from brats_infer.options import CHALLENGE_OR_AUTO, FOLDER, SHIPPED, TARGET, ByValue, Part, WithHeadings, debug, option
+from brats_infer.options import (
+    CHALLENGE_OR_AUTO,
+    FOLDER,
+    SHIPPED,
+    TARGET,
+    ByValue,
+    Part,
+    Probability,
+    WithHeadings,
+    debug,
+    option,
+)
 from brats_infer.ownership import become_owner
 from brats_infer.parameters import read_parameters
 from brats_infer.settings import DustFill, Mode, OnError, Settings
@@ -32,17 +42,6 @@ Examples:
 
 Every option can also be given in the environment: BRATS_OPT_INPUT, BRATS_OPT_ON_ERROR, BRATS_OPT_FLIPS=1.
 """
-
-
-class Probability(click.FloatRange):
-    """From 0 to 1; click's own range lets nan pass."""
-
-    def __init__(self) -> None:
-        super().__init__(0, 1)
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        found: float = super().convert(value, param, ctx)
-        return self.fail(f"{value} is no number", param, ctx) if math.isnan(found) else found
 
 
 @click.command(cls=WithHeadings, epilog=EXAMPLES)

@@ -122,20 +122,8 @@ def test_published_member_scores_as_training_reported(data: Path, tmp_path: Path
     given = {"steps": 60, "validate_every": 20, "ema": 0.5, "channels": (4, 8), "patch": 16, "hold_out": (IDS[1],)}
     reported = train(given, data, tmp_path / "run", publish_to=tmp_path / "weights")["cases"][IDS[1]]
     assert all(region["dice"] > 0.3 for region in reported.values())
-    done = brats_opt(
-        *(
-            "--input",
-            data,
-            "--output",
-            tmp_path / "labels",
-            "--weights",
-            tmp_path / "weights",
-            "--dust",
-            0,
-            "--component-probability",
-            0,
-        )
-    )
+    folders = ("--input", data, "--output", tmp_path / "labels", "--weights", tmp_path / "weights")
+    done = brats_opt(*folders, "--dust", 0, "--component-probability", 0)
     assert done.returncode == 0, done.stderr
     found = evaluate_folders(tmp_path / "labels", data, TASKS["gli"], jobs=1).cases[IDS[1]]
     for region, scores in found.items():
