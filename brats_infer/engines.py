@@ -22,7 +22,10 @@ class Engine(Protocol):
     def config(self) -> UNetConfig: ...
 
     def __call__(self, batch: Tensor) -> Tensor:
-        """(B, C, X, Y, Z) float32 -> sigmoids (B, R, X, Y, Z) float32, on the batch's device."""
+        """(B, C, X, Y, Z) float32 -> sigmoids (B, R, X, Y, Z) float32, on the batch's device.
+
+        The engine may write its next answer over this one.
+        """
         ...
 
 

@@ -56,8 +56,10 @@ class Ensemble:
         for member, _ in self.members:
             if (key := _key(member)) not in inputs:
                 reference = self.references.get(member.file)
-                normalised = normalise(cropped.images, Normalisation(member.normalisation), reference)
-                inputs[key] = torch.from_numpy(network_input(normalised, brain, member.config.foreground))
+                x = network_input(
+                    cropped.images, brain, Normalisation(member.normalisation), reference, member.config.foreground
+                )
+                inputs[key] = torch.from_numpy(x)
         return Prepared(brain, inputs)
 
     @torch.inference_mode()
@@ -133,6 +135,16 @@ def load_ensemble(folder: Path, task: Task, device: torch.device) -> Ensemble:
     return Ensemble(tuple(networks), device, references)
 
 
-def network_input(images: NDArray[np.float32], brain: NDArray[np.bool_], foreground: bool) -> NDArray[np.float32]:
-    """(4, X, Y, Z) normalised -> the network's channels, with the brain mask as a fifth where it wants one."""
-    return np.concatenate((images, brain[np.newaxis].astype(np.float32))) if foreground else images
+def network_input(
+    images: NDArray[np.float32],
+    brain: NDArray[np.bool_],
+    normalisation: Normalisation,
+    reference: NDArray[np.float32] | None,
+    foreground: bool,
+) -> NDArray[np.float32]:
+    """(4, X, Y, Z) raw -> the network's channels: normalised, and the brain mask as a fifth where it wants one."""
+    channels = np.empty((len(images) + foreground, *brain.shape), np.float32)
+    normalise(images, normalisation, reference, out=channels[: len(images)])
+    if foreground:
+        channels[-1] = brain
+    return channels

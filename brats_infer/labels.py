@@ -17,12 +17,15 @@ def labels_from_probabilities(probabilities: Tensor, task: Task) -> Tensor:
     """
     if bool(probabilities.sum().isnan()):
         raise ValueError("the network returned NaN")
-    labels = torch.zeros(probabilities.shape[1:], dtype=torch.uint8, device=probabilities.device)
+    labels = torch.zeros(probabilities.shape[1:], dtype=torch.int8, device=probabilities.device)
     inside = torch.ones_like(labels, dtype=torch.bool)
+    reached = torch.empty_like(inside)
+    outer = 0
     for region, probability in zip(task.regions, probabilities, strict=True):
-        inside &= probability >= region.threshold
-        labels.masked_fill_(inside, region.label)
-    return labels
+        inside &= torch.ge(probability, region.threshold, out=reached)
+        labels.add_(inside.view(torch.int8), alpha=region.label - outer)
+        outer = region.label
+    return labels.view(torch.uint8)
 
 
 def regions_from_labels(labels: NDArray[np.uint8], task: Task) -> NDArray[np.bool_]:

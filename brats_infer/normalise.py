@@ -23,25 +23,29 @@ class Normalisation(StrEnum):
 
 
 def normalise(
-    images: NDArray[np.float32], variant: Normalisation, reference: NDArray[np.float32] | None = None
+    images: NDArray[np.float32],
+    variant: Normalisation,
+    reference: NDArray[np.float32] | None = None,
+    out: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
     """(4, X, Y, Z) raw -> normalised, each modality over its own brain voxels (non-zero); background stays exactly 0.
 
     `none`: as they are. `zscore`: mean 0, standard deviation 1. `zscore+rescale`: the 2nd to 98th percentile
     stretched over 0..1, clipped; a percentile stretch undoes the z-score before it, so it is computed once.
     `+histogram`: then matched to `reference` (4, N), sorted intensities of each modality (paper 2.1).
+    Written into `out` where it is given, else into a new array.
     """
-    if variant == Normalisation.NONE:
-        return images.copy()
-    if variant == Normalisation.ZSCORE:
-        standard = np.empty_like(images)
-        for channel, image in enumerate(images):
-            _zscore(image, standard[channel])
-        return standard
     if variant == Normalisation.HISTOGRAM and reference is None:
         raise ValueError("histogram matching needs a reference")
-    out = np.zeros_like(images)
+    out = np.empty_like(images) if out is None else out
+    if variant == Normalisation.NONE:
+        out[:] = images
+        return out
     for channel, image in enumerate(images):
+        if variant == Normalisation.ZSCORE:
+            _zscore(image, out[channel])
+            continue
+        out[channel] = 0
         mask = image != 0
         if not mask.any():
             continue

@@ -5,6 +5,7 @@ The graph is written down layer by layer from the network: through ONNX or by tr
 
 import math
 import sys
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -50,18 +51,19 @@ class OpenVinoEngine:
         return self.network.config
 
     def __call__(self, batch: Tensor) -> Tensor:
-        """(B, C, X, Y, Z) float32 -> sigmoids (B, R, X, Y, Z) float32, on the batch's device."""
+        """As `Engine`; what it returns is overwritten by its next run."""
         if self._request is None or tuple(batch.shape) != self._shape:
             self._request = None  # frees what the last shape needed, before the next one needs it
             compiled = _CORE.compile_model(graph(self.network, batch.shape, self._mvn_voxels), "CPU", self._options)
             self._request, self._shape = compiled.create_infer_request(), tuple(batch.shape)
-        self._request.infer([batch.cpu().contiguous().numpy()], share_inputs=True)
-        logits = torch.from_numpy(self._request.get_output_tensor(0).data)  # of the request, until its next run
-        return torch.sigmoid(logits).to(batch.device)
+        source = _dense(batch.cpu())
+        self._request.set_input_tensor(_shared(source))
+        self._request.infer()
+        return torch.from_numpy(self._request.get_output_tensor(0).data).to(batch.device)
 
 
 def graph(network: UNet, shape: tuple[int, ...], mvn_voxels: int) -> ov.Model:
-    """The network for input of one shape (B, C, X, Y, Z), to logits (B, R, X, Y, Z); it shares its parameters.
+    """The network for input of one shape (B, C, X, Y, Z), to sigmoids (B, R, X, Y, Z); it shares its parameters.
 
     The first output; the others are there for their precision alone: OpenVINO computes in float32 what leads to an
     output without a convolution between, and a mean of millions of voxels has no place in bf16.
@@ -84,8 +86,31 @@ def graph(network: UNet, shape: tuple[int, ...], mvn_voxels: int) -> ov.Model:
     head = network.heads["1"]
     assert isinstance(head, nn.Conv3d)
     assert head.bias is not None
-    logits = op.add(_convolution(x, head), _constant(head.bias, per_channel=True))
-    return ov.Model([logits.output(0), *exact], [source], "unet")
+    sigmoids = op.sigmoid(op.add(_convolution(x, head), _constant(head.bias, per_channel=True)))
+    return ov.Model([sigmoids.output(0), *exact], [source], "unet")
+
+
+def _dense(batch: Tensor) -> Tensor:
+    """(B, C, X, Y, Z) as it is, if it is contiguous or a window of what is, else a copy."""
+    return batch if _volume(batch).is_contiguous() else batch.contiguous()
+
+
+def _volume(batch: Tensor) -> Tensor:
+    """The whole storage that a batch is a window of, in as many dimensions; the batch itself if it is none."""
+    if batch.is_contiguous():
+        return batch
+    strides = batch.stride()
+    sides = (len(batch), *(wide // max(1, narrow) for wide, narrow in pairwise(strides)))
+    stored = batch.untyped_storage().nbytes() // batch.element_size()
+    return batch.as_strided(sides, strides, 0) if math.prod(sides) == stored else batch
+
+
+def _shared(batch: Tensor) -> ov.Tensor:
+    """What `_dense` returned, in place: OpenVINO turns it into a layout of its own anyway."""
+    volume = _volume(batch)
+    begin = [int(i) for i in np.unravel_index(int(batch.storage_offset()) if batch is not volume else 0, volume.shape)]
+    end = [i + side for i, side in zip(begin, batch.shape, strict=True)]
+    return ov.Tensor(ov.Tensor(volume.numpy(), shared_memory=True), ov.Coordinate(begin), ov.Coordinate(end))
 
 
 def _block(x: ov.Node, block: nn.Module, mvn_voxels: int, exact: list[ov.Output]) -> ov.Node:

@@ -79,7 +79,7 @@ def whole(x: Tensor, predictor: Predictor, multiple: int) -> Tensor:
     padding = [max(2 * multiple - n, -n % multiple) for n in x.shape[1:]]
     padded = functional.pad(x, [p for extra in reversed(padding) for p in (0, extra)])
     out = predictor(padded[None])[0]
-    return out[:, : x.shape[1], : x.shape[2], : x.shape[3]]
+    return out[:, : x.shape[1], : x.shape[2], : x.shape[3]].clone(memory_format=torch.contiguous_format)
 
 
 def sliding_window(x: Tensor, predictor: Predictor, window: tuple[int, int, int], overlap: float = OVERLAP) -> Tensor:
@@ -90,9 +90,8 @@ def sliding_window(x: Tensor, predictor: Predictor, window: tuple[int, int, int]
     """
     padding = [max(0, w - n) for n, w in zip(x.shape[1:], window, strict=True)]
     before = [p // 2 for p in padding]
-    padded = functional.pad(
-        x, [p for b, extra in zip(reversed(before), reversed(padding), strict=True) for p in (b, extra - b)]
-    )
+    sides = [p for b, extra in zip(reversed(before), reversed(padding), strict=True) for p in (b, extra - b)]
+    padded = functional.pad(x, sides) if any(sides) else x
     weights = gaussian_weights(window, x.device)  # (X_w, Y_w, Z_w)
     total: Tensor | None = None
     norm = torch.zeros(padded.shape[1:], device=x.device)
@@ -100,11 +99,11 @@ def sliding_window(x: Tensor, predictor: Predictor, window: tuple[int, int, int]
         out = predictor(padded[:, *box][None])[0]
         if total is None:
             total = torch.zeros((len(out), *padded.shape[1:]), device=x.device)
-        total[:, *box] += out * weights
+        total[:, *box].addcmul_(out, weights)
         norm[box] += weights
     assert total is not None
     inside = tuple(slice(b, b + n) for b, n in zip(before, x.shape[1:], strict=True))
-    return (total / norm)[:, *inside]
+    return total.div_(norm)[:, *inside]
 
 
 def gaussian_weights(window: tuple[int, int, int], device: torch.device) -> Tensor:

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from brats_infer.cases import Case, find_cases
-from brats_infer.devices import limit_threads, pick_device
+from brats_infer.devices import keep_freed_memory, limit_threads, pick_device
 from brats_infer.earlier import is_whole
 from brats_infer.endings import CaseResult, Status, fail_case
 from brats_infer.ensemble import SHIPPED_WEIGHTS, Ensemble, Prepared, load_ensemble
@@ -58,7 +58,7 @@ class Plan:
 
 
 Runner = Callable[[Sequence[Case], Plan, Watcher], Iterator[CaseResult]]
-"""Tells the watcher when all is ready, then yields the ending of each case."""
+"""Tells the watcher when all is ready and how each case has ended, and yields the endings."""
 
 
 def segment_folder(
@@ -87,16 +87,14 @@ def segment_folder(
         prepare_folder(settings.probabilities, "--probabilities", {**taken, "the output folder": output_folder})
     tasks = {case.task.name: case.task for case in cases if case.task and not case.problem}
     plan = Plan(input_folder, output_folder, weights, tuple(tasks.values()), device, settings)
-    results = []
-    for result in (runner or _run_here)(cases, plan, watcher):
-        results.append(result)
-        watcher.result(result)
+    results = (runner or _run_here)(cases, plan, watcher)
     return sorted(results, key=lambda result: result.id)
 
 
 def load_ensembles(plan: Plan, device: torch.device) -> dict[str, Ensemble]:
     """{name: the ensemble} of each task of the plan, on the cores there are. Raises WeightsError."""
     limit_threads()
+    keep_freed_memory()
     return {task.name: load_ensemble(plan.weights, task, device) for task in plan.tasks}
 
 
@@ -125,13 +123,21 @@ def _run_here(cases: Sequence[Case], plan: Plan, watcher: Watcher) -> Iterator[C
             while ahead:
                 ready = ahead.result()
                 ahead = read_next()
-                if writing:  # at most one finished case waits for the disk
+                finishing = predict_case(ready, ensembles, writer, output, settings, watcher)
+                writing.append(writer.submit(_tell, finishing, watcher))
+                if len(writing) > 1:  # at most one finished case waits for the disk while the device goes on
                     yield writing.popleft().result()
-                writing.append(predict_case(ready, ensembles, writer, output, settings, watcher))
             while writing:
                 yield writing.popleft().result()
         finally:
             reader.shutdown(wait=False, cancel_futures=True)
+
+
+def _tell(finished: Future[CaseResult], watcher: Watcher) -> CaseResult:
+    """In the writer thread, so that nobody waits for the device to hear of the case before."""
+    result = finished.result()
+    watcher.result(result)
+    return result
 
 
 def read_case(case: Case, ensembles: dict[str, Ensemble], output: Path, settings: Settings, watcher: Watcher) -> Ready:

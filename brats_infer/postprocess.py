@@ -85,15 +85,15 @@ def drop_unsure(
     outer = [0, *(region.label for region in task.regions)]
     inner = np.zeros(view.shape, bool)
     for index, region in reversed(list(enumerate(task.regions))):
-        components = cc3d.connected_components(
-            np.isin(view, task.region_labels(region)), connectivity=task.connectivity
-        )
-        flat, found = components.ravel(), probabilities[index][box].ravel()
-        unsure = np.bincount(flat, found) < least * np.bincount(flat)
-        unsure[0] = False
+        mask = np.isin(view, task.region_labels(region))
+        components = cc3d.connected_components(mask, connectivity=task.connectivity)
+        flat = components[mask].astype(np.intp)
+        unsure = np.bincount(flat, probabilities[index][box][mask]) < least * np.bincount(flat)
         unsure[components[inner]] = False
-        view[unsure[components]] = outer[index]
-        inner = np.isin(view, task.region_labels(region))
+        if unsure.any():
+            view[mask] = np.where(unsure[flat], outer[index], view[mask])
+            mask = np.isin(view, task.region_labels(region))
+        inner = mask
     return out
 
 

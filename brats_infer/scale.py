@@ -64,7 +64,9 @@ def on_ray(address: str) -> Runner:
                 slots = find_slots(nodes, plan.device)[: len(cases)]
                 watcher.start(start)
                 with closing(_Foreman(cases, plan, mark)) as foreman:
-                    yield from foreman.run(slots)
+                    for result in foreman.run(slots):
+                        watcher.result(result)
+                        yield result
         finally:
             for folder in (plan.output, plan.settings.probabilities):
                 if folder:

@@ -54,4 +54,4 @@ class Watcher:
 
     None: nobody wants the probabilities, which then stay on the device."""
     result: Callable[["CaseResult"], None] = _nobody
-    """A case has ended, well or not."""
+    """A case has ended, well or not; called in the writer thread, or where Ray's cases are given out."""

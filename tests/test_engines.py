@@ -16,6 +16,7 @@ from brats_infer.engines import TorchEngine, fastest_engine, openvino_works
 from brats_infer.ensemble import Ensemble, load_ensemble
 from brats_infer.labels import labels_from_probabilities
 from brats_infer.openvino_engine import MVN_VOXELS_BF16, OpenVinoEngine
+from brats_infer.passes import predict_member
 from brats_infer.postprocess import keep_brain
 from brats_infer.preprocess import crop_to_brain
 from brats_infer.settings import Mode
@@ -52,15 +53,29 @@ def test_openvino_computes_what_torch_does(config: UNetConfig, shape: tuple[int,
     torch.testing.assert_close(engine(x), in_float32(network, x), rtol=0, atol=2e-5)
 
 
-def test_one_engine_serves_one_shape_after_the_other_and_keeps_no_hold_of_results() -> None:
+def test_one_engine_serves_one_shape_after_the_other_however_they_lie_in_memory() -> None:
     network = random_network()
     engine = OpenVinoEngine(network, bf16=False)
-    first = torch.randn((1, 5, 8, 8, 8))
-    found = engine(first)
-    before = found.clone()
     for shape in ((1, 5, 8, 8, 8), (1, 5, 16, 8, 8), (1, 5, 8, 8, 8)):
-        x = torch.randn(shape).flip(2)  # not contiguous
-        torch.testing.assert_close(engine(x), in_float32(network, x), rtol=0, atol=2e-5)
+        wide = torch.randn((5, 20, 18, 17))
+        window = wide[:, 3 : 3 + shape[2], 5:13, 9:17][None]
+        turned = torch.randn((shape[0], shape[1], shape[4], shape[3], shape[2])).transpose(2, 4)
+        spread = torch.randn((1, 1, *shape[2:])).expand(shape)
+        part = torch.randn((3, *shape[1:]))[1:2]
+        for x in (torch.randn(shape), window, turned, spread, part, wide.flip(1)[:, -shape[2] :, -8:, :8][None]):
+            assert x.shape == shape
+            torch.testing.assert_close(engine(x), in_float32(network, x), rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("window", [None, (8, 8, 8)], ids=["whole", "windows"])
+@pytest.mark.parametrize("flips", [False, True])
+def test_an_answer_outlives_the_next_case(window: tuple[int, int, int] | None, flips: bool) -> None:
+    """The engine writes each answer over the last one."""
+    engine = OpenVinoEngine(random_network(), bf16=False)
+    first, second = torch.randn((2, 5, 8, 8, 8))
+    found = predict_member(engine, first, window, flips)
+    before = found.clone()
+    predict_member(engine, second, window, flips)
     assert torch.equal(found, before)
 
 

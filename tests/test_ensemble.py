@@ -227,11 +227,11 @@ def test_an_ensemble_of_one_twice_is_that_one(rng: np.random.Generator) -> None:
 def test_mask_channel_is_the_brain_not_the_intensity(rng: np.random.Generator) -> None:
     images = brain_images((6, 5, 4), rng)
     brain = cropped_of(images).brain
-    with_mask = network_input(images, brain, foreground=True)
+    with_mask = network_input(images, brain, Normalisation.NONE, None, foreground=True)
     assert with_mask.dtype == np.float32
     assert np.array_equal(with_mask[:4], images)
     assert np.array_equal(with_mask[4], (images != 0).any(axis=0))
-    assert network_input(images, brain, foreground=False) is images
+    assert np.array_equal(network_input(images, brain, Normalisation.NONE, None, foreground=False), images)
 
 
 def test_histogram_member_reads_its_reference(tmp_path: Path, rng: np.random.Generator) -> None:
@@ -243,13 +243,12 @@ def test_histogram_member_reads_its_reference(tmp_path: Path, rng: np.random.Gen
     ensemble = load_ensemble(tmp_path, GLI, CPU)
     assert np.array_equal(ensemble.references["small-0.safetensors"], reference)
     found = predicted(ensemble.members, images, Mode.FAST, references=ensemble.references)
-    matched = normalise(images, Normalisation.HISTOGRAM, reference)
     brain = cropped_of(images).brain
-    x = torch.from_numpy(network_input(matched, brain, foreground=True))
+    x = torch.from_numpy(network_input(images, brain, Normalisation.HISTOGRAM, reference, foreground=True))
     with torch.no_grad():
         expected = predict_member(TorchEngine(ensemble.members[0][1]), x, None, flips=False).numpy()
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
-    assert not np.array_equal(matched, normalise(images, Normalisation.RESCALE))
+    assert not np.array_equal(x[:4], normalise(images, Normalisation.RESCALE))
 
 
 def test_members_of_other_tasks_stay_out(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from brats_infer.phantom.cohort import write_cohort
 from brats_infer.pipeline import segment_folder
 from brats_infer.settings import Mode, OnError, Settings
 from brats_infer.volume import read_labels
+from brats_infer.watch import Finished, Watcher
 from model.checkpoint import write_manifest
 from tests.small_networks import random_network, write_weights
 
@@ -247,6 +248,31 @@ def test_reading_goes_on_in_a_thread_of_its_own(
     )
     run(cases, tmp_path / "out", weights)
     assert seen == {"reader_0"}
+
+
+def test_the_device_goes_on_while_the_case_before_is_finished_and_told(
+    cases: Path, weights: Path, tmp_path: Path
+) -> None:
+    began = {f"BraTS-GLI-0100{number}-000": threading.Event() for number in range(3)}
+    waited: list[bool] = []
+    told: list[str] = []
+
+    def stage(case_id: str, name: str) -> None:
+        if name == "network":
+            began[case_id].set()
+
+    def finished(done: Finished) -> None:
+        following = list(began)[list(began).index(done.case.id) + 1 :][:1]
+        waited.extend(began[case_id].wait(60) for case_id in following)
+
+    def result(ended: CaseResult) -> None:
+        assert threading.current_thread().name == "writer_0"
+        told.append(ended.id)
+
+    watcher = Watcher(stage=stage, finished=finished, result=result)
+    segment_folder(cases, tmp_path / "out", task="gli", weights=weights, device="cpu", watcher=watcher)
+    assert waited == [True, True]
+    assert told == list(began)
 
 
 def test_wrong_folders_and_weights_are_told_before_any_case_is_read(

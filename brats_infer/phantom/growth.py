@@ -25,12 +25,17 @@ SPEED = {  # of the front, relative to white matter
     Tissue.DEEP_GREY: 0.3,
     Tissue.PALLIDUM: 0.3,
     Tissue.BRAINSTEM: 0.35,
-    Tissue.CEREBELLAR_WHITE: 0.4,
-    Tissue.CEREBELLAR_CORTEX: 0.1,
+    Tissue.CEREBELLAR_WHITE: 0.7,
+    Tissue.CEREBELLAR_CORTEX: 0.3,
 }
-
-
-SITES = {Tissue.WHITE: 0.86, Tissue.DEEP_GREY: 0.06, Tissue.CORTEX: 0.05, Tissue.CEREBELLAR_WHITE: 0.03}
+SITES = {  # of a lesion's centre; below the tentorium more often than in life, or networks would not look there
+    Tissue.WHITE: 0.78,
+    Tissue.DEEP_GREY: 0.06,
+    Tissue.CORTEX: 0.05,
+    Tissue.CEREBELLAR_WHITE: 0.06,
+    Tissue.CEREBELLAR_CORTEX: 0.03,
+    Tissue.BRAINSTEM: 0.02,
+}
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,7 @@ def plan_lesions(draw: Draw, tissues: Tensor, task: str) -> list[Lesion]:
     lesions: list[Lesion] = []
     for number in range(1 if low_grade else count):
         scale = 1.0 if number == 0 else draw.uniform(0.25, 0.6)
-        first = lesions[0] if lesions and draw.chance(0.7) and task != "men" else None
+        first = lesions[0] if lesions and draw.chance(0.55) and task != "men" else None
         lesions.append(_plan(draw, tissues, task, scale, low_grade, near=first))
     return lesions
 

@@ -19,7 +19,7 @@ from brats_infer.ensemble import network_input
 from brats_infer.errors import CaseError, OutputError, UsageError
 from brats_infer.geometry import AFFINE_TOLERANCE
 from brats_infer.labels import regions_from_labels
-from brats_infer.normalise import Normalisation, histogram_reference, normalise
+from brats_infer.normalise import Normalisation, histogram_reference
 from brats_infer.passes import coarser
 from brats_infer.preprocess import crop_labels, crop_to_brain
 from brats_infer.tasks import ET, Task, task_named
@@ -226,7 +226,7 @@ def training_case(
 ) -> TrainingCase:
     """(4, X, Y, Z) raw images and (R, X, Y, Z) masks at 1 mm, as the network sees them. Raises CaseError."""
     brain = (images != 0).any(axis=0)
-    image = network_input(normalise(images, normalisation, histogram), brain, foreground=True)
+    image = network_input(images, brain, normalisation, histogram, foreground=True)
     if np.abs(image).max() > np.finfo(np.float16).max:
         raise CaseError(f"{case_id}: intensities beyond float16: choose another normalisation than {normalisation}")
     return _on_grid(TrainingCase.of_arrays(case_id, image.astype(np.float16), regions), spacing)

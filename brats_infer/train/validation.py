@@ -8,7 +8,6 @@ import torch
 from numpy.typing import NDArray
 
 from brats_infer.engines import TorchEngine
-from brats_infer.ensemble import network_input
 from brats_infer.evaluate.surface import hd95
 from brats_infer.labels import labels_from_probabilities, regions_from_labels
 from brats_infer.passes import predict_member
@@ -72,9 +71,9 @@ def predicted_labels(
     network: UNet, case: TrainingCase, task: Task, device: torch.device, window: tuple[int, int, int] | None
 ) -> NDArray[np.uint8]:
     """The label map (X, Y, Z) that a network in evaluation mode finds on a case's own grid."""
-    image = case.image.float().numpy()
-    brain = image[4] > 0
-    x = torch.from_numpy(network_input(image[:4], brain, network.config.foreground)).to(device)
+    image = case.image.float()
+    brain = image[4].numpy() > 0
+    x = (image if network.config.foreground else image[:4]).to(device)
     with torch.inference_mode():
         probabilities = predict_member(TorchEngine(network, device), x, window, flips=False)
         labels = labels_from_probabilities(probabilities, task).cpu().numpy()

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from brats_infer.ensemble import network_input
-from brats_infer.normalise import Normalisation, normalise
+from brats_infer.normalise import Normalisation
 from model.unet import UNet, UNetConfig
 from tests.small_networks import write_weights
 
@@ -62,8 +62,7 @@ def network() -> UNet:
             conv.weight[:, :, 1, 1, 1] = torch.eye(5)
         net.up["1"].block.conv1.weight[:, 5:, 1, 1, 1] = torch.eye(5)  # of the skip
         images = np.stack([image(name) for name in MODALITIES]).astype(np.float32)
-        normalised = normalise(images, Normalisation.RESCALE)
-        x = torch.from_numpy(network_input(normalised, (images != 0).any(axis=0), True))[None]
+        x = torch.from_numpy(network_input(images, (images != 0).any(axis=0), Normalisation.RESCALE, None, True))[None]
         features = net.features(x)[1][0]  # (5, X, Y, Z)
         for region, (modality, radius) in enumerate(RADII.items()):
             channel = MODALITIES.index(modality)
