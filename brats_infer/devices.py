@@ -1,11 +1,9 @@
 """Where the networks compute: a device that works, and where to go when it is too small."""
 
-import ctypes
 import logging
 import math
 import os
 import re
-import sys
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +22,6 @@ CPU_QUOTAS = (
     ("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"),
 )
 """Microseconds granted and per how many, of control groups version 2 and 1."""
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, MALLOPT_MAX = -1, -3, 2**31 - 1  # of glibc's malloc.h
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 """What torch says in a plain RuntimeError where the host's or the driver's own allocator fails."""
 
@@ -107,17 +104,6 @@ def limit_threads() -> None:
     """Lets torch have no more threads on the CPU than `thread_limit` says."""
     if limit := thread_limit():
         torch.set_num_threads(limit)
-
-
-def keep_freed_memory() -> None:
-    """Lets the C library keep what a case frees for the next one, where it is glibc.
-
-    Volumes would go back to the system, and each 4 KiB of the next ones cost a page fault.
-    """
-    library = ctypes.CDLL(None) if sys.platform == "linux" else None
-    if library and hasattr(library, "mallopt"):
-        for option in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD):
-            library.mallopt(option, MALLOPT_MAX)
 
 
 def thread_limit() -> int | None:

@@ -57,8 +57,11 @@ class OpenVinoEngine:
             self._request = None  # frees what the last shape needed, before the next one needs it
             compiled = _CORE.compile_model(graph(self.network, batch.shape, self._mvn_voxels), "CPU", self._options)
             self._request, self._shape = compiled.create_infer_request(), tuple(batch.shape)
-        source = _dense(batch.cpu())
-        self._request.set_input_tensor(_shared(source))
+        source = batch.cpu()
+        if (shared := _shared(source)) is None:
+            source = source.contiguous()
+            shared = ov.Tensor(source.numpy(), shared_memory=True)
+        self._request.set_input_tensor(shared)  # which OpenVINO brings into a layout of its own, window or not
         self._request.infer()
         return torch.from_numpy(self._request.get_output_tensor(0).data).to(batch.device)
 
@@ -91,26 +94,19 @@ def graph(network: UNet, shape: tuple[int, ...], mvn_voxels: int) -> ov.Model:
     return ov.Model([sigmoids.output(0), *exact], [source], "unet")
 
 
-def _dense(batch: Tensor) -> Tensor:
-    """(B, C, X, Y, Z) as it is, if it is contiguous or a window of what is, else a copy."""
-    return batch if _volume(batch).is_contiguous() else batch.contiguous()
-
-
-def _volume(batch: Tensor) -> Tensor:
-    """The whole storage that a batch is a window of, in as many dimensions; the batch itself if it is none."""
+def _shared(batch: Tensor) -> ov.Tensor | None:
+    """(B, C, X, Y, Z) where it lies, if it is contiguous or a window of a tensor that is; else None."""
     if batch.is_contiguous():
-        return batch
+        return ov.Tensor(batch.numpy(), shared_memory=True)
     strides = batch.stride()
-    sides = (len(batch), *(wide // max(1, narrow) for wide, narrow in pairwise(strides)))
-    stored = batch.untyped_storage().nbytes() // batch.element_size()
-    return batch.as_strided(sides, strides, 0) if math.prod(sides) == stored else batch
-
-
-def _shared(batch: Tensor) -> ov.Tensor:
-    """What `_dense` returned, in place: OpenVINO turns it into a layout of its own anyway."""
-    volume = _volume(batch)
-    begin = [int(i) for i in np.unravel_index(int(batch.storage_offset()) if batch is not volume else 0, volume.shape)]
+    sides = [len(batch), *(wide // max(1, narrow) for wide, narrow in pairwise(strides))]
+    if math.prod(sides) * batch.element_size() != batch.untyped_storage().nbytes():
+        return None
+    volume = batch.as_strided(sides, strides, 0)
+    begin = [int(i) for i in np.unravel_index(int(batch.storage_offset()), sides)]
     end = [i + side for i, side in zip(begin, batch.shape, strict=True)]
+    if not volume.is_contiguous() or any(last > side for last, side in zip(end, sides, strict=True)):
+        return None
     return ov.Tensor(ov.Tensor(volume.numpy(), shared_memory=True), ov.Coordinate(begin), ov.Coordinate(end))
 
 

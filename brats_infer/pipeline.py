@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from brats_infer.cases import Case, find_cases
-from brats_infer.devices import keep_freed_memory, limit_threads, pick_device
+from brats_infer.devices import limit_threads, pick_device
 from brats_infer.earlier import is_whole
 from brats_infer.endings import CaseResult, Status, fail_case
 from brats_infer.ensemble import SHIPPED_WEIGHTS, Ensemble, Prepared, load_ensemble
@@ -94,7 +94,6 @@ def segment_folder(
 def load_ensembles(plan: Plan, device: torch.device) -> dict[str, Ensemble]:
     """{name: the ensemble} of each task of the plan, on the cores there are. Raises WeightsError."""
     limit_threads()
-    keep_freed_memory()
     return {task.name: load_ensemble(plan.weights, task, device) for task in plan.tasks}
 
 
@@ -123,6 +122,8 @@ def _run_here(cases: Sequence[Case], plan: Plan, watcher: Watcher) -> Iterator[C
             while ahead:
                 ready = ahead.result()
                 ahead = read_next()
+                while writing and writing[0].done():
+                    yield writing.popleft().result()
                 finishing = predict_case(ready, ensembles, writer, output, settings, watcher)
                 writing.append(writer.submit(_tell, finishing, watcher))
                 if len(writing) > 1:  # at most one finished case waits for the disk while the device goes on

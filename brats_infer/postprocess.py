@@ -87,11 +87,11 @@ def drop_unsure(
     for index, region in reversed(list(enumerate(task.regions))):
         mask = np.isin(view, task.region_labels(region))
         components = cc3d.connected_components(mask, connectivity=task.connectivity)
-        flat = components[mask].astype(np.intp)
-        unsure = np.bincount(flat, probabilities[index][box][mask]) < least * np.bincount(flat)
+        component = components[mask].astype(np.intp)  # of each voxel
+        unsure = np.bincount(component, probabilities[index][box][mask]) < least * np.bincount(component)
         unsure[components[inner]] = False
         if unsure.any():
-            view[mask] = np.where(unsure[flat], outer[index], view[mask])
+            view[mask] = np.where(unsure[component], outer[index], view[mask])
             mask = np.isin(view, task.region_labels(region))
         inner = mask
     return out

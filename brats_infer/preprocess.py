@@ -97,7 +97,7 @@ def crop_to_brain(volumes: dict[Path, Volume]) -> Cropped:
 
 
 def _copy(source: NDArray[Any], target: NDArray[np.float32]) -> None:
-    """(X, Y, Z) from the memory order of files to the other one, in slabs that the processor's caches hold."""
+    """(X, Y, Z) from Fortran to C order, in slabs that the processor's caches hold."""
     for start in range(0, source.shape[1], SLAB):
         target[:, start : start + SLAB] = source[:, start : start + SLAB]
 

@@ -43,7 +43,7 @@ def _nobody(*_: Any) -> None:
 
 @dataclass(frozen=True)
 class Watcher:
-    """Functions to be called; one that raises ends the run."""
+    """Functions to be called; one that raises ends the run, behind the case that the device is at."""
 
     start: Callable[[Start], None] = _nobody
     """The cases are known and the weights are loaded."""
@@ -52,6 +52,6 @@ class Watcher:
     finished: Callable[[Finished], None] | None = None
     """A label map is written; called in the writer thread, so that the device goes on.
 
-    None: nobody wants the probabilities, which then stay on the device."""
+    None: nobody wants the probabilities, which may then stay on the device."""
     result: Callable[["CaseResult"], None] = _nobody
     """A case has ended, well or not; called in the writer thread, or where Ray's cases are given out."""

@@ -3,6 +3,7 @@
 import logging
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from brats_infer.devices import CPU, thread_limit
 from brats_infer.engines import TorchEngine, fastest_engine, openvino_works
 from brats_infer.ensemble import Ensemble, load_ensemble
 from brats_infer.labels import labels_from_probabilities
-from brats_infer.openvino_engine import MVN_VOXELS_BF16, OpenVinoEngine
+from brats_infer.openvino_engine import MVN_VOXELS_BF16, OpenVinoEngine, _shared
 from brats_infer.passes import predict_member
 from brats_infer.postprocess import keep_brain
 from brats_infer.preprocess import crop_to_brain
@@ -28,6 +29,20 @@ from tests.small_networks import SMALL, random_network
 GLI = TASKS["gli"]
 ROOT = Path(__file__).parents[1]
 WEIGHTS = ROOT / "weights"
+
+
+@dataclass(frozen=True)
+class Float32:
+    """An engine in torch that computes in float32 on every processor."""
+
+    network: UNet
+
+    @property
+    def config(self) -> UNetConfig:
+        return self.network.config
+
+    def __call__(self, batch: Tensor) -> Tensor:
+        return in_float32(self.network, batch)
 
 
 def in_float32(network: UNet, x: Tensor) -> Tensor:
@@ -62,21 +77,35 @@ def test_one_engine_serves_one_shape_after_the_other_however_they_lie_in_memory(
         turned = torch.randn((shape[0], shape[1], shape[4], shape[3], shape[2])).transpose(2, 4)
         spread = torch.randn((1, 1, *shape[2:])).expand(shape)
         part = torch.randn((3, *shape[1:]))[1:2]
-        for x in (torch.randn(shape), window, turned, spread, part, wide.flip(1)[:, -shape[2] :, -8:, :8][None]):
+        thin = torch.randn((*shape[:-1], 1)).expand(shape)
+        for x in (torch.randn(shape), window, turned, spread, thin, part, wide.flip(1)[:, -shape[2] :, -8:, :8][None]):
             assert x.shape == shape
             torch.testing.assert_close(engine(x), in_float32(network, x), rtol=0, atol=2e-5)
 
 
 @pytest.mark.parametrize("window", [None, (8, 8, 8)], ids=["whole", "windows"])
 @pytest.mark.parametrize("flips", [False, True])
-def test_an_answer_outlives_the_next_case(window: tuple[int, int, int] | None, flips: bool) -> None:
+def test_windows_and_flips_are_those_of_torch_and_outlive_the_next_case(
+    window: tuple[int, int, int] | None, flips: bool
+) -> None:
     """The engine writes each answer over the last one."""
-    engine = OpenVinoEngine(random_network(), bf16=False)
-    first, second = torch.randn((2, 5, 8, 8, 8))
+    network = random_network()
+    engine = OpenVinoEngine(network, bf16=False)
+    first, second = torch.randn((2, 5, 12, 10, 9))
     found = predict_member(engine, first, window, flips)
-    before = found.clone()
     predict_member(engine, second, window, flips)
-    assert torch.equal(found, before)
+    expected = predict_member(Float32(network), first, window, flips)
+    torch.testing.assert_close(found, expected, rtol=0, atol=2e-5)
+
+
+def test_a_window_is_read_where_it_lies() -> None:
+    volume = torch.randn((1, 5, 20, 18, 17))
+    window = volume[:, :, 3:11, 5:13, 9:17]
+    shared = _shared(window)
+    assert shared is not None
+    assert np.array_equal(shared.data, window.numpy())
+    volume.fill_(7)
+    assert (shared.data == 7).all()
 
 
 @pytest.mark.parametrize("bf16", [False, True])
