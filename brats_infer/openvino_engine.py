@@ -5,7 +5,6 @@ The graph is written down layer by layer from the network: through ONNX or by tr
 
 import math
 import sys
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -57,11 +56,8 @@ class OpenVinoEngine:
             self._request = None  # frees what the last shape needed, before the next one needs it
             compiled = _CORE.compile_model(graph(self.network, batch.shape, self._mvn_voxels), "CPU", self._options)
             self._request, self._shape = compiled.create_infer_request(), tuple(batch.shape)
-        source = batch.cpu()
-        if (shared := _shared(source)) is None:
-            source = source.contiguous()
-            shared = ov.Tensor(source.numpy(), shared_memory=True)
-        self._request.set_input_tensor(shared)  # which OpenVINO brings into a layout of its own, window or not
+        # into memory that it has already: what is shared with it, it may still write to when a batch is gone
+        torch.from_numpy(self._request.get_input_tensor(0).data).copy_(batch)
         self._request.infer()
         return torch.from_numpy(self._request.get_output_tensor(0).data).to(batch.device)
 
@@ -92,22 +88,6 @@ def graph(network: UNet, shape: tuple[int, ...], mvn_voxels: int) -> ov.Model:
     assert head.bias is not None
     sigmoids = op.sigmoid(op.add(_convolution(x, head), _constant(head.bias, per_channel=True)))
     return ov.Model([sigmoids.output(0), *exact], [source], "unet")
-
-
-def _shared(batch: Tensor) -> ov.Tensor | None:
-    """(B, C, X, Y, Z) where it lies, if it is contiguous or a window of a tensor that is; else None."""
-    if batch.is_contiguous():
-        return ov.Tensor(batch.numpy(), shared_memory=True)
-    strides = batch.stride()
-    sides = [len(batch), *(wide // max(1, narrow) for wide, narrow in pairwise(strides))]
-    if math.prod(sides) * batch.element_size() != batch.untyped_storage().nbytes():
-        return None
-    volume = batch.as_strided(sides, strides, 0)
-    begin = [int(i) for i in np.unravel_index(int(batch.storage_offset()), sides)]
-    end = [i + side for i, side in zip(begin, batch.shape, strict=True)]
-    if not volume.is_contiguous() or any(last > side for last, side in zip(end, sides, strict=True)):
-        return None
-    return ov.Tensor(ov.Tensor(volume.numpy(), shared_memory=True), ov.Coordinate(begin), ov.Coordinate(end))
 
 
 def _block(x: ov.Node, block: nn.Module, mvn_voxels: int, exact: list[ov.Output]) -> ov.Node:

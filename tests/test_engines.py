@@ -16,7 +16,7 @@ from brats_infer.devices import CPU, thread_limit
 from brats_infer.engines import TorchEngine, fastest_engine, openvino_works
 from brats_infer.ensemble import Ensemble, load_ensemble
 from brats_infer.labels import labels_from_probabilities
-from brats_infer.openvino_engine import MVN_VOXELS_BF16, OpenVinoEngine, _shared
+from brats_infer.openvino_engine import MVN_VOXELS_BF16, OpenVinoEngine
 from brats_infer.passes import predict_member
 from brats_infer.postprocess import keep_brain
 from brats_infer.preprocess import crop_to_brain
@@ -96,16 +96,6 @@ def test_windows_and_flips_are_those_of_torch_and_outlive_the_next_case(
     predict_member(engine, second, window, flips)
     expected = predict_member(Float32(network), first, window, flips)
     torch.testing.assert_close(found, expected, rtol=0, atol=2e-5)
-
-
-def test_a_window_is_read_where_it_lies() -> None:
-    volume = torch.randn((1, 5, 20, 18, 17))
-    window = volume[:, :, 3:11, 5:13, 9:17]
-    shared = _shared(window)
-    assert shared is not None
-    assert np.array_equal(shared.data, window.numpy())
-    volume.fill_(7)
-    assert (shared.data == 7).all()
 
 
 @pytest.mark.parametrize("bf16", [False, True])
