@@ -72,14 +72,17 @@ def nested(disjoint: Tensor) -> Tensor:
 
 
 def whole(x: Tensor, predictor: Predictor, multiple: int) -> Tensor:
-    """(C, X, Y, Z) -> (R, X, Y, Z) in one pass, padded with background at the end of each axis to a multiple.
-
-    To two multiples at least: of one voxel at the bottom, instance norm would make nothing.
-    """
-    padding = [max(2 * multiple - n, -n % multiple) for n in x.shape[1:]]
+    """(C, X, Y, Z) -> (R, X, Y, Z) in one pass, padded with background at the end of each axis (`padded_shape`)."""
+    padding = [to - n for to, n in zip(padded_shape(x.shape[1:], multiple), x.shape[1:], strict=True)]
     padded = functional.pad(x, [p for extra in reversed(padding) for p in (0, extra)])
     out = predictor(padded[None])[0]
     return out[:, : x.shape[1], : x.shape[2], : x.shape[3]].clone(memory_format=torch.contiguous_format)
+
+
+def padded_shape(shape: Sequence[int], multiple: int) -> tuple[int, int, int]:
+    """The next larger multiples, two at least: of one voxel at the bottom, instance norm would make nothing."""
+    x, y, z = (max(2, -(-n // multiple)) * multiple for n in shape)
+    return x, y, z
 
 
 def sliding_window(x: Tensor, predictor: Predictor, window: tuple[int, int, int], overlap: float = OVERLAP) -> Tensor:
