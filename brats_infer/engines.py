@@ -1,6 +1,7 @@
 """What turns a batch into probabilities: torch on any device, OpenVINO on the CPU where it is installed."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -8,6 +9,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from brats_infer.devices import CPU, autocast
 from model.unet import UNet, UNetConfig
@@ -24,9 +26,16 @@ class Engine(Protocol):
     def __call__(self, batch: Tensor) -> Tensor:
         """(B, C, X, Y, Z) float32 -> sigmoids (B, R, X, Y, Z) float32, on the batch's device.
 
-        The engine may write its next answer over this one.
+        Of any size: the network sees it with background at the end of each axis, as `padded_shape` says. The engine may
+        write its next answer over this one.
         """
         ...
+
+
+def padded_shape(shape: Sequence[int], multiple: int) -> tuple[int, int, int]:
+    """The next larger multiples, two at least: of one voxel at the bottom, instance norm would make nothing."""
+    x, y, z = (max(2, -(-n // multiple)) * multiple for n in shape)
+    return x, y, z
 
 
 @dataclass(frozen=True)
@@ -42,8 +51,11 @@ class TorchEngine:
         return self.network.config
 
     def __call__(self, batch: Tensor) -> Tensor:
+        shape = batch.shape[2:]
+        extra = [to - n for to, n in zip(padded_shape(shape, self.config.multiple), shape, strict=True)]
+        padded = functional.pad(batch.to(self.device), [p for n in reversed(extra) for p in (0, n)])
         with autocast(self.device):
-            logits = self.network(batch.to(self.device))
+            logits = self.network(padded)[:, :, : shape[0], : shape[1], : shape[2]]
         return torch.sigmoid(logits.float()).to(batch.device)
 
 

@@ -67,13 +67,13 @@ def histogram_reference(cases: Iterable[NDArray[np.float32]], samples: int = 409
 def _zscore(image: NDArray[np.float32], out: NDArray[np.float32]) -> None:
     """Writes (X, Y, Z) with the non-zero voxels at mean 0 and standard deviation 1.
 
-    Sums over all of it are those over the brain, as background is 0; in float64, where their difference is safe.
+    Sums over all of it are those over the brain, as background is 0; row by row, then in float64, where their
+    difference is safe.
     """
     mask = image != 0
     count = np.count_nonzero(mask) or 1
-    values = image.ravel()
-    mean = values.sum(dtype=np.float64) / count
-    squares = float(np.einsum("i,i->", values, values, dtype=np.float64))
+    mean = image.sum(axis=2).sum(dtype=np.float64) / count
+    squares = float(np.einsum("xyz,xyz->xy", image, image).sum(dtype=np.float64))
     deviation = math.sqrt(max(0.0, squares / count - mean**2))
     np.subtract(image, np.float32(mean), out=out)
     out *= mask

@@ -15,14 +15,14 @@ import openvino as ov  # noqa: E402
 from openvino import opset15 as op  # noqa: E402
 
 from brats_infer.devices import computes_in_bf16, thread_limit  # noqa: E402
+from brats_infer.engines import padded_shape  # noqa: E402
 from model.unet import ConvBlock, UNet, UNetConfig, UpBlock  # noqa: E402
 
 CHANNEL = 1
 SPATIAL = (2, 3, 4)
-MVN_VOXELS, MVN_VOXELS_BF16 = 2**20, 2**21
+MVN_VOXELS = 2**20
 """OpenVINO's own norm adds up all voxels in one float32: of a whole brain at 1 mm its deviations are off by up to
-0.2 %, which changed 1 % of a tumor's labels. Above this size the sums are made in short steps instead, which takes
-longer; in bf16 the error of the norm is lost in that of the convolutions up to twice the size."""
+0.2 %, which changed 1 % of a tumor's labels. Above this size the sums are made in short steps instead."""
 _CORE = ov.Core()
 """One that stays: each sets up a signal stack and puts back what it found, so that of two which overlap the second to
 go leaves the freed one of the first, and the next signal is a segmentation fault."""
@@ -35,7 +35,6 @@ class OpenVinoEngine:
         """`bf16` None means where the processor computes in it natively."""
         self.network = network.cpu().eval()
         bf16 = computes_in_bf16() if bf16 is None else bf16
-        self._mvn_voxels = MVN_VOXELS_BF16 if bf16 else MVN_VOXELS
         self._options: dict[str, object] = {
             "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
             "PERFORMANCE_HINT": "LATENCY",
@@ -52,17 +51,26 @@ class OpenVinoEngine:
 
     def __call__(self, batch: Tensor) -> Tensor:
         """As `Engine`; what it returns is overwritten by its next run."""
-        if self._request is None or tuple(batch.shape) != self._shape:
+        shape = (*batch.shape[:2], *padded_shape(batch.shape[2:], self.config.multiple))
+        if self._request is None or shape != self._shape:
             self._request = None  # frees what the last shape needed, before the next one needs it
-            compiled = _CORE.compile_model(graph(self.network, batch.shape, self._mvn_voxels), "CPU", self._options)
-            self._request, self._shape = compiled.create_infer_request(), tuple(batch.shape)
+            compiled = _CORE.compile_model(graph(self.network, shape), "CPU", self._options)
+            self._request, self._shape = compiled.create_infer_request(), shape
         # into memory that it has already: what is shared with it, it may still write to when a batch is gone
-        torch.from_numpy(self._request.get_input_tensor(0).data).copy_(batch)
+        _fill(torch.from_numpy(self._request.get_input_tensor(0).data), batch)
         self._request.infer()
-        return torch.from_numpy(self._request.get_output_tensor(0).data).to(batch.device)
+        found = torch.from_numpy(self._request.get_output_tensor(0).data)
+        return found[:, :, : batch.shape[2], : batch.shape[3], : batch.shape[4]].to(batch.device)
 
 
-def graph(network: UNet, shape: tuple[int, ...], mvn_voxels: int) -> ov.Model:
+def _fill(target: Tensor, batch: Tensor) -> None:
+    """Writes (B, C, x, y, z) to the beginning of each axis of (B, C, X, Y, Z), and background behind it."""
+    for axis, size in enumerate(batch.shape):
+        target.narrow(axis, size, target.shape[axis] - size).zero_()
+    target[:, :, : batch.shape[2], : batch.shape[3], : batch.shape[4]].copy_(batch)
+
+
+def graph(network: UNet, shape: tuple[int, ...]) -> ov.Model:
     """The network for input of one shape (B, C, X, Y, Z), to sigmoids (B, R, X, Y, Z); it shares its parameters.
 
     The first output; the others are there for their precision alone: OpenVINO computes in float32 what leads to an
@@ -74,7 +82,7 @@ def graph(network: UNet, shape: tuple[int, ...], mvn_voxels: int) -> ov.Model:
     x: ov.Node = source
     skips = []
     for level in range(1, levels + 1):
-        x = _block(x, network.down[str(level)], mvn_voxels, exact)
+        x = _block(x, network.down[str(level)], exact)
         skips.append(x)
     skips.pop()  # the bottom is x itself
     for level in range(levels - 1, 0, -1):
@@ -82,7 +90,7 @@ def graph(network: UNet, shape: tuple[int, ...], mvn_voxels: int) -> ov.Model:
         assert isinstance(up, UpBlock)
         weight = _constant(up.up.weight)
         x = op.convolution_backprop_data(x, weight, [2] * 3, pads_begin=[0] * 3, pads_end=[0] * 3, dilations=[1] * 3)
-        x = _block(op.concat([x, skips.pop()], 1), up.block, mvn_voxels, exact)
+        x = _block(op.concat([x, skips.pop()], 1), up.block, exact)
     head = network.heads["1"]
     assert isinstance(head, nn.Conv3d)
     assert head.bias is not None
@@ -90,13 +98,13 @@ def graph(network: UNet, shape: tuple[int, ...], mvn_voxels: int) -> ov.Model:
     return ov.Model([sigmoids.output(0), *exact], [source], "unet")
 
 
-def _block(x: ov.Node, block: nn.Module, mvn_voxels: int, exact: list[ov.Output]) -> ov.Node:
+def _block(x: ov.Node, block: nn.Module, exact: list[ov.Output]) -> ov.Node:
     """A level's two convolutions, each with instance norm and leaky ReLU; dropout is for training."""
     assert isinstance(block, ConvBlock)
     slope = op.constant(np.array([block.act.negative_slope], np.float32))
     for convolution, norm in ((block.conv1, block.norm1), (block.conv2, block.norm2)):
         x = _convolution(x, convolution)
-        small = math.prod(x.get_output_shape(0)[2:]) <= mvn_voxels
+        small = math.prod(x.get_output_shape(0)[2:]) <= MVN_VOXELS
         x = op.prelu(_instance_norm(x, norm) if small else _exact_norm(x, norm, exact), slope)
     return x
 
@@ -117,20 +125,30 @@ def _instance_norm(x: ov.Node, layer: nn.InstanceNorm3d) -> ov.Node:
 def _exact_norm(x: ov.Node, layer: nn.InstanceNorm3d, exact: list[ov.Output]) -> ov.Node:
     """The same of many voxels; adds to `exact`.
 
-    Scale and shift come out of the exact part as two numbers each that bf16 holds. So the volume stays in bf16: scaled
-    in float32, it would be brought into another layout and back.
+    Rows are added up where the volume lies, in its layout and precision: roundings of thousands of rows cancel out.
+    Scale and shift come out of the exact part as two numbers each that bf16 holds. So the volume itself never becomes
+    float32, for which it would be brought into another layout and back.
     """
     gamma, beta = _constant(layer.weight, per_channel=True), _constant(layer.bias, per_channel=True)
-    mean = _mean(x, SPATIAL)
-    length = op.reduce_l2(x, _axes(SPATIAL[-1]), keep_dims=True)
-    row = op.multiply(op.multiply(length, length), _number(1 / x.get_output_shape(0)[SPATIAL[-1]]))
-    variance = op.subtract(_mean(row, SPATIAL[:-1]), op.multiply(mean, mean))
+    row, others = _axes(SPATIAL[-1]), SPATIAL[:-1]
+    share = _number(1 / x.get_output_shape(0)[SPATIAL[-1]])
+    length = _exact_from_here(op.reduce_l2(x, row, keep_dims=True))
+    mean = _mean(op.multiply(_exact_from_here(op.reduce_sum(x, row, keep_dims=True)), share), others)
+    square = _mean(op.multiply(op.multiply(length, length), share), others)
+    variance = op.subtract(square, op.multiply(mean, mean))
     scale = op.divide(gamma, op.sqrt(op.add(op.relu(variance), _number(layer.eps))))
     shift = op.subtract(beta, op.multiply(mean, scale))
     parts = op.concat([*_halves(scale), *_halves(shift)], CHANNEL)
     exact.append(parts.output(0))
     scale, scale_rest, shift, shift_rest = op.split(parts, op.constant(np.int64(CHANNEL)), 4).outputs()
     return op.add(op.multiply(x, scale), op.add(op.multiply(x, scale_rest), op.add(shift, shift_rest)))
+
+
+def _exact_from_here(x: ov.Node) -> ov.Node:
+    """The same numbers, through a convolution that changes nothing: what stays in float32 reaches no further back."""
+    channels = x.get_output_shape(0)[CHANNEL]
+    identity = np.eye(channels, dtype=np.float32).reshape(channels, channels, 1, 1, 1)
+    return op.convolution(x, op.constant(identity), [1] * 3, [0] * 3, [0] * 3, [1] * 3)
 
 
 def _mean(x: ov.Node, axes: tuple[int, ...]) -> ov.Node:

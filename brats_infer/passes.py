@@ -53,7 +53,7 @@ def _predict(engine: Engine, x: Tensor, window: tuple[int, int, int] | None, fli
     for flipped in axes:
         source = x.flip(flipped) if flipped else x
         out = (
-            whole(source, probabilities, engine.config.multiple)
+            probabilities(source[None])[0].clone(memory_format=torch.contiguous_format)
             if window is None
             else sliding_window(source, probabilities, window)
         )
@@ -69,20 +69,6 @@ def nested(disjoint: Tensor) -> Tensor:
     They exclude each other, so their probabilities add up; independent sigmoids may exceed 1 together.
     """
     return disjoint.flip(1).cumsum(1).flip(1).clamp_(max=1)
-
-
-def whole(x: Tensor, predictor: Predictor, multiple: int) -> Tensor:
-    """(C, X, Y, Z) -> (R, X, Y, Z) in one pass, padded with background at the end of each axis (`padded_shape`)."""
-    padding = [to - n for to, n in zip(padded_shape(x.shape[1:], multiple), x.shape[1:], strict=True)]
-    padded = functional.pad(x, [p for extra in reversed(padding) for p in (0, extra)])
-    out = predictor(padded[None])[0]
-    return out[:, : x.shape[1], : x.shape[2], : x.shape[3]].clone(memory_format=torch.contiguous_format)
-
-
-def padded_shape(shape: Sequence[int], multiple: int) -> tuple[int, int, int]:
-    """The next larger multiples, two at least: of one voxel at the bottom, instance norm would make nothing."""
-    x, y, z = (max(2, -(-n // multiple)) * multiple for n in shape)
-    return x, y, z
 
 
 def sliding_window(x: Tensor, predictor: Predictor, window: tuple[int, int, int], overlap: float = OVERLAP) -> Tensor:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from brats_infer.boxes import bounding_box
+from brats_infer.labels import within
 from brats_infer.settings import DustFill, Settings
 from brats_infer.tasks import Task
 
@@ -40,7 +41,7 @@ def clean(
         if outer is not None:
             opened = removed & (view == 0)
             if opened.any():
-                opened &= _enclosed(np.isin(view, task.region_labels(outer)))
+                opened &= _enclosed(within(view, task.region_labels(outer)))
             view[opened] = outer.label
     return out
 
@@ -85,14 +86,14 @@ def drop_unsure(
     outer = [0, *(region.label for region in task.regions)]
     inner = np.zeros(view.shape, bool)
     for index, region in reversed(list(enumerate(task.regions))):
-        mask = np.isin(view, task.region_labels(region))
+        mask = within(view, task.region_labels(region))
         components = cc3d.connected_components(mask, connectivity=task.connectivity)
         component = components[mask].astype(np.intp)  # of each voxel
         unsure = np.bincount(component, probabilities[index][box][mask]) < least * np.bincount(component)
         unsure[components[inner]] = False
         if unsure.any():
             view[mask] = np.where(unsure[component], outer[index], view[mask])
-            mask = np.isin(view, task.region_labels(region))
+            mask = within(view, task.region_labels(region))
         inner = mask
     return out
 
@@ -109,7 +110,7 @@ def _remove_dust(
     labels: NDArray[np.uint8], region: tuple[int, ...], limit: int, connectivity: int, fill: DustFill
 ) -> NDArray[np.bool_]:
     """Removes a region's small components in place; returns where (X, Y, Z)."""
-    mask = np.isin(labels, region)
+    mask = within(labels, region)
     kept: NDArray[np.bool_] = cc3d.dust(mask, threshold=limit + 1, connectivity=connectivity, in_place=False)
     dust = mask & ~kept
     if fill == DustFill.BACKGROUND or not dust.any():
@@ -137,6 +138,7 @@ def _modal_neighbour(
 
 def _enclosed(region: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """The region with every cavity filled that has no 6-connected way out."""
-    filled = fill_voids.fill(np.pad(region, 1), in_place=True)  # unpadded, a cavity at the array's edge would count
+    padded = np.pad(region, 1)  # without, a cavity at the array's edge would count
+    filled = fill_voids.fill(padded.T, in_place=True).T  # seven times as fast in Fortran order
     inside: NDArray[np.bool_] = filled[1:-1, 1:-1, 1:-1].astype(bool)
     return inside

@@ -22,7 +22,7 @@ from brats_infer.engines import TorchEngine
 from brats_infer.ensemble import load_ensemble, network_input
 from brats_infer.errors import WeightsError
 from brats_infer.normalise import Normalisation, histogram_reference, normalise
-from brats_infer.passes import coarser, finer, gaussian_weights, predict_member, sliding_window, whole
+from brats_infer.passes import coarser, finer, gaussian_weights, predict_member, sliding_window
 from brats_infer.settings import Mode
 from brats_infer.tasks import TASKS
 from model.checkpoint import MANIFEST, Member, save_reference
@@ -113,8 +113,8 @@ def test_whole_brain_is_the_network_on_the_padded_input(shape: Shape) -> None:
     sides = [max(8, -(-n // 4) * 4) for n in shape]
     padded = torch.zeros((1, 5, *sides))
     padded[0, :, : shape[0], : shape[1], : shape[2]] = x
-    expected = network(padded)[0, :, : shape[0], : shape[1], : shape[2]]
-    torch.testing.assert_close(whole(x, network, network.config.multiple), expected, rtol=0, atol=1e-6)
+    expected = sigmoid_of(network)(padded)[0, :, : shape[0], : shape[1], : shape[2]]
+    torch.testing.assert_close(predict_member(TorchEngine(network), x, None, flips=False), expected, rtol=0, atol=1e-6)
 
 
 def mirrored_mean(x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
@@ -147,7 +147,10 @@ def test_flips_are_the_mean_over_eight_mirror_images(window: Shape | None) -> No
     probabilities = sigmoid_of(network)
 
     def once(flipped: Tensor) -> Tensor:
-        return sliding_window(flipped, probabilities, window) if window else whole(flipped, probabilities, 4)
+        if window:
+            return sliding_window(flipped, probabilities, window)
+        padded = functional.pad(flipped, (0, 1, 0, 0, 0, 3))  # to multiples of 4
+        return probabilities(padded[None])[0, :, :9, :8, :7]
 
     found = predict_member(TorchEngine(network), x, window, flips=True)
     torch.testing.assert_close(found, mirrored_mean(x, once), rtol=0, atol=1e-6)

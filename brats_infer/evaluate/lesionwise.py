@@ -20,6 +20,7 @@ from brats_infer.evaluate.surface import (
     percentile,
     surface_of,
 )
+from brats_infer.labels import within
 from brats_infer.tasks import LesionMetrics, Task
 
 Labels = NDArray[np.unsignedinteger]
@@ -88,7 +89,7 @@ def lesionwise_scores(
     spacing_mm = (float(spacing[0]), float(spacing[1]), float(spacing[2]))
     scores = {}
     for region in task.regions:
-        predicted, true = (np.isin(labels, task.region_labels(region)) for labels in cropped)
+        predicted, true = (within(labels, task.region_labels(region)) for labels in cropped)
         inner = bounding_box(predicted | true, margin)
         scores[region.name] = _score(predicted[inner], true[inner], prediction.size, spacing_mm, task.metrics)
     return scores

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from brats_infer.boxes import bounding_box
 from brats_infer.evaluate.lesionwise import Match, match_lesions
 from brats_infer.evaluate.surface import Spacing
+from brats_infer.labels import within
 from brats_infer.report.sight import centre_of, moved, voxels_of_each
 from brats_infer.tasks import Region, Task
 
@@ -48,7 +49,7 @@ def judge(
     """
     margin = task.metrics.dilation_iterations
     box = bounding_box((prediction > 0) | (reference > 0), margin)
-    predicted, true = (np.isin(labels[box], task.region_labels(region)) for labels in (prediction, reference))
+    predicted, true = (within(labels[box], task.region_labels(region)) for labels in (prediction, reference))
     match = match_lesions(predicted, true, margin)
     parts = np.zeros(prediction.shape, np.uint8)
     parts[box] = _parts(predicted, true, match)

@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 from torch.nn import functional
 
-from brats_infer.passes import padded_shape
+from brats_infer.engines import padded_shape
 from brats_infer.phantom.fields import blur
 from brats_infer.train.choices import Augment
 from brats_infer.train.config import TrainConfig
@@ -39,7 +39,7 @@ def draw_batch(
         case = _draw_case(split, config.phantom_share, rng, device)
         if config.whole_share and rng.random() < config.whole_share:
             brain = padded_shape(case.image.shape[1:], config.network.multiple)
-            middle = np.array(brain) / 2  # so that the padding lies at the end, as in `passes.whole`
+            middle = np.array(brain) / 2  # so that the padding lies at the end, as an engine pads
             drawn.append(draw_patch(case, brain, rng, device, config.augment, middle))
         else:
             drawn.append(draw_patch(case, config.patch, rng, device, config.augment))
