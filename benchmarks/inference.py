@@ -18,9 +18,9 @@ run in turns; a first run, in which things are compiled and cached, does not cou
 - the floor: our network's forward passes alone, on the windows or the padded brain that it gets for this case.
 
 Peers average what ours averages, probabilities, and take our thresholds; neither removes components, and for the
-comparison ours keeps them too (`--dust 0 --component-probability 0`; the times are of the default). They normalise by
-their own rules. Dice is between a label map and that of ours in the first of `--modes`; of a network with random
-weights (`--channels`) it says little.
+comparison ours keeps them too (`--dust 0 --component-probability 0`; the times are of the default). All normalise each
+modality over its voxels that are not 0. Dice is between a label map and that of ours in the first of `--modes`; of a
+network with random weights (`--channels`) it says little.
 
 With `--cases N`, N copies of the case are in the folder, and seconds are those of one case.
 

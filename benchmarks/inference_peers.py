@@ -5,8 +5,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from inference_contenders import TASK, Answer, Contender, Job
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from brats_infer.cases import Case, find_cases
@@ -102,7 +104,7 @@ class NnUnet(Peer):
         from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
         super().__init__(job)
-        plans = PlansManager(nnunet_plans(self.window))
+        plans = PlansManager(nnunet_plans(self.window, brain_zscore()))
         regions = {region.name: list(TASK.region_labels(region)) for region in TASK.regions}
         dataset = {
             "channel_names": {str(i): modality.name for i, modality in enumerate(TASK.modalities)},
@@ -123,7 +125,23 @@ class NnUnet(Peer):
         self.predictor.predict_from_files_sequential(files, [str(self.output / case.id) for case in self.cases])
 
 
-def nnunet_plans(window: tuple[int, int, int]) -> dict[str, Any]:
+def brain_zscore() -> str:
+    """The name of a normalisation that nnU-Net then knows: its own, over the voxels of each modality that are not 0.
+
+    Its own takes those that are not 0 in any modality, which is another input where one of them is 0 in the brain.
+    """
+    from nnunetv2.preprocessing.normalization import default_normalization_schemes as schemes
+
+    class BrainZScore(schemes.ZScoreNormalization):  # type: ignore[misc] # nnU-Net has no types
+        def run(self, image: NDArray[np.float32], seg: object = None) -> NDArray[np.float32]:
+            normalised: NDArray[np.float32] = super().run(image, (image != 0).astype(np.int8) - 1)
+            return normalised
+
+    schemes.BrainZScore = BrainZScore
+    return BrainZScore.__name__
+
+
+def nnunet_plans(window: tuple[int, int, int], normalisation: str) -> dict[str, Any]:
     """Of a data set on the challenges' grid. SimpleITK's first axis is our last one: turned back, as the network is."""
     count = len(TASK.modalities)
     resampling = {"is_seg": False, "order": 1, "order_z": 0, "force_separate_z": None}
@@ -135,7 +153,7 @@ def nnunet_plans(window: tuple[int, int, int]) -> dict[str, Any]:
         "architecture": {},
         "spacing": [1.0, 1.0, 1.0],
         "batch_dice": False,
-        "normalization_schemes": ["ZScoreNormalization"] * count,
+        "normalization_schemes": [normalisation] * count,
         "use_mask_for_norm": [True] * count,
     }
     for what in ("data", "seg", "probabilities"):

@@ -95,7 +95,7 @@ class Ensemble:
             raise ValueError("an ensemble without members")
         if place.note:
             warn(place.note)
-        return total.div_(len(self.members))
+        return total.div_(len(self.members)) if len(self.members) > 1 else total
 
     def _engine(self, index: int, device: torch.device) -> Engine:
         """A member's engine on a device, made when it is first needed."""
