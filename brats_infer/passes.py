@@ -29,8 +29,7 @@ def predict_member(engine: Engine, x: Tensor, window: tuple[int, int, int] | Non
 
 def coarser(x: Tensor, spacing: int) -> Tensor:
     """(C, X, Y, Z) -> means of cubes of `spacing` voxels a side; those that stick out are filled with background."""
-    padding = [p for n in reversed(x.shape[1:]) for p in (0, -n % spacing)]
-    return functional.avg_pool3d(functional.pad(x, padding)[None], spacing)[0]
+    return functional.avg_pool3d(x[None], spacing, ceil_mode=True, divisor_override=spacing**3)[0]
 
 
 def finer(x: Tensor, spacing: int, shape: Sequence[int]) -> Tensor:
