@@ -29,6 +29,8 @@ def predict_member(engine: Engine, x: Tensor, window: tuple[int, int, int] | Non
 
 def coarser(x: Tensor, spacing: int) -> Tensor:
     """(C, X, Y, Z) -> means of cubes of `spacing` voxels a side; those that stick out are filled with background."""
+    if min(x.shape[1:]) < spacing:  # which pooling refuses
+        x = functional.pad(x, [p for n in reversed(x.shape[1:]) for p in (0, max(0, spacing - n))])
     return functional.avg_pool3d(x[None], spacing, ceil_mode=True, divisor_override=spacing**3)[0]
 
 

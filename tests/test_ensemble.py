@@ -295,7 +295,7 @@ def test_weights_folder_without_members(tmp_path: Path, content: bytes | None) -
         load_ensemble(tmp_path, GLI, CPU)
 
 
-@pytest.mark.parametrize("shape", [(16, 18, 20), (15, 17, 19)])
+@pytest.mark.parametrize("shape", [(16, 18, 20), (15, 17, 19), (1, 7, 2)])
 def test_coarser_is_the_mean_of_each_cube(shape: Shape) -> None:
     x = torch.randn((2, *shape))
     found = coarser(x, 2)
