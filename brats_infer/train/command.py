@@ -204,6 +204,6 @@ SAME_NAME = (
         "schedule",
         "decay",
     ),
-    *("warm_up", "ema", "select", "clean_labels", "freeze", "seed", "phantom_share", "whole_share", "anatomy"),
+    *("warm_up", "ema", "select", "clean_labels", "freeze", "seed", "phantom_share", "anatomy"),
 )
 """What `TrainOptions` and `TrainConfig` call by one name."""

@@ -42,8 +42,6 @@ class TrainConfig:
     seed: int = 0
     phantom_share: float = 0.0
     """Of the patches that come from synthetic cases, where there are any."""
-    whole_share: float = 0.0
-    """Of the patches that are whole brains instead, padded as for one pass."""
     anatomy: str | None = None
     """What synthetic cases are made of while training; None: they lie in a folder."""
 

@@ -84,7 +84,10 @@ def train(
     Raises UsageError if `out` holds another
     run, or if the settings do not fit or make the loss NaN, OutputError if it cannot be written.
     """
-    _check(config, workers)
+    if not config.network.fits(config.patch):
+        raise UsageError(f"patches of {config.patch} do not fit {config.network.levels} levels: choose another --patch")
+    if config.batch % workers.count:
+        raise UsageError(f"--batch {config.batch}: choose a multiple of the {workers.count} processes")
     loss = weighted(loss_weights(config.loss))
     settings = _settings(config, split, task)
     run = _start(config, settings, out, device, initial, workers)
@@ -119,16 +122,6 @@ def train(
                 _save(run, settings, out)
             raise
     return run.best
-
-
-def _check(config: TrainConfig, workers: Workers) -> None:
-    """Raises UsageError for what cannot be drawn."""
-    if not config.network.fits(config.patch):
-        raise UsageError(f"patches of {config.patch} do not fit {config.network.levels} levels: choose another --patch")
-    if config.batch % workers.count:
-        raise UsageError(f"--batch {config.batch}: choose a multiple of the {workers.count} processes")
-    if config.whole_share and config.batch != workers.count:
-        raise UsageError(f"--batch {config.batch}: with --whole-share, brains differ in size: give one a process")
 
 
 def steps_of_epoch(split: Split, batch: int) -> int:

@@ -29,7 +29,6 @@ class TrainOptions(BaseModel):
     phantom_share: float = Field(0.7, ge=0, le=1, description="Of the patches, from --phantoms or --anatomy.")
     anatomy: str | None = Field(None, description="Make a new synthetic case for each patch: of mni152, or a folder.")
     patch: int = Field(96, ge=1, description="Side of the training patch, voxels of --spacing.")
-    whole_share: float = Field(0.0, ge=0, le=1, description="Of the patches, whole brains, as --mode fast sees them.")
     augment: Augment = Field(Augment.ALL, description="How patches are changed.")
     batch: int = Field(1, ge=1, description="Patches a step.")
     steps: int = Field(2000, ge=1, description="How long to train.")

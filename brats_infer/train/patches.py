@@ -13,7 +13,6 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 from torch.nn import functional
 
-from brats_infer.engines import padded_shape
 from brats_infer.phantom.fields import blur
 from brats_infer.train.choices import Augment
 from brats_infer.train.config import TrainConfig
@@ -30,19 +29,9 @@ NOISE_SHARE = 0.15
 def draw_batch(
     split: Split, config: TrainConfig, rngs: Sequence[np.random.Generator], device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """(B, 4 or 5, X, Y, Z) float32 images and (B, R, X, Y, Z) float32 targets, augmented; a patch a generator.
-
-    Some are whole brains of a size of their own (`TrainConfig.whole_share`), which fit no others in a batch.
-    """
-    drawn = []
-    for rng in rngs:
-        case = _draw_case(split, config.phantom_share, rng, device)
-        if config.whole_share and rng.random() < config.whole_share:
-            brain = padded_shape(case.image.shape[1:], config.network.multiple)
-            middle = np.array(brain) / 2  # so that the padding lies at the end, as an engine pads
-            drawn.append(draw_patch(case, brain, rng, device, config.augment, middle))
-        else:
-            drawn.append(draw_patch(case, config.patch, rng, device, config.augment))
+    """(B, 4 or 5, X, Y, Z) float32 images and (B, R, X, Y, Z) float32 targets, augmented; a patch a generator."""
+    cases = (_draw_case(split, config.phantom_share, rng, device) for rng in rngs)
+    drawn = [draw_patch(case, config.patch, rng, device, config.augment) for case, rng in zip(cases, rngs, strict=True)]
     images = torch.stack([image for image, _ in drawn])
     return images if config.network.foreground else images[:, :-1], torch.stack([target for _, target in drawn])
 
@@ -61,10 +50,9 @@ def draw_patch(
     rng: np.random.Generator,
     device: torch.device,
     augment: Augment = Augment.ALL,
-    centre: NDArray[np.float64] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """(5, X, Y, Z) and (R, X, Y, Z): one patch of a case, augmented on the device; without `centre` at random."""
-    centre = _centre(case, rng) if centre is None else centre
+    """(5, X, Y, Z) and (R, X, Y, Z): one patch of a case, augmented on the device."""
+    centre = _centre(case, rng)
     matrix = np.eye(3) if augment == Augment.NONE else np.diag(rng.choice((-1.0, 1.0), size=3))  # flips
     if augment in (Augment.SHAPE, Augment.ALL) and rng.random() < BENT_SHARE:
         matrix = matrix @ random_rotation(rng) * rng.uniform(*ZOOM)

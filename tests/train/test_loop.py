@@ -300,17 +300,6 @@ def test_patch_that_does_not_fit_is_refused_before_anything_is_written(
     assert not (tmp_path / "out").exists()
 
 
-def test_whole_brains_in_a_batch_are_refused_before_anything_is_written(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--batch 2: with --whole-share"):
-        run(tmp_path / "out", replace(CONFIG, batch=2, whole_share=0.5))
-    assert not (tmp_path / "out").exists()
-
-
-def test_whole_brains_are_trained_on(tmp_path: Path) -> None:
-    run(tmp_path, replace(CONFIG, batch=1, whole_share=1.0, steps=2))
-    assert state_of(tmp_path)["step"] == 2
-
-
 def test_network_without_foreground_channel_is_trained(tmp_path: Path) -> None:
     config = replace(CONFIG, network=replace(CONFIG.network, foreground=False), steps=1)
     run(tmp_path, config)

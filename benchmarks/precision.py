@@ -1,0 +1,74 @@
+"""How many of a tumor's voxels get the label that torch finds in float32 from the engine of this machine.
+
+    python benchmarks/precision.py CASES [--task gli] [--weights weights] [--mode fast] [--device auto]
+
+CASES is an input folder of `brats-opt`. Printed is a line a case: the share among the voxels that are tumor in
+float32, before components are removed.
+"""
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from brats_infer.cases import find_cases
+from brats_infer.devices import limit_threads, pick_device
+from brats_infer.engines import TorchEngine, engine_name
+from brats_infer.ensemble import SHIPPED_WEIGHTS, Ensemble, load_ensemble
+from brats_infer.labels import labels_from_probabilities
+from brats_infer.postprocess import keep_brain
+from brats_infer.preprocess import crop_to_brain
+from brats_infer.settings import Mode
+from brats_infer.tasks import TASKS
+from brats_infer.volume import read_images
+from model.unet import UNet
+
+
+@dataclass(frozen=True)
+class Plain:
+    """What `TorchEngine` has for a network, without the autocast around it."""
+
+    network: UNet
+
+    def __call__(self, padded: Tensor) -> Tensor:
+        with torch.autocast(padded.device.type, enabled=False):
+            out: Tensor = self.network(padded)
+        return out
+
+    @property
+    def config(self) -> object:
+        return self.network.config
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cases", type=Path)
+    parser.add_argument("--task", default="gli", choices=list(TASKS))
+    parser.add_argument("--weights", type=Path, default=SHIPPED_WEIGHTS)
+    parser.add_argument("--mode", type=Mode, default=Mode.FAST, choices=list(Mode))
+    parser.add_argument("--device", default="auto")
+    given = parser.parse_args()
+    limit_threads()
+    task, device = TASKS[given.task], pick_device(given.device)
+    shipped = load_ensemble(given.weights, task, device)
+    exact = Ensemble(
+        shipped.members, device, shipped.references, lambda network, on: TorchEngine(Plain(network.to(on)), on)
+    )
+    print(f"{engine_name(device)} beside torch in float32, {given.mode}, {len(shipped.members)} members")
+    for case in find_cases(given.cases, task.name):
+        prepared = shipped.prepare(crop_to_brain(read_images(case.paths.values())))
+        found, expected = (
+            keep_brain(
+                labels_from_probabilities(ensemble.predict(prepared, given.mode, False), task).cpu().numpy(),
+                prepared.brain,
+            )
+            for ensemble in (shipped, exact)
+        )
+        tumor = expected > 0
+        print(f"{case.id} {(found == expected)[tumor].mean():.5f} of {tumor.sum()} voxels", flush=True)
+
+
+if __name__ == "__main__":
+    main()
