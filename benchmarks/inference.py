@@ -1,8 +1,8 @@
 """Seconds, memory and labels of a case through ours, MONAI and nnU-Net v2, with the same network and weights.
 
     python benchmarks/inference.py [--member weights/gli-0.safetensors | --channels 16,32,64,128,256]
-                                   [--window 128] [--modes accurate,fast] [--peers monai,nnunet] [--case FOLDER]
-                                   [--cases 1] [--rounds 5] [--device auto]
+                                   [--window 128] [--modes accurate,fast] [--peers monai,monai-cropped,nnunet]
+                                   [--case FOLDER] [--cases 1] [--rounds 5] [--device auto]
 
 A run begins with four NIfTI files and ends with a written label map. Each contender has a process of its own, and all
 run in turns; a first run, in which things are compiled and cached, does not count.
@@ -11,7 +11,8 @@ run in turns; a first run, in which things are compiled and cached, does not cou
   counts, as it does so in every run. `first` and `MiB` are of the command `brats-opt`, whole: its start, imports and
   loading of weights are in them.
 - MONAI: `sliding_window_inference` on the whole volume, windows of the member's size, overlap 0.5, Gaussian weights,
-  one window at a time, float32, between LoadImaged, NormalizeIntensityd and SaveImage.
+  one window at a time, float32, between LoadImaged, NormalizeIntensityd and SaveImage. `monai-cropped`: the same on the
+  brain alone, cropped as ours is, so that the windows lie alike.
 - nnU-Net: `nnUNetPredictor` on the volume cropped to the brain, as it does by itself, tile_step_size 0.5, Gaussian
   weights, no mirroring, from SimpleITK to SimpleITK without further processes; float32 on the CPU, fp16 on a GPU.
   `first` and `MiB` of the peers are of their process, from its start to the first run's end, and at most.
@@ -48,7 +49,11 @@ from brats_infer.settings import Mode
 from brats_infer.volume import read_labels
 
 REPOSITORY = Path(__file__).parents[1]
-PEERS = {"monai": ("MONAI", "monai"), "nnunet": ("nnU-Net", "nnunetv2")}
+PEERS = {
+    "monai": ("MONAI", "monai"),
+    "monai-cropped": ("MONAI, cropped", "monai"),
+    "nnunet": ("nnU-Net", "nnunetv2"),
+}
 OURS, FLOOR = "ours", "floor"
 
 
@@ -182,7 +187,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--cases", type=int, default=1, help="copies of it in the folder")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--modes", default="accurate,fast", help="of ours")
-    parser.add_argument("--peers", default="monai,nnunet", help="may be empty")
+    parser.add_argument("--peers", default="monai,monai-cropped,nnunet", help="may be empty")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     given = parser.parse_args()
     for option, known in (("modes", list(Mode)), ("peers", list(PEERS))):

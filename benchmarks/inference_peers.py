@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from brats_infer.cases import Case, find_cases
 from brats_infer.devices import pick_device
 from brats_infer.passes import nested
+from brats_infer.preprocess import CROP_MARGIN
 from model.checkpoint import load_member, read_manifest
 from model.unet import UNet
 
@@ -83,17 +84,40 @@ class Monai(Peer):
 
     @torch.inference_mode()
     def one(self, case: Case) -> None:
+        labels = self.labels(self.transforms({"image": [str(path) for path in case.paths.values()]})["image"])
+        target = self.output / case.output_name
+        self.save(labels.cpu(), filename=target.with_name(case.id))
+
+    def labels(self, image: Tensor) -> Tensor:
+        """(4, X, Y, Z) -> (1, X, Y, Z) uint8, as MONAI's own tensors, which know where they lie."""
         from monai.inferers import sliding_window_inference
 
-        image = self.transforms({"image": [str(path) for path in case.paths.values()]})["image"].to(self.device)
         margins = sliding_window_inference(
-            image[None], self.window, sw_batch_size=1, predictor=self.network, overlap=OVERLAP, mode="gaussian"
+            image[None].to(self.device),
+            self.window,
+            sw_batch_size=1,
+            predictor=self.network,
+            overlap=OVERLAP,
+            mode="gaussian",
         )[0]
         labels = torch.zeros_like(margins[:1], dtype=torch.uint8)
         for region, margin in zip(TASK.regions, margins, strict=True):
             labels[0][margin >= 0] = region.label
-        target = self.output / case.output_name
-        self.save(labels.cpu(), filename=target.with_name(case.id))
+        return labels
+
+
+class MonaiCropped(Monai):
+    """The same on the brain with as much around it as ours has, so that the windows lie alike."""
+
+    def labels(self, image: Tensor) -> Tensor:
+        from monai.transforms import CropForeground
+
+        crop = CropForeground(margin=CROP_MARGIN, allow_smaller=True)
+        cropped = crop(image)
+        labels = super().labels(cropped)
+        labels.applied_operations = cropped.applied_operations  # type: ignore[attr-defined]
+        whole: Tensor = crop.inverse(labels)
+        return whole
 
 
 class NnUnet(Peer):
@@ -171,4 +195,4 @@ def nnunet_plans(window: tuple[int, int, int], normalisation: str) -> dict[str, 
     }
 
 
-PEERS: dict[str, Callable[[Job], Contender]] = {"monai": Monai, "nnunet": NnUnet}
+PEERS: dict[str, Callable[[Job], Contender]] = {"monai": Monai, "monai-cropped": MonaiCropped, "nnunet": NnUnet}
