@@ -112,7 +112,7 @@ class MonaiCropped(Monai):
     def labels(self, image: Tensor) -> Tensor:
         from monai.transforms import CropForeground
 
-        crop = CropForeground(margin=CROP_MARGIN, allow_smaller=True)
+        crop = CropForeground(select_fn=lambda x: x != 0, margin=CROP_MARGIN, allow_smaller=True)
         cropped = crop(image)
         labels = super().labels(cropped)
         labels.applied_operations = cropped.applied_operations  # type: ignore[attr-defined]

@@ -51,6 +51,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     given = parser.parse_args()
     limit_threads()
+    torch.backends.cudnn.allow_tf32 = False
     task, device = TASKS[given.task], pick_device(given.device)
     shipped = load_ensemble(given.weights, task, device)
     exact = Ensemble(
@@ -67,7 +68,8 @@ def main() -> None:
             for ensemble in (shipped, exact)
         )
         tumor = expected > 0
-        print(f"{case.id} {(found == expected)[tumor].mean():.5f} of {tumor.sum()} voxels", flush=True)
+        share = f"{(found == expected)[tumor].mean():.5f} of {tumor.sum()} voxels" if tumor.any() else "no tumor"
+        print(case.id, share, flush=True)
 
 
 if __name__ == "__main__":

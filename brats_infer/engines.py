@@ -32,9 +32,13 @@ class Engine(Protocol):
         ...
 
 
-def padded_shape(shape: Sequence[int], multiple: int) -> tuple[int, int, int]:
-    """The next larger multiples, two at least: of one voxel at the bottom, instance norm would make nothing."""
-    x, y, z = (max(2, -(-n // multiple)) * multiple for n in shape)
+def padded_shape(shape: Sequence[int], config: UNetConfig) -> tuple[int, int, int]:
+    """As it is where it fits the network; else the next larger multiples, two at least.
+
+    Of one voxel at the bottom, instance norm would make nothing.
+    """
+    least = 1 if config.fits(shape) else 2
+    x, y, z = (max(least, -(-n // config.multiple)) * config.multiple for n in shape)
     return x, y, z
 
 
@@ -52,7 +56,7 @@ class TorchEngine:
 
     def __call__(self, batch: Tensor) -> Tensor:
         shape = batch.shape[2:]
-        extra = [to - n for to, n in zip(padded_shape(shape, self.config.multiple), shape, strict=True)]
+        extra = [to - n for to, n in zip(padded_shape(shape, self.config), shape, strict=True)]
         padded = functional.pad(batch.to(self.device), [p for n in reversed(extra) for p in (0, n)])
         with autocast(self.device):
             logits = self.network(padded)[:, :, : shape[0], : shape[1], : shape[2]]

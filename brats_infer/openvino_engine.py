@@ -51,7 +51,7 @@ class OpenVinoEngine:
 
     def __call__(self, batch: Tensor) -> Tensor:
         """As `Engine`; what it returns is overwritten by its next run."""
-        shape = (*batch.shape[:2], *padded_shape(batch.shape[2:], self.config.multiple))
+        shape = (*batch.shape[:2], *padded_shape(batch.shape[2:], self.config))
         if self._request is None or shape != self._shape:
             self._request = None  # frees what the last shape needed, before the next one needs it
             compiled = _CORE.compile_model(graph(self.network, shape), "CPU", self._options)
@@ -125,7 +125,8 @@ def _instance_norm(x: ov.Node, layer: nn.InstanceNorm3d) -> ov.Node:
 def _exact_norm(x: ov.Node, layer: nn.InstanceNorm3d, exact: list[ov.Output]) -> ov.Node:
     """The same of many voxels; adds to `exact`.
 
-    Rows are added up where the volume lies, in its layout and precision: roundings of thousands of rows cancel out.
+    Rows are added up where the volume lies, in its layout and precision. In bf16 the roundings of thousands of rows
+    cancel out, unless nearly all of them are alike and lie many deviations from 0, as in no image of a brain.
     Scale and shift come out of the exact part as two numbers each that bf16 holds. So the volume itself never becomes
     float32, for which it would be brought into another layout and back.
     """

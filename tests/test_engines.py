@@ -43,7 +43,7 @@ class Float32:
 
     def __call__(self, batch: Tensor) -> Tensor:
         size = batch.shape[2:]
-        sides = padded_shape(size, self.config.multiple)
+        sides = padded_shape(size, self.config)
         padded = batch.new_zeros((*batch.shape[:2], *sides))
         corner = (..., *(slice(n) for n in size))
         padded[corner] = batch
@@ -99,6 +99,15 @@ def test_what_does_not_fit_the_network_is_padded_at_the_end(size: tuple[int, int
     engine = OpenVinoEngine(network, bf16=False)
     engine(torch.randn((1, 5, *sides)))  # of which nothing may stay
     torch.testing.assert_close(engine(x), in_float32(network, padded)[corner], rtol=0, atol=2e-5)
+
+
+def test_what_fits_the_network_is_not_padded_however_thin() -> None:
+    network = random_network()
+    x = torch.randn((1, 5, 4, 4, 8), generator=torch.Generator().manual_seed(3))
+    assert network.config.multiple == 4
+    exact, perhaps_bf16 = OpenVinoEngine(network, bf16=False), TorchEngine(network)
+    for engine, atol in ((exact, 2e-5), (perhaps_bf16, 0.05)):
+        torch.testing.assert_close(engine(x), in_float32(network, x), rtol=0, atol=atol)
 
 
 @pytest.mark.parametrize("window", [None, (8, 8, 8)], ids=["whole", "windows"])

@@ -42,6 +42,7 @@ def test_files_give_the_label_map_that_the_folder_gives(folder: Path, files: dic
     assert (tmp_path / "map.nii.gz").read_bytes() == (folder / "output" / f"{ID}.nii.gz").read_bytes()
     assert found.volumes["WT"] == pytest.approx((found.labels > 0).sum() / 1000)
     assert found.volumes["ET"] == pytest.approx((found.labels == 3).sum() / 1000)
+    assert {type(millilitres) for millilitres in found.volumes.values()} == {float}, "which print as plain numbers"
     assert found.probabilities.shape == (3, *found.labels.shape)
     assert set(found.expected_dice) == {"WT", "TC", "ET"}
 
