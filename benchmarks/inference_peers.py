@@ -44,7 +44,7 @@ class Margins(nn.Module):
 
 
 class Peer(ABC):
-    """What both have: the cases, and the one member of the weights folder."""
+    """What all have: the cases, and the one member of the weights folder."""
 
     def __init__(self, job: Job) -> None:
         [member] = read_manifest(job.weights)

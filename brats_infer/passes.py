@@ -61,7 +61,7 @@ def _predict(engine: Engine, x: Tensor, window: tuple[int, int, int] | None, fli
         out = out.flip(flipped) if flipped else out
         total = out if total is None else total.add_(out)
     assert total is not None
-    return total.div_(len(axes)) if flips else total
+    return total.div_(len(axes)) if len(axes) > 1 else total
 
 
 def nested(disjoint: Tensor) -> Tensor:
