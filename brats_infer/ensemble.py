@@ -1,5 +1,6 @@
 """The ensemble: a task's members and their engines -> the mean of their probabilities."""
 
+import itertools
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from brats_infer.devices import Placement, is_out_of_memory, placements
 from brats_infer.engines import Engine, fastest_engine
 from brats_infer.errors import WeightsError
 from brats_infer.normalise import Normalisation, normalise
-from brats_infer.passes import predict_member
+from brats_infer.passes import look_closer, predict_member
 from brats_infer.preprocess import Cropped
 from brats_infer.settings import Mode
 from brats_infer.tasks import Task
@@ -84,18 +85,41 @@ class Ensemble:
     ) -> Tensor:
         inputs: dict[Key, Tensor] = {}
         total: Tensor | None = None
-        for index, (member, _) in enumerate(self.members):
-            key = _key(member)
-            if key not in inputs:
-                inputs[key] = prepared.inputs[key].to(place.sums)
-            window = member.window if mode == Mode.ACCURATE else None
-            out = predict_member(self._engine(index, place.networks), inputs[key], window, flips)
-            total = out if total is None else total.add_(out)
+        done = 0
+        for members in self._coarse_first():
+            coarse = None if total is None else total / done
+            for index in members:
+                key = _key(self.members[index][0])
+                if key not in inputs:
+                    inputs[key] = prepared.inputs[key].to(place.sums)
+                out = self._predict_one(index, place.networks, inputs[key], coarse, mode, flips)
+                total = out if total is None else total.add_(out)
+                done += 1
         if total is None:
             raise ValueError("an ensemble without members")
         if place.note:
             warn(place.note)
-        return total.div_(len(self.members)) if len(self.members) > 1 else total
+        return total.div_(done) if done > 1 else total
+
+    def _coarse_first(self) -> list[list[int]]:
+        """The members of each grid, the coarsest grid first."""
+
+        def spacing(index: int) -> int:
+            return self.members[index][0].config.spacing
+
+        in_order = sorted(range(len(self.members)), key=spacing, reverse=True)
+        return [list(members) for _, members in itertools.groupby(in_order, spacing)]
+
+    def _predict_one(
+        self, index: int, device: torch.device, x: Tensor, coarse: Tensor | None, mode: Mode, flips: bool
+    ) -> Tensor:
+        """As the mode says; `coarse` is the mean of the members on coarser grids, if there are any."""
+        engine = self._engine(index, device)
+        if mode == Mode.ACCURATE:
+            return predict_member(engine, x, self.members[index][0].window, flips)
+        if coarse is None:
+            return predict_member(engine, x, None, flips)
+        return look_closer(engine, x, coarse, flips)
 
     def _engine(self, index: int, device: torch.device) -> Engine:
         """A member's engine on a device, made when it is first needed."""

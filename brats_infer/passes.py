@@ -1,4 +1,4 @@
-"""How a case goes through one network: whole or in windows, mirrored, on a coarser grid."""
+"""How a case goes through one network: whole, in windows or near its tumor, mirrored, on a coarser grid."""
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
@@ -7,11 +7,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from brats_infer.boxes import Box, bounding_box
 from brats_infer.engines import Engine
 
 GAUSSIAN_SIGMA = 0.125  # of the window's side, as nnU-Net and MONAI
 GAUSSIAN_FLOOR = 1e-3
 OVERLAP = 0.5
+POSSIBLE = 0.3  # probability of the outermost region, from which on finer networks look closer
+NEAR = 8  # voxels around what is possible
+CLOSER_SIDE = 96  # voxels at least: of a smaller box, instance norm would see little but tumor
 
 Predictor = Callable[[Tensor], Tensor]
 
@@ -25,6 +29,35 @@ def predict_member(engine: Engine, x: Tensor, window: tuple[int, int, int] | Non
     if spacing > 1:
         return finer(_predict(engine, coarser(x, spacing), window, flips), spacing, x.shape[1:])
     return _predict(engine, x, window, flips)
+
+
+def look_closer(engine: Engine, x: Tensor, coarse: Tensor, flips: bool) -> Tensor:
+    """As `predict_member` in one pass, but only where `coarse` (R, X, Y, Z) holds a tumor possible.
+
+    `coarse` are the probabilities of networks on coarser grids; elsewhere the engine is taken to agree with them. Where
+    they find nothing at all, it looks at everything. Why, and what it is worth: docs/weights.md.
+    """
+    box = closer_box(coarse[0], engine.config.multiple * engine.config.spacing)
+    found = coarse.clone()
+    found[:, *box] = predict_member(engine, x[:, *box], None, flips)
+    return found
+
+
+def closer_box(outermost: Tensor, step: int) -> Box:
+    """Around what is possible by probabilities (X, Y, Z); each side a multiple of `step`, or the whole length."""
+    shape = outermost.shape
+    possible = (outermost >= POSSIBLE).cpu().numpy()
+    if not possible.any():
+        return slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2])
+    x, y, z = (_widened(extent, size, step) for extent, size in zip(bounding_box(possible, NEAR), shape, strict=True))
+    return x, y, z
+
+
+def _widened(extent: slice, size: int, step: int) -> slice:
+    """To both sides, to a multiple of `step` and `CLOSER_SIDE` at least, or to all of 0..size."""
+    side = min(size, -(-max(extent.stop - extent.start, CLOSER_SIDE) // step) * step)
+    start = min(max(0, (extent.start + extent.stop - side) // 2), size - side)
+    return slice(start, start + side)
 
 
 def coarser(x: Tensor, spacing: int) -> Tensor:

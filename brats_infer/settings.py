@@ -11,7 +11,7 @@ class Mode(StrEnum):
     ACCURATE = "accurate"
     """Windows of the training patch, half overlapping, with Gaussian weights."""
     FAST = "fast"
-    """The whole brain in one pass."""
+    """The whole brain in one pass; of members on finer grids, the part in which coarser ones hold a tumor possible."""
 
 
 class OnError(StrEnum):

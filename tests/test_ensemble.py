@@ -22,7 +22,18 @@ from brats_infer.engines import TorchEngine
 from brats_infer.ensemble import load_ensemble, network_input
 from brats_infer.errors import WeightsError
 from brats_infer.normalise import Normalisation, histogram_reference, normalise
-from brats_infer.passes import coarser, finer, gaussian_weights, predict_member, sliding_window
+from brats_infer.passes import (
+    CLOSER_SIDE,
+    NEAR,
+    POSSIBLE,
+    closer_box,
+    coarser,
+    finer,
+    gaussian_weights,
+    look_closer,
+    predict_member,
+    sliding_window,
+)
 from brats_infer.settings import Mode
 from brats_infer.tasks import TASKS
 from model.checkpoint import MANIFEST, Member, save_reference
@@ -316,6 +327,75 @@ def test_coarse_member_answers_on_the_fine_grid() -> None:
     expected = finer(predict_member(TorchEngine(network), coarser(x, 2), None, flips=False), 2, (20, 22, 19))
     network.config = replace(network.config, spacing=2)
     assert torch.equal(predict_member(TorchEngine(network), x, None, flips=False), expected)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    shape=st.tuples(*[st.integers(1, 240)] * 3),
+    corners=st.tuples(*[st.tuples(st.floats(0, 1), st.floats(0, 1))] * 3),
+    step=st.sampled_from([1, 16, 32, 64]),
+)
+def test_closer_box_holds_all_that_is_possible(
+    shape: Shape, corners: tuple[tuple[float, float], ...], step: int
+) -> None:
+    probabilities = torch.zeros(shape)
+    ends = [sorted(int(at * (n - 1)) for at in pair) for pair, n in zip(corners, shape, strict=True)]
+    for corner in zip(*ends, strict=True):
+        probabilities[corner] = POSSIBLE
+    box = closer_box(probabilities, step)
+    for side, (first, last), n in zip(box, ends, shape, strict=True):
+        assert 0 <= side.start <= max(0, first - NEAR)
+        assert min(n, last + 1 + NEAR) <= side.stop <= n
+        length = side.stop - side.start
+        assert length == n or (length % step == 0 and length >= CLOSER_SIDE)
+        assert length < max(CLOSER_SIDE, last + 1 - first + 2 * NEAR) + step
+
+
+def test_closer_box_is_everything_where_nothing_is_possible() -> None:
+    assert closer_box(torch.full((200, 7, 150), POSSIBLE / 2), 32) == (slice(0, 200), slice(0, 7), slice(0, 150))
+
+
+def one_lump(shape: Shape, at: Shape, outside: float = 0.1) -> Tensor:
+    """Probabilities (3, X, Y, Z) in which one voxel may be tumor."""
+    coarse = torch.full((3, *shape), outside)
+    coarse[0][at] = 0.9
+    return coarse
+
+
+def test_looking_closer_changes_nothing_outside_the_box() -> None:
+    network = random_network()
+    x = random_input((5, 120, 20, 110))
+    coarse = one_lump((120, 20, 110), (20, 10, 70))
+    before = coarse.clone()
+    box = slice(0, 96), slice(0, 20), slice(14, 110)
+    found = look_closer(TorchEngine(network), x, coarse, flips=True)
+    assert closer_box(coarse[0], network.config.multiple) == box
+    assert torch.equal(coarse, before)
+    assert torch.equal(found[:, *box], predict_member(TorchEngine(network), x[:, *box], None, flips=True))
+    found[:, *box] = before[:, *box]
+    assert torch.equal(found, before)
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_finer_members_look_where_coarser_ones_hold_a_tumor_possible(mode: Mode, rng: np.random.Generator) -> None:
+    """Two members at 1 mm before one at 2 mm, in a brain of which the box is a part."""
+    images = brain_images((110, 10, 12), rng)
+    coarse_config = replace(SMALL, spacing=2)
+    networks = [random_network(seed=0), random_network(seed=1), random_network(coarse_config, seed=2)]
+    with torch.no_grad():
+        networks[2].heads["1"].weight.mul_(0.05)  # nearly the same probability everywhere: of its bias
+        networks[2].heads["1"].bias.fill_(-1)
+    members = tuple((member_of(config=network.config), network) for network in networks)
+    found = predicted(members, images, mode)
+    each = [member_probabilities(network, member, images, mode) for member, network in members]
+    if mode is Mode.FAST:
+        coarse = torch.from_numpy(each[2])
+        box = closer_box(coarse[0], SMALL.multiple)
+        assert 96 <= box[0].stop - box[0].start < 110
+        x = torch.from_numpy(network_input(images, cropped_of(images).brain, Normalisation.RESCALE, None, True))
+        with torch.no_grad():
+            each[:2] = [look_closer(TorchEngine(network), x, coarse, flips=False).numpy() for network in networks[:2]]
+    np.testing.assert_allclose(found, np.mean(each, axis=0), rtol=0, atol=1e-6)
 
 
 def test_background_around_a_brain_smaller_than_the_window_is_shared_out() -> None:
