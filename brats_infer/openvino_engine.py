@@ -131,17 +131,17 @@ def _exact_norm(x: ov.Node, layer: nn.InstanceNorm3d, exact: list[ov.Output]) ->
     float32, for which it would be brought into another layout and back.
     """
     gamma, beta = _constant(layer.weight, per_channel=True), _constant(layer.bias, per_channel=True)
-    row, others = _axes(SPATIAL[-1]), SPATIAL[:-1]
-    share = _number(1 / x.get_output_shape(0)[SPATIAL[-1]])
+    *across, row = (op.constant(np.array([axis], np.int64)) for axis in SPATIAL)
     length = _exact_from_here(op.reduce_l2(x, row, keep_dims=True))
-    mean = _mean(op.multiply(_exact_from_here(op.reduce_sum(x, row, keep_dims=True)), share), others)
-    square = _mean(op.multiply(op.multiply(length, length), share), others)
-    variance = op.subtract(square, op.multiply(mean, mean))
-    scale = op.divide(gamma, op.sqrt(op.add(op.relu(variance), _number(layer.eps))))
-    shift = op.subtract(beta, op.multiply(mean, scale))
-    parts = op.concat([*_halves(scale), *_halves(shift)], CHANNEL)
+    sums = op.concat([op.multiply(length, length), _exact_from_here(op.reduce_sum(x, row, keep_dims=True))], CHANNEL)
+    for axis in across:  # one after the other, so that every sum is short
+        sums = op.reduce_sum(sums, axis, keep_dims=True)
+    square, mean = _split(op.multiply(sums, _number(1 / math.prod(x.get_output_shape(0)[2:]))), 2)
+    variance = op.relu(op.subtract(square, op.multiply(mean, mean)))
+    scale = op.divide(gamma, op.sqrt(op.add(variance, _number(layer.eps))))
+    parts = _halves(op.concat([scale, op.subtract(beta, op.multiply(mean, scale))], CHANNEL))
     exact.append(parts.output(0))
-    scale, scale_rest, shift, shift_rest = op.split(parts, op.constant(np.int64(CHANNEL)), 4).outputs()
+    scale, shift, scale_rest, shift_rest = _split(parts, 4)
     return op.add(op.multiply(x, scale), op.add(op.multiply(x, scale_rest), op.add(shift, shift_rest)))
 
 
@@ -152,29 +152,21 @@ def _exact_from_here(x: ov.Node) -> ov.Node:
     return op.convolution(x, op.constant(identity), [1] * 3, [0] * 3, [0] * 3, [1] * 3)
 
 
-def _mean(x: ov.Node, axes: tuple[int, ...]) -> ov.Node:
-    """Over one axis after the other, so that every sum is short; as sums, or OpenVINO would make one mean of them."""
-    for axis in reversed(axes):
-        size = x.get_output_shape(0)[axis]
-        x = op.multiply(op.reduce_sum(x, _axes(axis), keep_dims=True), _number(1 / size))
-    return x
-
-
-def _halves(value: ov.Node) -> tuple[ov.Node, ov.Node]:
-    """A float32 as a number that bf16 holds exactly, and the rest (Dekker 1971)."""
+def _halves(value: ov.Node) -> ov.Node:
+    """Float32 as numbers that bf16 holds exactly, and behind them, as more channels, the rests (Dekker 1971)."""
     wide = op.multiply(value, _number(2**16 + 1))
     high = op.subtract(wide, op.subtract(wide, value))
-    return high, op.subtract(value, high)
+    return op.concat([high, op.subtract(value, high)], CHANNEL)
+
+
+def _split(x: ov.Node, parts: int) -> list[ov.Output]:
+    return list(op.split(x, op.constant(np.int64(CHANNEL)), parts).outputs())
 
 
 def _constant(parameter: Tensor, per_channel: bool = False) -> ov.Node:
     """A parameter as it lies in memory; with `per_channel`, as (1, C, 1, 1, 1)."""
     values = parameter.detach().contiguous()
     return op.constant((values.view(1, -1, 1, 1, 1) if per_channel else values).numpy(), shared_memory=True)
-
-
-def _axes(axis: int) -> ov.Node:
-    return op.constant(np.array([axis], np.int64))
 
 
 def _number(value: float) -> ov.Node:
