@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Box = tuple[slice, slice, slice]
+EVERYTHING: Box = (slice(None), slice(None), slice(None))
 
 
 def bounding_box(mask: NDArray[np.bool_], margin: int = 0) -> Box:

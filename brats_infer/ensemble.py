@@ -2,7 +2,7 @@
 
 import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,11 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from brats_infer.boxes import EVERYTHING, Box
 from brats_infer.devices import Placement, is_out_of_memory, placements
 from brats_infer.engines import Engine, fastest_engine
 from brats_infer.errors import WeightsError
 from brats_infer.normalise import Normalisation, normalise
-from brats_infer.passes import look_closer, predict_member
+from brats_infer.passes import closer_box, predict_member
 from brats_infer.preprocess import Cropped
 from brats_infer.settings import Mode
 from brats_infer.tasks import Task
@@ -67,7 +68,7 @@ class Ensemble:
     def predict(self, prepared: Prepared, mode: Mode, flips: bool, warn: Callable[[str], None] = log.warning) -> Tensor:
         """Region probabilities (R, X, Y, Z) of a case, also outside its brain: the mean of the members' sigmoids.
 
-        They lie on the device. On a GPU that is too small for it the sums move to the CPU, then the networks too;
+        In `fast`, members on finer grids are asked only around what those on coarser grids hold possible. They lie on the device. On a GPU that is too small for it the sums move to the CPU, then the networks too;
         `warn` is told.
         """
         *roomy, last = placements(self.device)
@@ -83,23 +84,36 @@ class Ensemble:
     def _predict_on(
         self, place: Placement, prepared: Prepared, mode: Mode, flips: bool, warn: Callable[[str], None]
     ) -> Tensor:
-        inputs: dict[Key, Tensor] = {}
-        total: Tensor | None = None
+        inputs = {key: x.to(place.sums) for key, x in prepared.inputs.items()}
+        mean: Tensor | None = None
         done = 0
         for members in self._coarse_first():
-            coarse = None if total is None else total / done
-            for index in members:
-                key = _key(self.members[index][0])
-                if key not in inputs:
-                    inputs[key] = prepared.inputs[key].to(place.sums)
-                out = self._predict_one(index, place.networks, inputs[key], coarse, mode, flips)
-                total = out if total is None else total.add_(out)
-                done += 1
-        if total is None:
+            box = self._closer_box(members, mean) if mode == Mode.FAST and mean is not None else EVERYTHING
+            part = {key: x[:, *box] for key, x in inputs.items()}
+            found = self._mean(members, place.networks, part, mode, flips)
+            done += len(members)
+            if mean is None:
+                mean = found
+            else:
+                mean[:, *box].lerp_(found, len(members) / done)
+        if mean is None:
             raise ValueError("an ensemble without members")
         if place.note:
             warn(place.note)
-        return total.div_(done) if done > 1 else total
+        return mean
+
+    def _mean(
+        self, members: Sequence[int], device: torch.device, inputs: dict[Key, Tensor], mode: Mode, flips: bool
+    ) -> Tensor:
+        """Of some of the members."""
+        total: Tensor | None = None
+        for index in members:
+            member = self.members[index][0]
+            window = member.window if mode == Mode.ACCURATE else None
+            found = predict_member(self._engine(index, device), inputs[_key(member)], window, flips)
+            total = found if total is None else total.add_(found)
+        assert total is not None
+        return total.div_(len(members)) if len(members) > 1 else total
 
     def _coarse_first(self) -> list[list[int]]:
         """The members of each grid, the coarsest grid first."""
@@ -110,16 +124,10 @@ class Ensemble:
         in_order = sorted(range(len(self.members)), key=spacing, reverse=True)
         return [list(members) for _, members in itertools.groupby(in_order, spacing)]
 
-    def _predict_one(
-        self, index: int, device: torch.device, x: Tensor, coarse: Tensor | None, mode: Mode, flips: bool
-    ) -> Tensor:
-        """As the mode says; `coarse` is the mean of the members on coarser grids, if there are any."""
-        engine = self._engine(index, device)
-        if mode == Mode.ACCURATE:
-            return predict_member(engine, x, self.members[index][0].window, flips)
-        if coarse is None:
-            return predict_member(engine, x, None, flips)
-        return look_closer(engine, x, coarse, flips)
+    def _closer_box(self, members: Sequence[int], coarse: Tensor) -> Box:
+        """Where members look closer, by what those on coarser grids found."""
+        configs = [self.members[index][0].config for index in members]
+        return closer_box(coarse[0], max(config.multiple * config.spacing for config in configs))
 
     def _engine(self, index: int, device: torch.device) -> Engine:
         """A member's engine on a device, made when it is first needed."""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from brats_infer.boxes import Box, bounding_box
+from brats_infer.boxes import EVERYTHING, Box, bounding_box
 from brats_infer.engines import Engine
 
 GAUSSIAN_SIGMA = 0.125  # of the window's side, as nnU-Net and MONAI
@@ -31,25 +31,17 @@ def predict_member(engine: Engine, x: Tensor, window: tuple[int, int, int] | Non
     return _predict(engine, x, window, flips)
 
 
-def look_closer(engine: Engine, x: Tensor, coarse: Tensor, flips: bool) -> Tensor:
-    """As `predict_member` in one pass, but only where `coarse` (R, X, Y, Z) holds a tumor possible.
-
-    `coarse` are the probabilities of networks on coarser grids; elsewhere the engine is taken to agree with them. Where
-    they find nothing at all, it looks at everything. Why, and what it is worth: docs/weights.md.
-    """
-    box = closer_box(coarse[0], engine.config.multiple * engine.config.spacing)
-    found = coarse.clone()
-    found[:, *box] = predict_member(engine, x[:, *box], None, flips)
-    return found
-
-
 def closer_box(outermost: Tensor, step: int) -> Box:
-    """Around what is possible by probabilities (X, Y, Z); each side a multiple of `step`, or the whole length."""
-    shape = outermost.shape
+    """Where networks look closer: around what is possible by probabilities (X, Y, Z) of those on coarser grids.
+
+    Each side is a multiple of `step`, or the whole length. Everything where nothing is possible. What it is worth:
+    docs/weights.md.
+    """
     possible = (outermost >= POSSIBLE).cpu().numpy()
     if not possible.any():
-        return slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2])
-    x, y, z = (_widened(extent, size, step) for extent, size in zip(bounding_box(possible, NEAR), shape, strict=True))
+        return EVERYTHING
+    extents = bounding_box(possible, NEAR)
+    x, y, z = (_widened(extent, size, step) for extent, size in zip(extents, possible.shape, strict=True))
     return x, y, z
 
 

@@ -67,7 +67,7 @@ Every option can also be given in the environment: BRATS_OPT_INPUT, BRATS_OPT_ON
     default=Settings.mode.value,
     show_default=True,
     heading=HOW,
-    help="fast: the whole brain at once; accurate: overlapping windows.",
+    help="fast: the whole brain at once, then closer where a tumor may be; accurate: overlapping windows.",
 )
 @option(
     "--flips/--no-flips", default=Settings.flips, show_default=True, heading=HOW, help="Mean over eight mirror images."
