@@ -68,8 +68,9 @@ class Ensemble:
     def predict(self, prepared: Prepared, mode: Mode, flips: bool, warn: Callable[[str], None] = log.warning) -> Tensor:
         """Region probabilities (R, X, Y, Z) of a case, also outside its brain: the mean of the members' sigmoids.
 
-        In `fast`, members on finer grids are asked only around what those on coarser grids hold possible. They lie on the device. On a GPU that is too small for it the sums move to the CPU, then the networks too;
-        `warn` is told.
+        In `fast`, members on finer grids are asked only around what those on coarser ones hold possible. The
+        probabilities lie on the device. On a GPU that is too small for it the sums move to the CPU, then the networks
+        too; `warn` is told.
         """
         *roomy, last = placements(self.device)
         for place in roomy:
@@ -105,7 +106,7 @@ class Ensemble:
     def _mean(
         self, members: Sequence[int], device: torch.device, inputs: dict[Key, Tensor], mode: Mode, flips: bool
     ) -> Tensor:
-        """Of some of the members."""
+        """The mean of some members' probabilities."""
         total: Tensor | None = None
         for index in members:
             member = self.members[index][0]

@@ -34,7 +34,7 @@ def predict_member(engine: Engine, x: Tensor, window: tuple[int, int, int] | Non
 def closer_box(outermost: Tensor, step: int) -> Box:
     """Where networks look closer: around what is possible by probabilities (X, Y, Z) of those on coarser grids.
 
-    Each side is a multiple of `step`, or the whole length. Everything where nothing is possible. What it is worth:
+    Each side is a multiple of `step`, or the whole length. Everything where nothing is possible. Measured in
     docs/weights.md.
     """
     possible = (outermost >= POSSIBLE).cpu().numpy()

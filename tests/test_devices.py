@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from brats_infer.devices import CPU, is_out_of_memory, pick_device
 from brats_infer.errors import UsageError
 from brats_infer.settings import Mode
 from model.unet import UNet
-from tests.small_networks import brain_images, member_of, predicted, random_network
+from tests.small_networks import SMALL, brain_images, member_of, predicted, random_network
 
 GPU = torch.device("cpu:0")  # another device than the CPU to the ladder, the same one to torch
 
@@ -116,7 +117,8 @@ def test_gpu_that_is_too_small_gives_the_same_result_in_smaller_steps(
     attempts: list[str], mode: Mode, failures: int, note: str
 ) -> None:
     images = brain_images((12, 10, 9), np.random.default_rng(0))
-    members = ((member_of(), random_network(seed=1)), (member_of(), random_network(seed=2)))
+    coarse = replace(SMALL, spacing=2)
+    members = ((member_of(), random_network(seed=1)), (member_of(config=coarse), random_network(coarse, seed=2)))
     expected = predicted(members, images, mode, flips=True)
     attempts += ["CUDA out of memory. Tried to allocate 9 GiB"] * failures
     told: list[str] = []

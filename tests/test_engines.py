@@ -3,7 +3,7 @@
 import logging
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -137,10 +137,12 @@ def test_deviations_are_exact_over_millions_of_voxels(bf16: bool) -> None:
     assert float(error.mean()) < (3e-3 if bf16 else 1e-5)
 
 
-def test_labels_of_a_real_case_are_those_of_torch_in_float32(shared: Path) -> None:
-    """With the shipped members, in the precision that this processor is given."""
+@pytest.mark.parametrize("members", [2, 1], ids=["closer", "whole brain"])
+def test_labels_of_a_real_case_are_those_of_torch_in_float32(members: int, shared: Path) -> None:
+    """With the shipped members, or the one at 1 mm alone, in the precision that this processor is given."""
     folder = shared / "cases" / "gli" / "images" / "BraTS-GLI-90004-000"
     shipped = load_ensemble(WEIGHTS, GLI, CPU)
+    shipped = replace(shipped, members=shipped.members[:members])
     prepared = shipped.prepare(crop_to_brain(read_images(sorted(folder.glob("*.nii.gz"), key=_order))))
 
     maps = [
