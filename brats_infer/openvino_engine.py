@@ -131,11 +131,11 @@ def _exact_norm(x: ov.Node, layer: nn.InstanceNorm3d, exact: list[ov.Output]) ->
     float32, for which it would be brought into another layout and back.
     """
     gamma, beta = _constant(layer.weight, per_channel=True), _constant(layer.bias, per_channel=True)
-    row, rows = (op.constant(np.array(axes, np.int64)) for axes in (SPATIAL[-1:], SPATIAL[:-1]))
-    length = _exact_from_here(op.reduce_l2(x, row, keep_dims=True))
-    sums = op.concat([op.multiply(length, length), _exact_from_here(op.reduce_sum(x, row, keep_dims=True))], CHANNEL)
+    along, across = (op.constant(np.array(axes, np.int64)) for axes in (SPATIAL[-1:], SPATIAL[:-1]))
+    length = _exact_from_here(op.reduce_l2(x, along, keep_dims=True))
+    sums = op.concat([op.multiply(length, length), _exact_from_here(op.reduce_sum(x, along, keep_dims=True))], CHANNEL)
     share = _number(1 / math.prod(x.get_output_shape(0)[2:]))
-    square, mean = _split(op.multiply(op.reduce_sum(sums, rows, keep_dims=True), share), 2)
+    square, mean = _split(op.multiply(op.reduce_sum(sums, across, keep_dims=True), share), 2)
     variance = op.relu(op.subtract(square, op.multiply(mean, mean)))
     scale = op.divide(gamma, op.sqrt(op.add(variance, _number(layer.eps))))
     parts = _halves(op.concat([scale, op.subtract(beta, op.multiply(mean, scale))], CHANNEL))

@@ -142,6 +142,7 @@ def test_labels_of_a_real_case_are_those_of_torch_in_float32(members: int, share
     """With the shipped members, or the one at 1 mm alone, in the precision that this processor is given."""
     folder = shared / "cases" / "gli" / "images" / "BraTS-GLI-90004-000"
     shipped = load_ensemble(WEIGHTS, GLI, CPU)
+    assert [member.config.spacing for member, _ in shipped.members] == [1, 2]
     shipped = replace(shipped, members=shipped.members[:members])
     prepared = shipped.prepare(crop_to_brain(read_images(sorted(folder.glob("*.nii.gz"), key=_order))))
 
