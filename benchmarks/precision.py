@@ -1,21 +1,26 @@
 """How many of a tumor's voxels get the label that torch finds in float32 from the engine of this machine.
 
     python benchmarks/precision.py CASES [--task gli] [--weights weights] [--mode fast] [--device auto]
+                                         [--rounded fp16|bf16]
 
 CASES is an input folder of `brats-opt`. Printed is a line a case: the share among the voxels that are tumor in
-float32, before components are removed.
+float32, before components are removed. `--rounded`: not from this machine's engine, but from torch whose layers add up
+in float32 and take and give rounded numbers, as a GPU's do; the line then ends with the largest one so far, of which
+fp16 holds 65504.
 """
 
 import argparse
-from dataclasses import dataclass
+import copy
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from brats_infer.cases import find_cases
-from brats_infer.devices import limit_threads, pick_device
-from brats_infer.engines import TorchEngine, engine_name
+from brats_infer.devices import DTYPES, limit_threads, pick_device
+from brats_infer.engines import Engine, TorchEngine, engine_name
 from brats_infer.ensemble import SHIPPED_WEIGHTS, Ensemble, load_ensemble
 from brats_infer.labels import labels_from_probabilities
 from brats_infer.postprocess import keep_brain
@@ -42,6 +47,31 @@ class Plain:
         return self.network.config
 
 
+@dataclass
+class Rounding:
+    """Makes engines whose layers' weights, inputs and outputs are rounded to `dtype`."""
+
+    dtype: torch.dtype
+    largest: float = field(default=0.0, init=False)
+
+    def engine(self, network: UNet, device: torch.device) -> Engine:
+        network = copy.deepcopy(network).to(device)
+        for layer in network.modules():
+            if isinstance(layer, nn.Conv3d | nn.ConvTranspose3d):
+                layer.weight.data = self._rounded(layer.weight.data)
+                layer.register_forward_pre_hook(lambda _, inputs: tuple(self._rounded(x) for x in inputs))
+            if isinstance(layer, nn.Conv3d | nn.ConvTranspose3d | nn.InstanceNorm3d):
+                layer.register_forward_hook(self._output)
+        return TorchEngine(Plain(network), device)
+
+    def _rounded(self, x: Tensor) -> Tensor:
+        return x.to(self.dtype).float()
+
+    def _output(self, layer: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+        self.largest = max(self.largest, float(output.abs().max()))
+        return self._rounded(output)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", type=Path)
@@ -49,6 +79,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, default=SHIPPED_WEIGHTS)
     parser.add_argument("--mode", type=Mode, default=Mode.FAST, choices=list(Mode))
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--rounded", choices=["fp16", "bf16"])
     given = parser.parse_args()
     limit_threads()
     torch.backends.cudnn.allow_tf32 = False
@@ -57,7 +88,11 @@ def main() -> None:
     exact = Ensemble(
         shipped.members, device, shipped.references, lambda network, on: TorchEngine(Plain(network.to(on)), on)
     )
-    print(f"{engine_name(device)} beside torch in float32, {given.mode}, {len(shipped.members)} members")
+    rounding = Rounding(DTYPES[given.rounded]) if given.rounded else None
+    if rounding:
+        shipped = Ensemble(shipped.members, device, shipped.references, rounding.engine)
+    name = f"torch rounded to {given.rounded}" if rounding else engine_name(device)
+    print(f"{name} beside torch in float32, {given.mode}, {len(shipped.members)} members")
     for case in find_cases(given.cases, task.name):
         prepared = shipped.prepare(crop_to_brain(read_images(case.paths.values())))
         found, expected = (
@@ -69,7 +104,7 @@ def main() -> None:
         )
         tumor = expected > 0
         share = f"{(found == expected)[tumor].mean():.5f} of {tumor.sum()} voxels" if tumor.any() else "no tumor"
-        print(case.id, share, flush=True)
+        print(case.id, share, f"at most {rounding.largest:.0f}" if rounding else "", flush=True)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from torch.nn import functional
 
 from brats_infer.errors import UsageError, printable
@@ -16,7 +17,8 @@ from brats_infer.errors import UsageError, printable
 log = logging.getLogger(__name__)
 
 CPU = torch.device("cpu")
-BF16 = "bf16"
+DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+WINDOWS_ON_GPU = 4  # at once: at the lower levels one alone leaves most of a GPU idle
 CPU_QUOTAS = (
     ("/sys/fs/cgroup/cpu.max", ""),
     ("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"),
@@ -32,6 +34,8 @@ class Placement:
 
     networks: torch.device
     sums: torch.device
+    windows: int = 1
+    """How many go through a network at once."""
     note: str = ""
     """What its user is told."""
 
@@ -62,18 +66,21 @@ def try_out(device: torch.device) -> None:
     functional.conv3d(torch.ones(1, 1, 3, 3, 3, device=device), torch.ones(1, 1, 3, 3, 3, device=device)).cpu()
 
 
-def placements(device: torch.device) -> list[Placement]:
-    """What to try for a case, each needing less of the device's memory than the one before.
-
-    No step has smaller batches: a batch is a single window from the start.
-    """
+def placements(device: torch.device, windows: bool) -> list[Placement]:
+    """What to try for a case, in windows or whole, each needing less of the device's memory than the one before."""
     if device == CPU:
         return [Placement(CPU, CPU)]
     return [
+        *([Placement(device, device, WINDOWS_ON_GPU)] if windows else []),
         Placement(device, device),
-        Placement(device, CPU, "is too large for the GPU's memory: its sums were kept on the CPU"),
-        Placement(CPU, CPU, "is too large for the GPU's memory: it was computed on the CPU"),
+        Placement(device, CPU, note="is too large for the GPU's memory: its sums were kept on the CPU"),
+        Placement(CPU, CPU, note="is too large for the GPU's memory: it was computed on the CPU"),
     ]
+
+
+def on_host(x: Tensor) -> Tensor:
+    """On the CPU; from a GPU into pinned memory, which it writes to several times as fast."""
+    return torch.empty(x.shape, dtype=x.dtype, pin_memory=True).copy_(x) if x.device.type == "cuda" else x.cpu()
 
 
 def is_out_of_memory(error: Exception) -> bool:
@@ -84,14 +91,20 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def autocast(device: torch.device) -> AbstractContextManager[None]:
-    """In the device's `precision`."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision(device) == BF16)
+    """For training, which has no need to scale its gradients in bf16: where the device computes in it natively."""
+    native = torch.cuda.is_bf16_supported(including_emulation=False) if device.type == "cuda" else computes_in_bf16()
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=native)
 
 
 def precision(device: torch.device) -> str:
-    """bf16 where the device computes in it natively, else float32."""
-    native = torch.cuda.is_bf16_supported(including_emulation=False) if device.type == "cuda" else computes_in_bf16()
-    return BF16 if native else "float32"
+    """What a trained network computes in, of `DTYPES`.
+
+    fp16 on a GPU, as it is nearer to float32 than bf16 (docs/performance.md); on the CPU bf16 where it computes in it
+    natively.
+    """
+    if device.type == "cuda":
+        return "fp16"
+    return "bf16" if computes_in_bf16() else "float32"
 
 
 def computes_in_bf16() -> bool:

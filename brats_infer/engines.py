@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from brats_infer.devices import CPU, autocast
+from brats_infer.devices import CPU, DTYPES, precision
 from model.unet import UNet, UNetConfig
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ def padded_shape(shape: Sequence[int], config: UNetConfig) -> tuple[int, int, in
 
 @dataclass(frozen=True)
 class TorchEngine:
-    """The network as it is, in bf16 where the device computes in it."""
+    """The network as it is, in the device's `precision`; what overflows fp16 is computed again in float32."""
 
     network: UNet
     """Already on `device`."""
@@ -58,9 +58,16 @@ class TorchEngine:
         shape = batch.shape[2:]
         extra = [to - n for to, n in zip(padded_shape(shape, self.config), shape, strict=True)]
         padded = functional.pad(batch.to(self.device), [p for n in reversed(extra) for p in (0, n)])
-        with autocast(self.device):
-            logits = self.network(padded)[:, :, : shape[0], : shape[1], : shape[2]]
-        return torch.sigmoid(logits.float()).to(batch.device)
+        dtype = DTYPES[precision(self.device)]
+        logits = self._logits(padded, dtype)
+        if dtype == torch.float16 and not logits.isfinite().all():  # norms spread an infinity to all there is
+            logits = self._logits(padded, torch.float32)
+        return torch.sigmoid(logits[:, :, : shape[0], : shape[1], : shape[2]].float()).to(batch.device)
+
+    def _logits(self, padded: Tensor, dtype: torch.dtype) -> Tensor:
+        with torch.autocast(self.device.type, dtype=dtype, enabled=dtype != torch.float32):
+            logits: Tensor = self.network(padded)
+        return logits
 
 
 def torch_engine(network: UNet, device: torch.device) -> Engine:

@@ -62,6 +62,8 @@ class Ensemble:
                     cropped.images, brain, Normalisation(member.normalisation), reference, member.config.foreground
                 )
                 inputs[key] = torch.from_numpy(x)
+        if self.device.type == "cuda":  # from pinned memory a copy neither waits nor is waited for
+            inputs = {key: x.pin_memory() for key, x in inputs.items()}
         return Prepared(brain, inputs)
 
     @torch.inference_mode()
@@ -69,10 +71,10 @@ class Ensemble:
         """Region probabilities (R, X, Y, Z) of a case, also outside its brain: the mean of the members' sigmoids.
 
         In `fast`, members on finer grids are asked only around what those on coarser ones hold possible. The
-        probabilities lie on the device. On a GPU that is too small for it the sums move to the CPU, then the networks
-        too; `warn` is told.
+        probabilities lie on the device. On a GPU that is too small for it windows go one by one, then the sums move to
+        the CPU, then the networks too; `warn` is told of moves.
         """
-        *roomy, last = placements(self.device)
+        *roomy, last = placements(self.device, windows=mode == Mode.ACCURATE)
         for place in roomy:
             try:
                 return self._predict_on(place, prepared, mode, flips, warn)
@@ -85,13 +87,13 @@ class Ensemble:
     def _predict_on(
         self, place: Placement, prepared: Prepared, mode: Mode, flips: bool, warn: Callable[[str], None]
     ) -> Tensor:
-        inputs = {key: x.to(place.sums) for key, x in prepared.inputs.items()}
+        inputs = {key: x.to(place.sums, non_blocking=True) for key, x in prepared.inputs.items()}
         mean: Tensor | None = None
         done = 0
         for members in self._coarse_first():
             box = self._closer_box(members, mean) if mode == Mode.FAST and mean is not None else EVERYTHING
             part = {key: x[:, *box] for key, x in inputs.items()}
-            found = self._mean(members, place.networks, part, mode, flips)
+            found = self._mean(members, place, part, mode, flips)
             done += len(members)
             if mean is None:
                 mean = found
@@ -104,14 +106,15 @@ class Ensemble:
         return mean
 
     def _mean(
-        self, members: Sequence[int], device: torch.device, inputs: dict[Key, Tensor], mode: Mode, flips: bool
+        self, members: Sequence[int], place: Placement, inputs: dict[Key, Tensor], mode: Mode, flips: bool
     ) -> Tensor:
         """The mean of some members' probabilities."""
         total: Tensor | None = None
         for index in members:
             member = self.members[index][0]
             window = member.window if mode == Mode.ACCURATE else None
-            found = predict_member(self._engine(index, device), inputs[_key(member)], window, flips)
+            engine = self._engine(index, place.networks)
+            found = predict_member(engine, inputs[_key(member)], window, flips, place.windows)
             total = found if total is None else total.add_(found)
         assert total is not None
         return total.div_(len(members)) if len(members) > 1 else total

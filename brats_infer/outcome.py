@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from brats_infer.devices import on_host
 from brats_infer.labels import labels_from_probabilities
 from brats_infer.postprocess import keep_brain
 from brats_infer.preprocess import Restore, restore_labels, restore_probabilities
@@ -31,8 +32,8 @@ def outcome_of(probabilities: Tensor, restore: Restore, task: Task, keep: bool =
 
     A resampled case needs them: labels cannot be interpolated.
     """
-    labels = labels_from_probabilities(probabilities, task).cpu().numpy()
-    return Outcome(labels, probabilities.cpu().numpy() if keep or restore.resampled else None)
+    labels = on_host(labels_from_probabilities(probabilities, task)).numpy()
+    return Outcome(labels, on_host(probabilities).numpy() if keep or restore.resampled else None)
 
 
 def inside_brain(outcome: Outcome, brain: NDArray[np.bool_], probabilities: bool = True) -> Outcome:

@@ -110,6 +110,18 @@ def test_what_fits_the_network_is_not_padded_however_thin() -> None:
         torch.testing.assert_close(engine(x), in_float32(network, x), rtol=0, atol=atol)
 
 
+def test_what_overflows_fp16_is_computed_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU; its precision is simulated."""
+    monkeypatch.setattr(engines, "precision", lambda _: "fp16")
+    network = random_network()
+    x = torch.randn((1, 5, 8, 8, 8), generator=torch.Generator().manual_seed(4))
+    within, exact = TorchEngine(network)(x), in_float32(network, x)
+    assert not torch.equal(within, exact)
+    torch.testing.assert_close(within, exact, rtol=0, atol=5e-3)
+    x[0, 1, 2, 3, 4] = 1e6  # one voxel
+    torch.testing.assert_close(TorchEngine(network)(x), in_float32(network, x), rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("window", [None, (8, 8, 8)], ids=["whole", "windows"])
 @pytest.mark.parametrize("flips", [False, True])
 def test_windows_and_flips_are_those_of_torch_and_outlive_the_next_case(
