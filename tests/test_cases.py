@@ -347,13 +347,14 @@ def test_cases_come_in_the_same_order_whatever_the_disks(tmp_path: Path, monkeyp
     for site in ("b", "a"):
         for case_id in (OTHER, ID):
             touch_case(tmp_path / site, case_id)
-    expected = find_cases(tmp_path)
     scandir = os.scandir
 
-    class Backwards:
+    class Disk:
+        backwards = False
+
         def __init__(self, path) -> None:
             with scandir(path) as entries:
-                self.entries = iter(sorted(entries, key=lambda entry: entry.name, reverse=True))
+                self.entries = iter(sorted(entries, key=lambda entry: entry.name, reverse=self.backwards))
 
         def __enter__(self):
             return self
@@ -368,7 +369,9 @@ def test_cases_come_in_the_same_order_whatever_the_disks(tmp_path: Path, monkeyp
 
         def close(self) -> None: ...
 
-    monkeypatch.setattr(os, "scandir", Backwards)
+    monkeypatch.setattr(os, "scandir", Disk)
+    expected = find_cases(tmp_path)
+    monkeypatch.setattr(Disk, "backwards", True)
     assert find_cases(tmp_path) == expected
 
 

@@ -112,7 +112,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "folder of that name": (lambda output: [(output / FIRST).unlink(), (output / FIRST).mkdir()], "cannot be read"),
     "link": (linked, "is a link"),
     "web page": (lambda output: (output / FIRST).write_text("<html>"), "a web page"),
-    "not packed": (lambda output: (output / FIRST).write_bytes(unpacked(output / FIRST)), "rename it to .nii"),
+    "not packed": (lambda output: (output / FIRST).write_bytes(unpacked(output / FIRST)), "not gzip-compressed"),
     "truncated": (lambda output: (output / FIRST).write_bytes((output / FIRST).read_bytes()[:-9]), "cannot be read"),
     "type": (rewritten(as_float), "not uint8"),
     "no label": (rewritten(with_half_a_label), "no labels"),

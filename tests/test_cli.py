@@ -68,8 +68,10 @@ def test_mlcube_spellings_with_an_empty_parameters_file(folder: Path, tmp_path: 
         f"--parameters_file={parameters}",
         f"--additional_files={folder / 'weights'}",
         f"--output_path={tmp_path / 'out'}",
+        "-v",
     )
     assert done.returncode == 0, done.stderr
+    assert "small-0.safetensors" in done.stderr, "not the shipped members"
     assert names(tmp_path / "out") == BOTH
 
 
@@ -93,11 +95,11 @@ def test_environment_gives_options_and_the_command_line_wins(folder: Path, tmp_p
         ("mode: quick", "mode"),
         ("task: met", "task"),
         ("[1, 2]", "the file"),
-        ("task: 2024-99-99", "not YAML"),
-        ("task: !!int x", "not YAML"),
-        ("[" * 3000, "not YAML"),
-        ("a: b: c", "not YAML"),
-        ("!!python/object/apply:os.system ['true']", "not YAML"),
+        ("task: 2024-99-99", "is not YAML ("),
+        ("task: !!int x", "is not YAML ("),
+        ("[" * 3000, "is not YAML ("),
+        ("a: b: c", "is not YAML ("),
+        ("!!python/object/apply:os.system ['true']", "is not YAML ("),
     ],
 )
 def test_parameters_that_are_not_known_are_refused_by_name(
@@ -107,13 +109,30 @@ def test_parameters_that_are_not_known_are_refused_by_name(
     parameters.write_text(text)
     done = brats_opt("--input", folder / "input", "--output", tmp_path / "out", "--parameters_file", parameters)
     assert done.returncode == 2
-    assert one_line(done).startswith(f"brats-opt: {parameters}")
-    assert message in done.stderr
+    assert one_line(done).startswith(f"brats-opt: {parameters}: {message}")
+
+
+def test_parameters_file_chooses_how_to_segment(folder: Path, tmp_path: Path) -> None:
+    parameters = tmp_path / "parameters.yaml"
+    parameters.write_text("mode: accurate\nflips: true\ncomponent_probability: 0.62\n")
+
+    def maps(name: str, *options: object) -> dict[str, bytes]:
+        output = tmp_path / name
+        done = brats_opt("--input", folder / "input", "--output", output, "--weights", folder / "weights", *options)
+        assert done.returncode == 0, done.stderr
+        return {path.name: path.read_bytes() for path in output.iterdir()}
+
+    chosen = {"--mode": ("accurate",), "--flips": (), "--component-probability": (0.62,)}
+    expected = maps("options", *(word for option, values in chosen.items() for word in (option, *values)))
+    assert maps("file", "--parameters_file", parameters) == expected
+    for option in chosen:
+        fewer = [word for other, values in chosen.items() if other != option for word in (other, *values)]
+        assert maps(f"without{option}", *fewer) != expected, "else this test shows nothing"
 
 
 def test_parameters_file_is_obeyed_where_the_command_line_is_silent(folder: Path, tmp_path: Path) -> None:
     parameters = tmp_path / "parameters.yaml"
-    parameters.write_text("on_error: blank\nmode: accurate\nflips: true\ncomponent_probability: 0\n")
+    parameters.write_text("on_error: blank\n")
     broken = Path(shutil.copytree(folder / "input", tmp_path / "input"))
     (broken / "BraTS-GLI-01000-000" / "BraTS-GLI-01000-000-t1c.nii.gz").unlink()
     common = ("--input", broken, "--weights", folder / "weights", "--parameters_file", parameters)
@@ -160,12 +179,21 @@ def test_exit_codes_and_messages(folder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "args", [("--task", "met"), ("--shard", "3/2"), ("--mode", "quick"), ("--nonsense",), ("sing",)]
+    ("args", "message"),
+    [
+        (("--task", "met"), "Invalid value for '--task'"),
+        (("--shard", "3/2"), "Invalid value for '--shard'"),
+        (("--mode", "quick"), "Invalid value for '--mode'"),
+        (("--nonsense",), "No such option '--nonsense'"),
+        (("sing",), "unexpected extra argument (sing)"),
+    ],
 )
-def test_wrong_usage_is_exit_code_2(args: tuple[str, ...]) -> None:
-    done = brats_opt(*args)
-    assert done.returncode == 2
+def test_wrong_usage_is_exit_code_2(folder: Path, tmp_path: Path, args: tuple[str, ...], message: str) -> None:
+    good = ("--input", folder / "input", "--output", tmp_path / "out", "--weights", folder / "weights")
+    done = brats_opt(*good, *args)
+    assert (done.returncode, message in done.stderr) == (2, True), done.stderr
     assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
 
 
 SECOND_TASK = {
@@ -247,7 +275,9 @@ def test_every_command_can_show_where_it_went_wrong(tmp_path: Path) -> None:
 
 
 def test_short_help_is_the_help() -> None:
-    assert brats_opt("-h").stdout == brats_opt("--help").stdout
+    text = brats_opt("--help").stdout
+    assert "Commands:" in text
+    assert brats_opt("-h").stdout == text
 
 
 def test_check_says_a_line_of_a_file_with_an_odd_name(folder: Path, tmp_path: Path) -> None:
@@ -324,8 +354,16 @@ def test_info_lists_the_members_with_their_hashes(folder: Path) -> None:
 
 
 def test_help_does_not_wait_for_torch() -> None:
-    code = "import sys; import brats_infer.cli; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+    code = """
+import atexit, sys
+from brats_infer.cli import main
+atexit.register(lambda: print("torch" in sys.modules, file=sys.stderr))
+main()
+"""
+    for words in (["--help"], ["infer", "--help"], ["train", "--help"], ["info", "--help"]):
+        command = [sys.executable, "-c", code, *words]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert ("Usage: " in done.stdout, done.stderr) == (True, "False\n")
 
 
 def test_phantom_writes_the_same_bytes_for_the_same_seed(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from brats_infer.devices import CPU, is_out_of_memory, pick_device
+from brats_infer.devices import CPU, WINDOWS_ON_GPU, is_out_of_memory, pick_device, placements
 from brats_infer.errors import UsageError
 from brats_infer.settings import Mode
 from model.unet import UNet
@@ -109,6 +109,13 @@ def attempts(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     monkeypatch.setattr(UNet, "forward", pass_through)
     yield answers
     assert not answers
+
+
+def test_each_step_needs_less_of_the_gpu() -> None:
+    whole = [(GPU, GPU, 1), (GPU, CPU, 1), (CPU, CPU, 1)]
+    for windows, steps in ((False, whole), (True, [(GPU, GPU, WINDOWS_ON_GPU), *whole])):
+        assert [(step.networks, step.sums, step.windows) for step in placements(GPU, windows)] == steps
+        assert [(step.networks, step.sums, step.windows) for step in placements(CPU, windows)] == [(CPU, CPU, 1)]
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from brats_infer.devices import CPU, thread_limit
 from brats_infer.engines import TorchEngine, fastest_engine, openvino_works, padded_shape
 from brats_infer.ensemble import Ensemble, load_ensemble
 from brats_infer.labels import labels_from_probabilities
-from brats_infer.openvino_engine import MVN_VOXELS, OpenVinoEngine
+from brats_infer.openvino_engine import MVN_VOXELS, OpenVinoEngine, graph
 from brats_infer.passes import predict_member
 from brats_infer.postprocess import keep_brain
 from brats_infer.preprocess import crop_to_brain
@@ -147,6 +147,13 @@ def test_deviations_are_exact_over_millions_of_voxels(bf16: bool) -> None:
     error = (OpenVinoEngine(network, bf16)(x) - in_float32(network, x)).abs()
     assert float(error.max()) < (0.1 if bf16 else 1e-4)
     assert float(error.mean()) < (3e-3 if bf16 else 1e-5)
+
+
+def test_sums_over_millions_of_voxels_are_outputs_so_that_they_stay_in_float32() -> None:
+    network = random_network(UNetConfig((4, 4), foreground=False))
+    large, small = (1, 4, 132, 130, 130), (1, 4, 64, 64, 64)
+    norms = 4  # of the upper level, whose grid is the input's
+    assert [len(graph(network, shape).outputs) for shape in (large, small)] == [1 + norms, 1]
 
 
 @pytest.mark.parametrize("members", [2, 1], ids=["closer", "whole brain"])

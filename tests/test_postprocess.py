@@ -139,8 +139,12 @@ def test_spacing_of_a_float32_affine_does_not_move_the_limit() -> None:
 
 def test_dust_takes_the_label_around_it_in_the_modal_variant(tumor: Labels) -> None:
     expected = tumor.copy()
-    tumor[7, 7, 7] = 3
+    tumor[5, 15, 15] = 3  # on its surface: no hole is left to be filled
     np.testing.assert_array_equal(clean(tumor, GLI, fill=DustFill.MODAL_NEIGHBOUR), expected)
+    modal = Settings(dust_fill=DustFill.MODAL_NEIGHBOUR, component_probability=0)
+    np.testing.assert_array_equal(tidy(tumor, None, GLI, 1.0, modal), expected)
+    expected[5, 15, 15] = 0
+    np.testing.assert_array_equal(clean(tumor, GLI), expected)
 
 
 def test_empty_map_stays_empty_and_the_input_is_not_changed(tumor: Labels) -> None:

@@ -1,5 +1,6 @@
 """One case in Python."""
 
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,11 @@ import numpy as np
 import pytest
 
 from brats_infer import Segmentation, segment, segment_folder
+from brats_infer.confidence import expected_dice
 from brats_infer.errors import CaseError, UsageError
 from brats_infer.phantom.cohort import write_cohort
+from brats_infer.settings import Mode, Settings
+from brats_infer.tasks import TASKS
 from tests.small_networks import random_network, write_weights
 
 ID = "BraTS-GLI-01000-000"
@@ -23,7 +27,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     list(write_cohort(folder / "input", "gli", 1, seed=1, shape=(30, 34, 26)))
     (folder / "weights").mkdir()
     write_weights(folder / "weights", [random_network(seed=5)])
-    segment_folder(folder / "input", folder / "output", task="gli", weights=folder / "weights", device="cpu")
+    settings = Settings(probabilities=folder / "probabilities")
+    segment_folder(
+        folder / "input", folder / "output", task="gli", weights=folder / "weights", device="cpu", settings=settings
+    )
     return folder
 
 
@@ -43,8 +50,19 @@ def test_files_give_the_label_map_that_the_folder_gives(folder: Path, files: dic
     assert found.volumes["WT"] == pytest.approx((found.labels > 0).sum() / 1000)
     assert found.volumes["ET"] == pytest.approx((found.labels == 3).sum() / 1000)
     assert {type(millilitres) for millilitres in found.volumes.values()} == {float}, "which print as plain numbers"
-    assert found.probabilities.shape == (3, *found.labels.shape)
-    assert set(found.expected_dice) == {"WT", "TC", "ET"}
+    stored = nib.load(folder / "probabilities" / f"{ID}.nii.gz").get_fdata()
+    np.testing.assert_allclose(found.probabilities, np.moveaxis(stored, -1, 0), rtol=0, atol=1 / 500)
+    assert found.probabilities.max() > 0.5
+    assert found.expected_dice == expected_dice(found.probabilities, found.labels, TASKS["gli"])
+
+
+def test_mode_and_flips_are_obeyed(folder: Path, files: dict[str, Path]) -> None:
+    maps = [
+        run(folder, files, settings=Settings(mode=mode, flips=flips)).probabilities
+        for mode in Mode
+        for flips in (False, True)
+    ]
+    assert all(np.abs(one - other).max() > 0.01 for one, other in itertools.combinations(maps, 2))
 
 
 def test_arrays_give_the_same_in_any_order_of_the_contrasts(folder: Path, files: dict[str, Path]) -> None:

@@ -123,14 +123,14 @@ def _steps(grid: tuple[int, ...], spacing: Spacing) -> list[tuple[float, int]]:
     return [(length, step) for length, step in short if length <= MARGIN * min(spacing)]
 
 
-def percentile(distances: Floats, areas: Floats, percent: float = PERCENT) -> float:
-    """The smallest of the distances (N,) that `percent` of the area (N,) reaches or stays below; N > 0.
+def percentile(distances: Floats, areas: Floats) -> float:
+    """The smallest of the distances (N,) that `PERCENT` of the area (N,) reaches or stays below; N > 0.
 
     Sorted and summed in DeepMind's order: where a share falls on the percentile itself, rounding decides.
     """
     order = np.lexsort((areas, distances))
     shares = np.cumsum(areas[order]) / np.sum(areas[order])
-    reached = min(int(np.searchsorted(shares, percent / 100)), len(order) - 1)
+    reached = min(int(np.searchsorted(shares, PERCENT / 100)), len(order) - 1)
     return float(distances[order[reached]])
 
 

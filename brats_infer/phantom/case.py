@@ -36,13 +36,13 @@ def make_phantom(anatomies: Sequence[Tensor], task: str, seed: int, device: torc
     draw = Draw.of_seed(seed, device or torch.device("cpu"))
     anatomy = anatomies[int(draw.rng.integers(len(anatomies)))].to(draw.device)
     at = _bent_grid(draw, anatomy)
-    tissues = _tissues_at(anatomy, at, at)
+    tissues = _tissues_at(anatomy, at)
     lesions = plan_lesions(draw, tissues, task)
     own = grid_of(tuple(tissues.shape), draw.device)
     moved = own
     for lesion in lesions:
         moved = moved + displacement(lesion, own)
-    tissues = _tissues_at(anatomy, sample(at, moved, "bilinear"), moved)
+    tissues = _tissues_at(anatomy, sample(at, moved, "bilinear"))
     tissues = _narrow_sulci(draw, tissues)
     labels = grow(draw, lesions, tissues, task)
     kind = "men" if task == "men" else "low" if lesions[0].low_grade else "high"
@@ -53,7 +53,7 @@ def make_phantom(anatomies: Sequence[Tensor], task: str, seed: int, device: torc
     return Phantom(images, labels * seen)
 
 
-def _tissues_at(anatomy: Tensor, at: Tensor, moved: Tensor) -> Tensor:
+def _tissues_at(anatomy: Tensor, at: Tensor) -> Tensor:
     """(X, Y, Z) uint8: the anatomy read where `at` (3, X, Y, Z) points."""
     out: Tensor = sample(anatomy[None], at)[0]
     return out.to(torch.uint8)

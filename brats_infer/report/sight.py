@@ -19,8 +19,6 @@ from brats_infer.tasks import Task
 from brats_infer.volume import read_images, read_labels
 from brats_infer.volumetry import label_volumes, region_volumes
 
-Box = tuple[slice, slice, slice]
-
 
 @dataclass(frozen=True)
 class Sight:

@@ -9,6 +9,7 @@ import yaml
 
 from brats_infer.check import check_output
 from tests.container.engine import IMAGE, ORGANIZERS, ROOT, SECONDS, contents, folders, run
+from tests.small_networks import random_network, write_weights
 
 CONFIG = yaml.safe_load((ROOT / "mlcube" / "container_config.yaml").read_text())
 PARAMETERS = ROOT / "mlcube" / "workspace" / "parameters.yaml"
@@ -52,12 +53,18 @@ def test_mlcube_spellings(
     assert contents(output) == expected
 
 
-def test_weights_of_the_organizers_are_taken(small: Path, output: Path, expected: dict[str, bytes]) -> None:
+def test_weights_of_the_organizers_are_taken(
+    small: Path, output: Path, tmp_path: Path, expected: dict[str, bytes]
+) -> None:
     """With the newer spellings: --weights for additional files, and their mount."""
-    mounts = (f"{small}:/mlcube_io0", f"{ROOT / 'weights'}:/mlcube_io1", f"{output}:/mlcube_io3")
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    write_weights(weights, [random_network(seed=5)])
+    mounts = (f"{small}:/mlcube_io0", f"{weights}:/mlcube_io1", f"{output}:/mlcube_io3")
     done = run("infer", "--data_path=/mlcube_io0", "--weights=/mlcube_io1", "--output_path=/mlcube_io3", volumes=mounts)
     assert done.returncode == 0, done.stderr
-    assert contents(output) == expected
+    assert check_output(small, output) == []
+    assert contents(output) != expected, "not with those of the image"
 
 
 @pytest.mark.parametrize(("line", "key"), [("speed: 3", "speed"), ("flips: perhaps", "flips"), ("dust: x", "dust")])

@@ -47,8 +47,10 @@ def test_07_flipped_byte_or_wrong_checksum(bench: Bench) -> None:
 
 def test_08_something_else_under_the_name_of_an_image(bench: Bench) -> None:
     page = b"<!DOCTYPE html><html>Log in to download</html>"
-    bench.spoil("rename it to .nii", lambda path: path.write_bytes(unpacked(path)))
-    bench.spoil("rename it to .nii.gz", lambda path: path.write_bytes(gzip.compress(path.read_bytes())), ending=".nii")
+    bench.spoil("ends in .gz: rename it to .nii", lambda path: path.write_bytes(unpacked(path)))
+    bench.spoil(
+        "gzip-compressed although", lambda path: path.write_bytes(gzip.compress(path.read_bytes())), ending=".nii"
+    )
     bench.spoil("a web page", lambda path: path.write_bytes(page))
     bench.spoil("a web page", lambda path: path.write_bytes(gzip.compress(page)))
     bench.spoil("the file is empty", lambda path: path.write_bytes(b""))

@@ -121,7 +121,7 @@ def test_30_two_runs_at_once(bench: Bench) -> None:
 
 
 def test_35_killed_worker(bench: Bench) -> None:
-    """On one machine: what a kill cost is done by the next run. A cohort over many machines is not written yet."""
+    """On one machine: what a kill cost is done by the next run. Over many machines: `test_scale.py`."""
     for case_id in MORE:
         bench.add(case_id)
     with TemporaryFile() as stderr, start(bench.command(), bench.root, stderr) as process:

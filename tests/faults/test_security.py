@@ -28,7 +28,7 @@ WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 def hook(event, args):
     if event == "open" and isinstance(args[0], str | bytes) and args[2] & WRITES:
         os.write(log, f"open {os.path.abspath(os.fsdecode(args[0]))}\\n".encode())
-    elif event.split(".")[0] in ("socket", "subprocess", "urllib", "ftplib", "http", "smtplib", "ctypes.dlopen"):
+    elif event.split(".")[0] in ("socket", "subprocess", "urllib", "ftplib", "http", "smtplib"):
         os.write(log, f"{event} {args}\\n".encode())
     elif event in ("os.system", "os.exec", "os.posix_spawn", "os.fork", "os.rename", "os.remove", "os.mkdir"):
         os.write(log, f"{event} {args[:2]}\\n".encode())
@@ -129,7 +129,7 @@ def test_no_socket_is_opened_below_python(bench: Bench) -> None:
 
 def test_no_system_call_for_the_network(bench: Bench) -> None:
     if not may_trace():
-        return  # the test above says nearly as much
+        pytest.skip("needs strace; the test above says nearly as much")
     log = bench.output / "trace"
     bench.output.mkdir()
     strace = ("strace", "-f", "--seccomp-bpf", "-e", "trace=socket,connect,bind,sendto,rename", "-o", log)

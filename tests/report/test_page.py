@@ -12,7 +12,10 @@ import pytest
 from PIL import Image
 from selenium.webdriver.common.keys import Keys
 
+from brats_infer.cases import find_cases
 from brats_infer.report.page import write_page
+from brats_infer.report.picture import grey
+from brats_infer.report.sight import read_sight
 from tests.report.browser import Page, chromium
 from tests.report.conftest import TAG
 
@@ -138,6 +141,10 @@ def test_voxels_arrive_as_they_were(page: Page, cohort: Path) -> None:
     inside = voxels > 0
     labelled = np.array(labels).reshape(z, y, x) > 0
     assert (labelled & ~inside).sum() <= 0.01 * labelled.sum(), "tumor lies in the brain"
+    [found] = (case for case in find_cases(cohort / "input") if case.id == GOOD)
+    images = read_sight(found, cohort / "output" / f"{GOOD}.nii.gz").images
+    away = [np.abs(grey(image).transpose().astype(int) - voxels).mean() for image in images]
+    assert sorted(away)[0] < 2 < 5 < sorted(away)[1], "it is one of the contrasts, and no other"
 
 
 def test_dark_page_is_dark(cohort: Path) -> None:
