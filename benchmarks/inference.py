@@ -16,7 +16,8 @@ run in turns; a first run, in which things are compiled and cached, does not cou
 - nnU-Net: `nnUNetPredictor` on the volume cropped to the brain, as it does by itself, tile_step_size 0.5, Gaussian
   weights, no mirroring, from SimpleITK to SimpleITK without further processes; float32 on the CPU, fp16 on a GPU.
   `first` and `MiB` of the peers are of their process, from its start to the first run's end, and at most.
-- the floor: our network's forward passes alone, on the windows or the padded brain that it gets for this case.
+- the floor: our network's forward passes alone, on the windows or the padded brain that it gets for this case. How far
+  they are from what the machine can do is told by torch's product of two large matrices in the same precision.
 
 Peers average what ours averages, probabilities, and take our thresholds; neither removes components, and for the
 comparison ours keeps them too (`--dust 0 --component-probability 0`; the times are of the default). All normalise each
@@ -144,8 +145,13 @@ def detail(ours: Row, floor: Row, cases: int) -> None:
     print(", ".join(f"{stage} {1000 * seconds:.0f}" for stage, seconds in stages.items()))
     print(f"forward passes alone ({floor.answers[0].passes}): {1000 * alone:.0f} ms", end="")
     print(f"; first run {1000 * floor.compiling:+.0f} ms, where it compiles")
+    flop, product = floor.answers[0].flop / cases, max(answer.product for answer in floor.answers)
+    print(f"they are {flop / 1e9:.0f} GFLOP, {flop / alone / 1e9:.0f} GFLOP/s", end="")
+    print(f"; a product of large matrices does {product / 1e9:.0f} GFLOP/s")
     print(f"beyond them: {100 * (ours.median(cases) / alone - 1):.1f} %", end="")
-    print(f", with finding cases and loading weights {100 * (whole / alone - 1):.1f} %")
+    print(f", with finding cases and loading weights {100 * (whole / alone - 1):.1f} %", end="")
+    steady = statistics.median(answer.steady for answer in ours.answers)
+    print(f", from the first case's end to the last one's {100 * (steady / alone - 1):.1f} %" if cases > 1 else "")
 
 
 def overlaps(job: Job, other: Job) -> list[float]:

@@ -1,5 +1,6 @@
 """Ours as a contender of `inference.py`, whose docstring says how each is run, and what all contenders have."""
 
+import copy
 import json
 import time
 from collections.abc import Callable
@@ -9,11 +10,12 @@ from typing import Protocol, Self
 
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from brats_infer.cases import find_cases
-from brats_infer.devices import pick_device
+from brats_infer.devices import DTYPES, pick_device, precision
 from brats_infer.endings import Status
-from brats_infer.engines import Engine, fastest_engine
+from brats_infer.engines import Engine, fastest_engine, padded_shape
 from brats_infer.ensemble import Ensemble, load_ensemble
 from brats_infer.pipeline import segment_folder
 from brats_infer.preprocess import crop_to_brain
@@ -24,6 +26,7 @@ from brats_infer.watch import Watcher
 from model.unet import UNet, UNetConfig
 
 TASK = TASKS["gli"]
+PRODUCT_SIDE, PRODUCTS = 2048, 10
 
 
 @dataclass(frozen=True)
@@ -57,10 +60,16 @@ class Answer:
     """Read to written, or of the forward passes alone."""
     whole: float = 0.0
     """Of ours: what came before the first case too."""
+    steady: float = 0.0
+    """Of ours, of several cases: of one, between the ends of the first and the last."""
     stages: dict[str, float] = field(default_factory=dict)
     """Of ours: the sum of each stage's seconds."""
     passes: int = 0
     """Of the floor: how often the network was called for one case."""
+    flop: float = 0.0
+    """Of the floor: what the convolutions of these passes multiply and add."""
+    product: float = 0.0
+    """Of the floor: FLOP/s of a large matrix product."""
     gpu_mib: float = 0.0
     """The most that torch has held."""
 
@@ -95,7 +104,8 @@ class Ours:
             raise SystemExit(bad[0])
         self.output, self.settings = job.output.with_name(f"{job.output.name}-cleaned"), Settings(mode=Mode(job.mode))
         stages = {stage: sum(result.seconds[stage] for result in results) for stage in results[0].seconds}
-        return Answer(marks[-1] - marks[1], marks[-1] - marks[0], stages)
+        _, start, first, *_, last = [*marks, marks[-1]]
+        return Answer(last - start, last - marks[0], (last - first) / max(1, len(results) - 1), stages)
 
 
 @dataclass(frozen=True)
@@ -134,6 +144,8 @@ class Floor:
         self.passes = [
             (engine, batch) for engine, recorder in zip(engines, recorders, strict=True) for batch in recorder.batches
         ]
+        self.flop = sum(flop_of(recorder.network, batch) for recorder in recorders for batch in recorder.batches)
+        self.product = product_of(device)
 
     @torch.inference_mode()
     def run(self) -> Answer:
@@ -143,7 +155,30 @@ class Floor:
                 engine(batch)
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
-        return Answer(time.perf_counter() - began, passes=len(self.passes))
+        return Answer(
+            time.perf_counter() - began, passes=len(self.passes), flop=self.flop * self.cases, product=self.product
+        )
+
+
+@torch.inference_mode()
+def flop_of(network: UNet, batch: Tensor) -> int:
+    """Of one forward pass, counted by torch on tensors without content."""
+    shape = (*batch.shape[:2], *padded_shape(batch.shape[2:], network.config))
+    with FlopCounterMode(display=False) as counter:
+        copy.deepcopy(network).to("meta")(torch.empty(shape, device="meta"))
+    return counter.get_total_flops()
+
+
+@torch.inference_mode()
+def product_of(device: torch.device) -> float:
+    """FLOP/s of torch's product of two square matrices in the device's precision: the best of some."""
+    sides = torch.randn((2, PRODUCT_SIDE, PRODUCT_SIDE), device=device).to(DTYPES[precision(device)])
+    seconds = []
+    for _ in range(PRODUCTS):
+        began = time.perf_counter()
+        (sides[0] @ sides[1])[0, 0].item()  # waits for a GPU
+        seconds.append(time.perf_counter() - began)
+    return 2 * PRODUCT_SIDE**3 / min(seconds)
 
 
 OURS: dict[str, Callable[[Job], Contender]] = {"ours": Ours, "floor": Floor}
