@@ -91,8 +91,8 @@ def main() -> None:
     contender = contender_of(Job.from_json(sys.argv[1]))
     for _ in sys.stdin:
         answer = contender.run()
-        if torch.cuda.is_available():
-            answer = replace(answer, gpu_mib=torch.cuda.max_memory_reserved() / 2**20)
+        held = max(map(torch.cuda.max_memory_reserved, range(torch.cuda.device_count())), default=0)
+        answer = replace(answer, gpu_mib=held / 2**20)
         print(json.dumps(asdict(answer)), file=answers, flush=True)
 
 

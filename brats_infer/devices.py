@@ -24,8 +24,15 @@ CPU_QUOTAS = (
     ("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"),
 )
 """Microseconds granted and per how many, of control groups version 2 and 1."""
-OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
-"""What torch says in a plain RuntimeError where the host's or the driver's own allocator fails."""
+OUT_OF_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "not enough memory",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "unable to find an engine to execute this computation",  # cuDNN, where no workspace is left for any
+)
+"""What torch says in a plain RuntimeError where the host's, the driver's or a library's own allocator fails."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +85,20 @@ def placements(device: torch.device, windows: bool) -> list[Placement]:
     ]
 
 
+def pinned(x: Tensor) -> Tensor:
+    """In memory from which a GPU copies without waiting; as it is where there is too little of it."""
+    try:
+        return x.pin_memory()
+    except RuntimeError as error:
+        log.debug("memory could not be pinned", exc_info=error)
+        return x
+
+
 def on_host(x: Tensor) -> Tensor:
     """On the CPU; from a GPU into pinned memory, which it writes to several times as fast."""
-    return torch.empty(x.shape, dtype=x.dtype, pin_memory=True).copy_(x) if x.device.type == "cuda" else x.cpu()
+    if x.device.type != "cuda":
+        return x.cpu()
+    return pinned(torch.empty(x.shape, dtype=x.dtype)).copy_(x)
 
 
 def is_out_of_memory(error: Exception) -> bool:

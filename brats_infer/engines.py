@@ -1,5 +1,6 @@
 """What turns a batch into probabilities: torch on any device, OpenVINO on the CPU where it is installed."""
 
+import copy
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -44,10 +45,13 @@ def padded_shape(shape: Sequence[int], config: UNetConfig) -> tuple[int, int, in
 
 @dataclass(frozen=True)
 class TorchEngine:
-    """The network as it is, in the device's `precision`; what overflows fp16 is computed again in float32."""
+    """The network as it is, in the device's `precision`; what overflows fp16 is computed again in float32.
+
+    cuDNN's float32 is TF32 where the GPU has it, which has the digits of fp16 and the range of float32.
+    """
 
     network: UNet
-    """Already on `device`."""
+    """On `device`, in evaluation mode."""
     device: torch.device = CPU
 
     @property
@@ -71,8 +75,8 @@ class TorchEngine:
 
 
 def torch_engine(network: UNet, device: torch.device) -> Engine:
-    """The network, moved to the device."""
-    return TorchEngine(network.to(device), device)
+    """The network; on another device than the CPU a copy of it, as a case may go back to the CPU."""
+    return TorchEngine(network if device == CPU else copy.deepcopy(network).to(device), device)
 
 
 def fastest_engine(network: UNet, device: torch.device) -> Engine:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from brats_infer.boxes import EVERYTHING, Box
-from brats_infer.devices import Placement, is_out_of_memory, placements
+from brats_infer.devices import Placement, is_out_of_memory, pinned, placements
 from brats_infer.engines import Engine, fastest_engine
 from brats_infer.errors import WeightsError
 from brats_infer.normalise import Normalisation, normalise
@@ -62,8 +62,8 @@ class Ensemble:
                     cropped.images, brain, Normalisation(member.normalisation), reference, member.config.foreground
                 )
                 inputs[key] = torch.from_numpy(x)
-        if self.device.type == "cuda":  # from pinned memory a copy neither waits nor is waited for
-            inputs = {key: x.pin_memory() for key, x in inputs.items()}
+        if self.device.type == "cuda":
+            inputs = {key: pinned(x) for key, x in inputs.items()}
         return Prepared(brain, inputs)
 
     @torch.inference_mode()

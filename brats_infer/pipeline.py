@@ -188,7 +188,12 @@ def predict_case(
     except Exception as error:
         return writer.submit(fail_case, case, error, output, settings)
     seconds = {**ready.seconds, "network": time.perf_counter() - began}
-    done = replace(ready, cropped=replace(cropped, warnings=tuple(warnings)), seconds=seconds)
+    done = replace(
+        ready,
+        cropped=replace(cropped, warnings=tuple(warnings)),
+        prepared=replace(prepared, inputs={}),  # whose memory the next case can have
+        seconds=seconds,
+    )
     return writer.submit(_finish, done, outcome, output, settings, watcher)
 
 

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 
 from brats_infer.devices import CPU, WINDOWS_ON_GPU, is_out_of_memory, pick_device, placements
+from brats_infer.engines import TorchEngine, torch_engine
+from brats_infer.ensemble import Ensemble
 from brats_infer.errors import UsageError
 from brats_infer.settings import Mode
 from model.unet import UNet
-from tests.small_networks import SMALL, brain_images, member_of, predicted, random_network
+from tests.small_networks import SMALL, brain_images, cropped_of, member_of, predicted, random_network
 
 GPU = torch.device("cpu:0")  # another device than the CPU to the ladder, the same one to torch
 
@@ -144,6 +146,33 @@ def test_gpu_that_is_too_small_gives_the_same_result_in_smaller_steps(
     assert [note in line for line in told] == [True] * bool(note)
 
 
+def test_case_behind_one_that_went_to_the_cpu_is_computed_on_the_gpu_again(
+    attempts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`Module.to` moves a network in place, from under the engine that has put it on the GPU."""
+    where: dict[int, torch.device] = {}
+    passes: list[torch.device] = []
+    move, compute = UNet.to, TorchEngine._logits
+
+    def moved(network: UNet, device: torch.device) -> UNet:
+        where[id(network)] = device
+        return move(network, device)
+
+    def computed(engine: TorchEngine, padded: Tensor, dtype: torch.dtype) -> Tensor:
+        assert where.get(id(engine.network), CPU) == engine.device
+        passes.append(engine.device)
+        return compute(engine, padded, dtype)
+
+    monkeypatch.setattr(UNet, "to", moved)
+    monkeypatch.setattr(TorchEngine, "_logits", computed)
+    ensemble = Ensemble(((member_of(), random_network()),), GPU, make_engine=torch_engine)
+    prepared = ensemble.prepare(cropped_of(brain_images((12, 10, 9), np.random.default_rng(0))))
+    attempts += ["CUDA out of memory"] * 2
+    first, second = (ensemble.predict(prepared, Mode.FAST, False) for _ in range(2))
+    assert torch.equal(first, second)
+    assert passes == [GPU, GPU, CPU, GPU]
+
+
 def test_case_that_fits_nowhere_fails(attempts: list[str]) -> None:
     attempts += ["CUDA out of memory"] * 3
     images = brain_images((12, 10, 9), np.random.default_rng(0))
@@ -170,5 +199,7 @@ def test_memory_errors_of_the_host_are_known_by_what_torch_and_numpy_say() -> No
         with pytest.raises((RuntimeError, MemoryError)) as caught:
             allocate()
         assert is_out_of_memory(caught.value)
+    for text in ("GET was unable to find an engine to execute this computation", "CUDNN_STATUS_ALLOC_FAILED"):
+        assert is_out_of_memory(RuntimeError(f"cuDNN error: {text}"))
     assert not is_out_of_memory(RuntimeError("CUDA error: no kernel image is available"))
     assert not is_out_of_memory(ValueError("out of memory"))

@@ -103,8 +103,8 @@ def peak_memory() -> dict[str, int]:
     """{"host": bytes, "device": bytes}, the most that this process has held so far; device only where one was used."""
     unit = 1 if sys.platform == "darwin" else 1024
     found = {"host": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
-    if torch.cuda.is_available():
-        found["device"] = torch.cuda.max_memory_allocated()
+    if used := max(map(torch.cuda.max_memory_allocated, range(torch.cuda.device_count())), default=0):
+        found["device"] = used
     return found
 
 

@@ -83,6 +83,8 @@ def workers_of(device: torch.device) -> Iterator[Workers]:
     # torchrun keeps one store over its restarts (torch 2.13): addresses of processes that died are not to be found
     store = PrefixStore(f"start-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
     backend = "nccl" if device.type == "cuda" else "gloo"
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # where NCCL puts what is gathered
     distributed.init_process_group(backend, store=store, rank=rank, world_size=count)
     try:
         yield Workers(distributed.get_rank(), count)

@@ -57,7 +57,7 @@ def _ensemble(weights: Initial, device: torch.device) -> Ensemble:
             references[weights.member.file] = load_reference(weights.path.parent, weights.member)
         except CheckpointError as error:
             raise WeightsError(str(error)) from error
-    return Ensemble(((weights.member, network.to(device)),), device, references)
+    return Ensemble(((weights.member, network),), device, references)
 
 
 def _segment(case: Case, ensemble: Ensemble, task: Task, postprocess: bool, path: Path) -> None:
