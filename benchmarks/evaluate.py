@@ -1,6 +1,6 @@
 """How long the official scores take: seconds a pair on one core, reading included, and memory.
 
-    python benchmarks/evaluate.py [--task gli] [--pairs FOLDER] [--repeats 3] [--jobs 2]
+    python benchmarks/evaluate.py [--task gli] [--pairs FOLDER] [--repeats 1] [--jobs 2]
 
 FOLDER holds `predictions` and `references`; without it the pairs of ../shared (or $BRATS_OPT_SHARED) are used. The
 official program takes 4 to 12 s for each of them.

@@ -1,4 +1,4 @@
-"""What the flag "unsure" catches: phantoms made hard, segmented, and what was flagged against how good it was.
+"""What the flags "unsure" and "empty" catch: phantoms made hard, segmented, what was flagged against how good it was.
 
     python benchmarks/flags.py PHANTOMS WORK
 

@@ -2,7 +2,7 @@
 
     python benchmarks/load.py docs/memory.png
 
-Run from the root of the repository, with `pip install '.[report]'`. The cases are those of tests/faults/test_load.py,
+Run from the root of the repository, with `pip install '.[dev]'`. The cases are those of tests/faults/test_load.py,
 small ones with the tests' small network: what would be kept of each case shows, not what a full-size one needs.
 """
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from brats_infer import __version__
-from brats_infer.devices import precision
+from brats_infer.devices import CPU, limit_threads, pick_device, precision
 from brats_infer.engines import engine_name
 from brats_infer.ensemble import SHIPPED_WEIGHTS
 from brats_infer.errors import WeightsError
@@ -25,8 +25,9 @@ def describe(weights: Path | None = None) -> dict[str, Any]:
             read_verified(folder / member.file, member.sha256)
     except CheckpointError as error:
         raise WeightsError(str(error)) from error
-    cuda = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    device = torch.device("cuda" if cuda else "cpu")
+    device = pick_device("auto" if torch.cuda.is_available() else "cpu")
+    cuda = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if device != CPU else []
+    limit_threads()
     return {
         "version": __version__,
         "python": platform.python_version(),

@@ -1,4 +1,4 @@
-"""A network on the CPU through OpenVINO, two to six times as fast as torch (docs/performance.md).
+"""A network on the CPU through OpenVINO, several times as fast as torch in float32 (docs/performance.md).
 
 The graph is written down layer by layer from the network: through ONNX or by tracing it takes longer than a case.
 """

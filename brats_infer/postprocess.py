@@ -55,7 +55,8 @@ def tidy(
 ) -> NDArray[np.uint8]:
     """What a run does to a label map (X, Y, Z): `drop_unsure` by (R, X, Y, Z), then `clean`.
 
-    Where that would leave no tumor at all, unsure components stay, then those up to the task's own dust size.
+    Where that would leave no tumor at all, unsure components stay; where that does not help, all that are larger than
+    the task's own dust size do.
     The probabilities may be None where `settings.component_probability` is 0. Raises ValueError elsewhere.
     """
     sure = labels

@@ -51,7 +51,7 @@ def on_ray(address: str) -> Runner:
         """In the order in which cases end.
 
         Raises UsageError if there is no such cluster or it has not the device, WeightsError as a plain run does,
-        OutputError if a machine sees another output folder.
+        OutputError if a machine sees another output folder, BratsOptError if every worker dies as it starts.
         """
         cases, plan = _absolute(cases, plan)
         ensembles = load_ensembles(plan, CPU)  # says what is wrong with them before any machine is asked

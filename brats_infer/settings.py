@@ -42,7 +42,8 @@ class Settings:
     resume: bool = False
     """Whether cases with a whole label map of the right shape in the output folder are left alone."""
     dust: int = 500
-    """Components of this many mm3 or less are removed, unless nothing would be left; the paper's size is 50.
+    """Components of this many mm3 or less are removed; where nothing would be left, those of the task's own size, 50 as
+    in the paper, or less.
 
     Measured on the shipped weights (docs/weights.md): their small components are mostly false.
     """

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -43,7 +44,9 @@ class Segmentation:
         return self.geometry.affine
 
     def save(self, path: Path | str) -> None:
-        """Writes the labels as NIfTI (.nii.gz). Raises OutputError."""
+        """Writes the labels as NIfTI. Raises UsageError for a name that does not end in .nii.gz, OutputError."""
+        if not str(path).endswith(".nii.gz"):
+            raise UsageError(f"{path}: name it .nii.gz, as it is written compressed")
         write_labels(Path(path), self.labels, self.geometry)
 
 
@@ -89,6 +92,13 @@ def _ensemble(weights: Path, task: Task, device: str) -> Ensemble:
     return load_ensemble(weights, task, pick_device(device))
 
 
+def _numbers(name: str, values: object, dtype: type[np.floating[Any]]) -> NDArray[Any]:
+    try:
+        return np.asarray(values, dtype)
+    except (TypeError, ValueError) as error:
+        raise CaseError(f"{name}: is no array of numbers ({error})") from error
+
+
 def _volumes(images: Mapping[str, Path | str | ArrayLike], task: Task, affine: ArrayLike | None) -> dict[Path, Volume]:
     """In the order of the network's channels, checked."""
     names = [modality.name for modality in task.modalities]
@@ -102,11 +112,13 @@ def _volumes(images: Mapping[str, Path | str | ArrayLike], task: Task, affine: A
         raise UsageError("files and arrays are mixed: give four of one kind")
     if affine is None:
         raise UsageError("arrays without an affine: give affine=, the matrix (4, 4) from voxels to mm")
-    arrays = {Path(name): np.asarray(image, np.float32) for name, image in zip(names, given, strict=True)}
+    arrays = {Path(name): _numbers(name, image, np.float32) for name, image in zip(names, given, strict=True)}
     for path, array in arrays.items():
-        if array.ndim != 3 or not np.isfinite(array).all():
+        if array.ndim != 3 or not array.size or not np.isfinite(array).all():
             raise CaseError(f"{path}: has the shape {array.shape} or is not finite: give an array (X, Y, Z) of numbers")
-    matrix = np.asarray(affine, np.float64)
+    matrix = _numbers("affine", affine, np.float64)
+    if matrix.shape != (4, 4) or not np.isfinite(matrix).all() or not np.linalg.det(matrix[:3, :3]):
+        raise UsageError("affine: give a matrix (4, 4) of finite numbers, from voxels to mm, that can be inverted")
     volumes = {
         path: Volume(a, Geometry.of_affine((a.shape[0], a.shape[1], a.shape[2]), matrix)) for path, a in arrays.items()
     }

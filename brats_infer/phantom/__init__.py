@@ -1,1 +1,1 @@
-"""Synthetic cases, made of formulas alone; never imported by inference."""
+"""Synthetic cases, grown in label maps of heads or in a simple brain of ellipsoids; never imported by inference."""

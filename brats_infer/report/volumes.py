@@ -1,7 +1,7 @@
 """What the page's viewer loads of a case, as a script: a page opened from disk may load scripts, but fetch nothing.
 
 Contrasts travel as JPEG, all slices below one another, so that the pixels read row by row are the voxels in NIfTI's
-order; labels as gzip, without loss. A script holds 1 to 3 MB.
+order; labels as gzip, without loss. A script holds 2 to 3 MB.
 """
 
 import base64

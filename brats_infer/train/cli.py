@@ -1,13 +1,15 @@
 """The commands of training, with the options of `TrainOptions`; no logic."""
 
 import json
+from collections.abc import Collection
 from enum import StrEnum
+from functools import partial
 from types import UnionType
 from typing import Any, get_args
 
 import click
 
-from brats_infer.options import CHALLENGE, FOLDER, ByValue, Command, option
+from brats_infer.options import CHALLENGE, FOLDER, ByValue, Command, debug, option
 from brats_infer.tasks import TASKS
 from brats_infer.train.options import TrainOptions, flag
 
@@ -35,9 +37,11 @@ class NumberOrAll(click.ParamType[int | str]):
         return "all" if value == "all" else int(value)
 
 
-def training_options(command: Command) -> Command:
+def training_options(command: Command, left_out: Collection[str] = ()) -> Command:
     """One command-line option for each field of `TrainOptions`; what is not given is None or empty."""
     for name, field in reversed(TrainOptions.model_fields.items()):
+        if name in left_out:
+            continue
         kind = field.annotation
         if isinstance(kind, UnionType) and type(None) in get_args(kind):
             kind = get_args(kind)[0]
@@ -79,8 +83,13 @@ def split_options(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]
 @option("--publish", "publish_to", type=FOLDER, help="Add the best checkpoint to this weights folder and its manifest.")
 @option("--trained-on", default="", help="With --publish: data and credits, for the manifest.")
 @option("--licence", default="", help="With --publish: the licence of the weights.")
+@debug
 def train(**given: Any) -> None:
-    """Train a network on a folder of labelled cases. Options given here win over those of the recipe."""
+    """Train a network on a folder of labelled cases.
+
+    Options given here win over those of --recipe, and with --init the network is that of the weights; defaults are for
+    what none of them says.
+    """
     from brats_infer.train.command import run
     from brats_infer.train.distributed import is_first
 
@@ -100,10 +109,11 @@ def train(**given: Any) -> None:
 @option("--cache", type=FOLDER, show_default="OUT/cache", help="Where preprocessed cases are kept, for any run.")
 @training_options
 @option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@debug
 def experiment(table: str, **given: Any) -> None:
-    """Run the rows of a table on your data: the paper's table1 to table5, beside its figures, or our options and data.
+    """Run the rows of a table on your data: the paper's table1 to table5, beside its figures, or ours, options or data.
 
-    Options of training win over those of every row's recipe.
+    Options of training win over those of every row's recipe; defaults are for what neither says.
     """
     from brats_infer.train.experiment import run_experiment
 
@@ -124,6 +134,7 @@ def tune() -> None:
 @option("--out", type=FOLDER, required=True, help="A folder for the study, study.db.")
 @option("--trials", type=click.IntRange(1), default=200, show_default=True, help="How many in all.")
 @option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@debug
 def thresholds(task: str, **given: Any) -> None:
     """Each region's threshold and dust size, for the best lesion-wise Dice."""
     from brats_infer.train.tune_thresholds import tune_thresholds
@@ -137,8 +148,9 @@ def thresholds(task: str, **given: Any) -> None:
 @option("--out", type=FOLDER, required=True, help="A folder for the study, study.db, and the run of each trial.")
 @option("--terms", default="mse,ce,edge", show_default=True, help="Whose weights; the first one's is 1.")
 @option("--trials", type=click.IntRange(1), default=30, show_default=True, help="How many in all.")
-@training_options
+@partial(training_options, left_out=("loss", "freeze"))
 @option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@debug
 def losses(terms: str, **given: Any) -> None:
     """The weights of a loss's terms, by one training a trial."""
     from brats_infer.train.tune_losses import tune_losses

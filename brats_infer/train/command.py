@@ -71,8 +71,8 @@ def run(
 ) -> dict[str, Any]:
     """Trains and returns the best validation, or with several folds {"fold-0": …}.
 
-    `given` are the options of the command line, which win over the recipe's. Raises UsageError for settings that
-    cannot work.
+    `given` are the options of the command line, which win over the recipe's. Raises UsageError for settings that cannot
+    work, WeightsError for `init`, and what `load_split` and `train` raise.
     """
     chosen = read_recipe(recipe) if recipe else None
     if chosen and not chosen.trains:
@@ -171,10 +171,10 @@ def _config(options: TrainOptions, initial: Initial | None) -> TrainConfig:
             disjoint=options.targets == Targets.LABELS,
             spacing=options.spacing,
         )
-        Normalisation(options.normalisation)
     except ValueError as error:
-        channels = ",".join(str(c) for c in options.channels)
-        raise UsageError(f"--channels {channels} --normalisation {options.normalisation}: {error}") from error
+        raise UsageError(f"--channels {','.join(map(str, options.channels))}: {error}") from error
+    if options.normalisation not in set(Normalisation):
+        raise UsageError(f"--normalisation {options.normalisation}: choose {', '.join(Normalisation)}")
     patch, multiple = options.patch, network.multiple
     if patch % multiple:
         raise UsageError(f"--patch {patch}: choose a multiple of {multiple} for {network.levels} levels")

@@ -77,8 +77,8 @@ def load_split(
     `hold_out` are the IDs to validate on, `skip` those to leave alone. A histogram reference is made from the
     training cases only (of phantoms, where there are no others). What is trained on is brought to `spacing` mm, what
     is validated on stays at 1 mm. What is preprocessed is kept below `cache`. Raises UsageError for IDs that cannot be
-    held out or skipped and for nothing to train on, CaseError for a case or file that cannot be used, OutputError for
-    a cache that cannot be written.
+    held out or skipped and for nothing to train on, NoCasesError for a folder without cases, CaseError for a case or
+    file that cannot be used, OutputError for a cache that cannot be written.
     """
     task = task_named(task_name)
     used = labelled_cases(folder, task_name)
@@ -103,7 +103,10 @@ def load_split(
 
 
 def labelled_cases(folder: Path, task_name: str) -> list[tuple[Case, Path]]:
-    """The cases that have a label map, with it, in the order of their IDs. Raises UsageError where one has two."""
+    """The cases that have a label map, with it, in the order of their IDs.
+
+    Raises UsageError where one has two, NoCasesError where there is no case.
+    """
     references = label_maps(folder)
     return [(case, references[case.id]) for case in find_cases(folder, task_name) if case.id in references]
 

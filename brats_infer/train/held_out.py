@@ -30,7 +30,8 @@ def score_held_out(
 ) -> CohortScores:
     """Segments cases of a folder with labels into `out/labels`, and scores them; the table is `out/scores.csv`.
 
-    Raises UsageError for weights without a manifest, CaseError for a case that cannot be read.
+    Raises UsageError for weights without a manifest, WeightsError for a reference histogram that is missing or damaged,
+    CaseError for a case that cannot be read.
     """
     cases = {case.id: case for case in find_cases(data, task.name)}
     references = label_maps(data)

@@ -111,9 +111,7 @@ def train(
                 with interrupts.held():
                     run.log.append(entry)
                     if workers.first:
-                        if run.best is entry:
-                            save_weights(out / BEST, run.mean)
-                        _save(run, settings, out)
+                        _save(run, settings, out, best=run.best is entry)
                         curves.add(entry, run.optimizer.param_groups[0]["lr"])
                 on_validation(entry)
                 pace = Pace(config.batch)
@@ -219,8 +217,11 @@ def _restore(run: Run, settings: dict[str, Any], path: Path) -> None:
     run.step, run.log = int(state["step"]), json.loads(state["log"])
 
 
-def _save(run: Run, settings: dict[str, Any], out: Path) -> None:
-    """Writes the log, its table and the checkpoint, each whole or not at all."""
+def _save(run: Run, settings: dict[str, Any], out: Path, best: bool = False) -> None:
+    """Writes the log, its table, the checkpoint and, as the best, the weights, each whole or not at all.
+
+    Raises OutputError.
+    """
     state = {
         "settings": json.dumps(settings),
         "network": run.network.state_dict(),
@@ -231,6 +232,13 @@ def _save(run: Run, settings: dict[str, Any], out: Path) -> None:
     }
     content = io.BytesIO()
     torch.save(state, content)
-    write_atomically(out / LOG, "".join(f"{json.dumps(entry)}\n" for entry in run.log).encode())
-    write_atomically(out / TABLE, validation_csv(run.log).encode())
-    write_atomically(out / LAST, content.getvalue())
+    try:
+        if best:
+            save_weights(out / BEST, run.mean)
+        write_atomically(out / LOG, "".join(f"{json.dumps(entry)}\n" for entry in run.log).encode())
+        write_atomically(out / TABLE, validation_csv(run.log).encode())
+        write_atomically(out / LAST, content.getvalue())
+    except OSError as error:
+        raise OutputError(
+            f"{out}: cannot be written ({error.strerror}): free some space, then start it again"
+        ) from error

@@ -9,6 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from brats_infer.errors import UsageError
 from brats_infer.train.choices import Augment, Freeze, Optimizer, Schedule, Selection, Targets
 
+LOSS_HELP = (
+    "dice-bce, mse-ce-edge, dice-focal-edge or dice-focal-edge-light; or weights, such as dice=1,edge=0.05, of mse, "
+    "ce, dice, focal, edge."
+)
 ALTERNATIVES = (("steps", "epochs"), ("hold_out", "folds"))
 """Options of which only one can be meant."""
 
@@ -24,7 +28,9 @@ class TrainOptions(BaseModel):
     spacing: int = Field(1, ge=1, description="Of the network's grid, mm; coarser sees further.")
     dropout: float = Field(0.0, ge=0, lt=1, description="Share of feature maps left out in training.")
     targets: Targets = Field(Targets.REGIONS, description="Nested regions or disjoint labels.")
-    normalisation: str = Field("zscore+rescale", description="As in the paper's Table 1.")
+    normalisation: str = Field(
+        "zscore+rescale", description="none, zscore, zscore+rescale or zscore+rescale+histogram."
+    )
     clean_labels: bool = Field(False, description="Take dust out of the training labels.")
     phantom_share: float = Field(0.7, ge=0, le=1, description="Of the patches, from --phantoms or --anatomy.")
     anatomy: str | None = Field(None, description="Make a new synthetic case for each patch: of mni152, or a folder.")
@@ -34,7 +40,7 @@ class TrainOptions(BaseModel):
     steps: int = Field(2000, ge=1, description="How long to train.")
     epochs: int | None = Field(None, ge=1, description="The same, in epochs of one patch a training case.")
     validate_every: int | None = Field(None, ge=1, description="In steps; default: 200, or with --epochs one epoch.")
-    loss: str = Field("dice-bce", description="A named loss, or weights such as dice=1,edge=0.05.")
+    loss: str = Field("dice-bce", description=LOSS_HELP)
     optimizer: Optimizer = Optimizer.ADAM
     amsgrad: bool = Field(False, description="For adam and adamw.")
     weight_decay: float = Field(0.0, ge=0)

@@ -1,6 +1,7 @@
 """`brats-opt train` as a command: recipes, folds, initial weights, and what is refused."""
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,12 @@ import pytest
 from brats_infer.cli import main
 from brats_infer.errors import UsageError
 from brats_infer.evaluate import evaluate_folders
+from brats_infer.normalise import Normalisation
 from brats_infer.phantom.cohort import write_cohort
 from brats_infer.tasks import TASKS
 from brats_infer.train.command import run
 from brats_infer.train.loop import SETTINGS
+from brats_infer.train.losses import LOSSES, TERMS
 from model.checkpoint import read_manifest
 from model.unet import UNetConfig
 from tests.small_networks import random_network, write_weights
@@ -73,7 +76,7 @@ def test_command_line_trains_with_a_recipe_and_explicit_options_win(data: Path, 
         (["--task", "gli", "--freeze", "decoder"], "--freeze decoder: needs trained weights"),
         (["--task", "gli", "--init", "none.safetensors"], "--init none.safetensors: cannot be read"),
         (["--task", "gli", "--loss", "hinge"], "--loss hinge: choose dice-bce"),
-        (["--task", "gli", "--normalisation", "tanh"], "--normalisation tanh"),
+        (["--task", "gli", "--normalisation", "tanh"], "--normalisation tanh: choose none, zscore"),
         (["--task", "gli", "--steps", "0"], "--steps: Input should be greater"),
         (["--task", "gli", "--steps", "3", "--epochs", "2"], "--steps and --epochs exclude each other"),
         (["--task", "gli", "--folds", "9"], "--folds 9: there are labelled cases of 3 patients only"),
@@ -101,6 +104,22 @@ def test_what_cannot_work_is_one_line_that_names_the_option(
         said.strip().splitlines()[-1]
     ]
     assert not (tmp_path / "out").exists()
+
+
+def test_help_lists_what_a_text_may_be(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["brats-opt", "train", "--help"])
+    with pytest.raises(SystemExit):
+        main()
+    words = set(re.findall(r"[a-z+-]+", capsys.readouterr().out))
+    assert words >= {*Normalisation, *LOSSES, *TERMS}
+
+
+@pytest.mark.parametrize("words", [["train"], ["experiment", "table1"], ["tune", "losses"], ["tune", "thresholds"]])
+def test_every_command_can_show_where_it_went_wrong(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["brats-opt", *words, "--debug", "--help"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
 
 
 def test_folds_become_an_ensemble_that_infers_and_nothing_is_published_twice(data: Path, tmp_path: Path) -> None:

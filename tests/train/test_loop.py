@@ -363,3 +363,16 @@ def test_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match=r"cannot be written .*choose another --out"):
         run(tmp_path / "file" / "out")
+
+
+def test_disk_that_is_full_in_the_middle_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = loop.write_atomically
+
+    def full(path: Path, content: bytes) -> None:
+        if path.name == LAST:
+            raise OSError(28, "No space left on device")
+        write(path, content)
+
+    monkeypatch.setattr(loop, "write_atomically", full)
+    with pytest.raises(OutputError, match=r"cannot be written \(No space left on device\): free some space"):
+        run(tmp_path)
