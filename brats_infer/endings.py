@@ -47,13 +47,16 @@ class CaseResult:
 def fail_case(case: Case, error: Exception, output: Path, settings: Settings) -> CaseResult:
     """Says why, and writes a blank map where that was asked for and a name and a grid can be had.
 
-    Otherwise an older map of the case is removed: it would look like a result of this run.
+    Otherwise an older map of the case is removed, and older probabilities always: they would look like a result of this
+    run.
     """
     log.debug("%s failed", case.id, exc_info=error)
     task = case.task.name if case.task else None
     message = _reason(case, error)
     if not is_safe_id(case.id):
         return CaseResult(case.id, Status.FAILED, task, message)
+    if settings.probabilities:
+        remove_older(settings.probabilities / case.output_name)
     if settings.on_error == OnError.FAIL:
         return _without_map(case, task, message, output)
     try:

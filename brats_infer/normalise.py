@@ -13,6 +13,10 @@ HISTOGRAM_LEVELS = 1024
 HISTOGRAM_MATCH_POINTS = 32
 
 
+SAFE_SQUARES = (1e-12, 1e24)
+SAFE_SHARE = 1e-4  # of the mean square that is variance
+
+
 class Normalisation(StrEnum):
     """The four variants of the paper's Table 1."""
 
@@ -67,17 +71,25 @@ def histogram_reference(cases: Iterable[NDArray[np.float32]], samples: int = 409
 def _zscore(image: NDArray[np.float32], out: NDArray[np.float32]) -> None:
     """Writes (X, Y, Z) with the non-zero voxels at mean 0 and standard deviation 1.
 
-    Sums over all of it are those over the brain, as background is 0; row by row, then in float64, where their
-    difference is safe.
+    Sums over all of it are those over the brain, as background is 0; row by row, then in float64. Where float32 cannot
+    hold the squares, or their mean and that of the voxels nearly cancel out, all of it is done in float64.
     """
     mask = image != 0
     count = np.count_nonzero(mask) or 1
-    mean = image.sum(axis=2).sum(dtype=np.float64) / count
-    squares = float(np.einsum("xyz,xyz->xy", image, image).sum(dtype=np.float64))
-    deviation = math.sqrt(max(0.0, squares / count - mean**2))
+    with np.errstate(over="ignore"):
+        mean = image.sum(axis=2).sum(dtype=np.float64) / count
+        squares = float(np.einsum("xyz,xyz->xy", image, image).sum(dtype=np.float64)) / count
+    variance = squares - mean**2
+    if not (SAFE_SQUARES[0] < squares < SAFE_SQUARES[1] and variance > SAFE_SHARE * squares):
+        voxels = image[mask].astype(np.float64)
+        voxels -= voxels.mean() if len(voxels) else 0.0
+        out[:] = 0
+        out[mask] = voxels / ((voxels.std() if len(voxels) else 0.0) or 1.0)
+        return
+    deviation = math.sqrt(variance)
     np.subtract(image, np.float32(mean), out=out)
     out *= mask
-    out /= np.float32(deviation or 1.0)
+    out /= np.float32(deviation)
 
 
 def _rescale(voxels: NDArray[np.float32]) -> NDArray[np.float32]:

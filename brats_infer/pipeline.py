@@ -147,7 +147,8 @@ def read_case(case: Case, ensembles: dict[str, Ensemble], output: Path, settings
     try:
         if case.problem:
             raise CaseError(case.problem)
-        if settings.resume and is_whole(output / case.output_name, case):
+        stored = not settings.probabilities or (settings.probabilities / case.output_name).is_file()
+        if settings.resume and stored and is_whole(output / case.output_name, case):
             return Ready(case, result=CaseResult(case.id, Status.SKIPPED, case.task.name if case.task else None))
         watcher.stage(case.id, "read")
         images = read_images(case.paths.values())

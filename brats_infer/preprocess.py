@@ -24,6 +24,7 @@ BRAIN_SHARE_WARNING = 0.9  # of the voxels; in the challenges' grid a brain fill
 ONE_MM = (1.0, 1.0, 1.0)
 SLAB = 16  # voxels
 CONTENT_SAMPLE = 4096  # voxels that are looked at before all of them are
+OUTLIER = 100.0  # times what is usual; a map is spoiled from about 1000 times on
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def crop_to_brain(volumes: dict[Path, Volume]) -> Cropped:
     brain = np.zeros(shape, bool, order="F")
     images = []
     for path, volume in volumes.items():
-        _check_content(path, volume.data)
+        warnings += _check_content(path, volume.data)
         image = nio.apply_orientation(volume.data, orientation)
         images.append(_resample_image(image.astype(np.float32), spacing, shape) if resampled else image)
         np.logical_or(brain, images[-1], out=brain)
@@ -141,17 +142,22 @@ def crop_labels(labels: NDArray[np.uint8], restore: Restore) -> NDArray[np.uint8
     return np.ascontiguousarray(oriented[restore.box])
 
 
-def _check_content(path: Path, data: NDArray[Any]) -> None:
-    """Raises CaseError for an image that holds nothing, or nothing but one value."""
+def _check_content(path: Path, data: NDArray[Any]) -> list[str]:
+    """Warns of voxels far beyond all others. Raises CaseError for an image of nothing, or of nothing but one value."""
     flat = data.ravel(order="K")
     sample = flat[:: max(1, flat.size // CONTENT_SAMPLE)]
     if np.unique(sample[sample != 0]).size > 1:
-        return
+        usual = float(np.percentile(np.abs(sample[sample != 0].astype(np.float64)), 99))
+        peak = max(float(flat.max()), -float(flat.min()))
+        if peak <= OUTLIER * usual:
+            return []
+        return [f"{path}: holds a voxel of {peak:.3g} where {usual:.3g} is usual, which spoils the map: mend the image"]
     inside = flat[flat != 0]
     if inside.size == 0:
         raise CaseError(f"{path}: every voxel is 0: export the image again")
     if inside.min() == inside.max():
         raise CaseError(f"{path}: every voxel inside the brain has the value {inside[0]:g}: export the image again")
+    return []
 
 
 def _oddities(case: Path, geometry: Geometry, brain_share: float) -> list[str]:

@@ -215,6 +215,23 @@ def test_probabilities_are_those_behind_the_labels(cases: Path, weights: Path, t
         assert len(np.unique(found)) == 4
 
 
+def test_probabilities_of_a_case_that_fails_now_are_removed_and_those_missing_are_made(
+    cases: Path, weights: Path, tmp_path: Path
+) -> None:
+    names = {f"BraTS-GLI-0100{i}-000.nii.gz" for i in range(3)}
+    run(cases, tmp_path / "out", weights)
+    resumed = run(cases, tmp_path / "out", weights, resume=True, probabilities=tmp_path / "p")
+    assert {result.status for result in resumed.values()} == {Status.WRITTEN}
+    assert {path.name for path in (tmp_path / "p").iterdir()} == names
+    again = run(cases, tmp_path / "out", weights, resume=True, probabilities=tmp_path / "p")
+    assert {result.status for result in again.values()} == {Status.SKIPPED}
+    (cases / "BraTS-GLI-01001-000" / "BraTS-GLI-01001-000-t2w.nii.gz").unlink()
+    for policy in OnError:
+        (tmp_path / "p" / "BraTS-GLI-01001-000.nii.gz").touch()
+        run(cases, tmp_path / "out", weights, probabilities=tmp_path / "p", on_error=policy)
+        assert {path.name for path in (tmp_path / "p").iterdir()} == names - {"BraTS-GLI-01001-000.nii.gz"}
+
+
 @pytest.mark.parametrize(("mode", "flips"), [(mode, flips) for mode in Mode for flips in (False, True)])
 def test_mode_and_flips_reach_the_networks(
     cases: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: Mode, flips: bool

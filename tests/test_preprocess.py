@@ -301,6 +301,28 @@ def test_none_changes_nothing() -> None:
     assert np.array_equal(normalise(brains(), Normalisation.NONE), brains())
 
 
+@pytest.mark.parametrize(("factor", "shift"), [(1e20, 0), (1e34, 0), (1e-25, 0), (1e-19, 0), (1, 3e5), (-1, 1e5)])
+def test_zscore_does_not_depend_on_scale_and_offset(factor: float, shift: float) -> None:
+    rng = np.random.default_rng(0)
+    images = rng.normal(5, 900, (4, 14, 15, 16))
+    images[:, :4] = 0
+    moved = np.where(images == 0, 0, images * factor + shift).astype(np.float32)
+    for before, after in zip(images, normalise(moved, Normalisation.ZSCORE), strict=True):
+        voxels = before[before != 0]
+        expected = np.where(before == 0, 0, (before - voxels.mean()) / voxels.std()) * np.sign(factor)
+        np.testing.assert_allclose(after, expected, rtol=0, atol=1e-4)
+
+
+def test_a_voxel_far_beyond_all_others_is_told() -> None:
+    image = np.zeros((20, 24, 22), np.float32)
+    image[4:-4, 4:-4, 4:-4] = np.random.default_rng(0).gamma(2, 100, (12, 16, 14))
+    assert crop_to_brain(case_of([image] * 4, SRI24)).warnings == ()
+    spoiled = image.copy()
+    spoiled[9, 9, 9] = -1e6
+    (warning,) = crop_to_brain(case_of([image, spoiled, image, image], SRI24)).warnings
+    assert "holds a voxel of 1e+06" in warning
+
+
 def test_zscore_is_that_of_each_modalitys_own_brain_voxels_negative_ones_among_them() -> None:
     images = brains()
     out = normalise(images, Normalisation.ZSCORE)

@@ -8,6 +8,7 @@ import click
 from brats_infer.errors import ExitCode, printable
 from brats_infer.folders import prepare_folder
 from brats_infer.options import CHALLENGE, CHALLENGE_OR_AUTO, FOLDER, TARGET, Command, debug, option
+from brats_infer.signals import raise_once
 from brats_infer.tasks import TASKS
 
 
@@ -58,12 +59,13 @@ def evaluate(
     from brats_infer.evaluate import evaluate_folders
     from brats_infer.evaluate.tables import print_table, write_csv, write_json
 
+    raise_once()
     scores = evaluate_folders(predictions, references, TASKS[task], metrics, jobs)
-    print_table(scores)
     if files["csv_file"]:
         write_csv(scores, files["csv_file"])
     if files["json_file"]:
         write_json(scores, files["json_file"])
+    print_table(scores)
     ctx.exit(ExitCode.CASES_FAILED if scores.missing else ExitCode.OK)
 
 
@@ -83,6 +85,7 @@ def report(ctx: click.Context, /, out: Path, task: str, predictions: Path, refer
     """
     from brats_infer.report import compare_folders
 
+    raise_once()
     prepare_folder(out, "--out", {"the folder of the predictions": predictions, "that of the references": references})
     scores = compare_folders(predictions, references, given["images"], out, TASKS[task], given["before"], given["jobs"])
     click.echo(out / "index.html")

@@ -23,6 +23,7 @@ from brats_infer.report.run import DATA, PICTURES
 from brats_infer.report.sight import read_cropped_for, sight_of
 from brats_infer.report.volumes import write_volumes
 from brats_infer.tasks import LABEL_NAMES, Task
+from brats_infer.volume import read_geometry
 from brats_infer.volumetry import label_volumes, region_volumes
 
 log = logging.getLogger(__name__)
@@ -103,7 +104,7 @@ def _show(pair: Pair, case: Case | None, task: Task, out: Path) -> _Shown:
     try:
         if case is None:
             raise CaseError(f"{pair.id}: --images holds no such case: only its scores are shown")
-        cropped = read_cropped_for(case, reference.shape, pair.reference)
+        cropped = read_cropped_for(case, read_geometry(pair.reference), pair.reference)
     except CaseError as error:
         return _Shown([], volumes, (str(error),), visible=False)
     affine = cropped.restore.geometry.affine

@@ -12,7 +12,7 @@ from typing import Any
 from brats_infer.cases import find_cases
 from brats_infer.confidence import expected_dice
 from brats_infer.endings import CaseResult, Status
-from brats_infer.errors import CaseError, OutputError
+from brats_infer.errors import CaseError, OutputError, printable
 from brats_infer.report.page import write_page
 from brats_infer.report.picture import draw_picture, grey
 from brats_infer.report.record import Seen, case_record, head, member_record, peak_memory, write_record
@@ -67,12 +67,15 @@ class RunReport:
             return
         began = time.perf_counter()
         assert done.case.task
-        sight = sight_of(done.case.id, done.case.task, done.cropped, done.labels)
-        confidence = expected_dice(done.probabilities, sight.labels, done.case.task)
         try:
+            sight = sight_of(done.case.id, done.case.task, done.cropped, done.labels)
+            confidence = expected_dice(done.probabilities, sight.labels, done.case.task)
             self._show(sight, confidence, began)
         except OutputError as error:
             self.fault = error
+        except Exception as error:  # a picture may cost no label map
+            log.warning("warning: no picture of %s: %s", done.case.id, printable(f"{type(error).__name__}: {error}"))
+            log.debug("", exc_info=error)
 
     def write(self, input_folder: Path, output_folder: Path, task: str, results: Sequence[CaseResult]) -> None:
         """Draws what an earlier run or another process has written, and writes report.json, report.csv and the page.

@@ -13,6 +13,7 @@ from brats_infer.boxes import bounding_box
 from brats_infer.cases import Case
 from brats_infer.errors import CaseError
 from brats_infer.evaluate.lesionwise import unknown_labels
+from brats_infer.geometry import Geometry
 from brats_infer.labels import regions_from_labels
 from brats_infer.preprocess import Cropped, Restore, crop_labels, crop_to_brain
 from brats_infer.tasks import Task
@@ -52,18 +53,18 @@ def sight_of(case_id: str, task: Task, cropped: Cropped, labels: NDArray[np.uint
 def read_sight(case: Case, labels_path: Path) -> Sight:
     """Reads a case's images and its label map. Raises CaseError for files that cannot be read or do not fit."""
     assert case.task
-    labels, _ = read_labels(labels_path)
+    labels, grid = read_labels(labels_path)
     if unknown := unknown_labels(labels, case.task):
         raise CaseError(f"{labels_path}: holds the label {unknown[0]}: {case.task.name} knows 0, {case.task.labels}")
-    return sight_of(case.id, case.task, read_cropped_for(case, labels.shape, labels_path), labels)
+    return sight_of(case.id, case.task, read_cropped_for(case, grid, labels_path), labels)
 
 
-def read_cropped_for(case: Case, shape: tuple[int, ...], of: Path) -> Cropped:
-    """A case's images, cropped. Raises CaseError also if they have another shape than the label map `of` that path."""
+def read_cropped_for(case: Case, grid: Geometry, of: Path) -> Cropped:
+    """A case's images, cropped. Raises CaseError also if they are on another grid than the label map `of` that path."""
     if case.problem:
         raise CaseError(case.problem)
     cropped = crop_to_brain(read_images(case.paths.values()))
-    if shape != cropped.restore.geometry.shape:
+    if not grid.is_same_grid(cropped.restore.geometry):
         raise CaseError(f"{of}: is not on the grid of the images of {case.id}: check both folders")
     return cropped
 

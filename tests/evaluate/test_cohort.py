@@ -2,6 +2,10 @@
 
 import io
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,6 +22,7 @@ from brats_infer.volume import read_geometry, write_labels
 from tests.evaluate.small_cohort import IDS, SHAPE, labels, write_cohort, write_map
 
 GLI = task_named("gli")
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -147,3 +152,21 @@ def test_progress_is_a_line_a_case_where_there_is_no_terminal(folders: tuple[Pat
 def test_maps_of_the_cohort_are_worth_scoring() -> None:
     maps: list[NDArray[np.uint8]] = [labels(number) for number in range(3)]
     assert all(set(np.unique(one)) == {0, 1, 2, 3} for one in maps)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+def test_workers_end_with_the_command(tmp_path: Path, number: int, code: int) -> None:
+    predictions, references = write_cohort(tmp_path)
+    command = [sys.executable, str(ROOT / "entrypoint.py"), "evaluate", "--task", "gli", "--jobs", "2"]
+    command += ["--predictions", str(predictions), "--references", str(references)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        listed = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        workers: list[str] = []
+        while len(workers) < 2 and process.poll() is None:
+            workers = listed.read_text().split()
+        process.send_signal(number)
+        assert process.wait(60) == code
+        deadline = time.monotonic() + 30
+        while any(Path(f"/proc/{worker}").exists() for worker in workers):
+            assert time.monotonic() < deadline, "left behind"
+            time.sleep(0.05)

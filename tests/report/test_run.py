@@ -132,6 +132,26 @@ def test_case_that_cannot_be_drawn_stops_no_other_picture(cohort: Path, tmp_path
     assert drawn == GOOD[1:]
 
 
+def test_picture_that_cannot_be_drawn_costs_no_label_map(
+    cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def too_large(*_: object) -> None:
+        raise MemoryError
+
+    made = RunReport(tmp_path / "report", {})
+    monkeypatch.setattr(run, "draw_picture", too_large)
+    results = segment_folder(
+        cohort / "input",
+        tmp_path / "output",
+        task="gli",
+        weights=cohort / "weights",
+        device="cpu",
+        watcher=made.beside(Watcher()),
+    )
+    assert sum(result.status is Status.WRITTEN for result in results) == 3
+    assert caplog.text.count("no picture of BraTS-GLI-0100") == 3
+
+
 def test_full_disk_under_the_report_costs_no_label_map(
     cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

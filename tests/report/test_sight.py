@@ -50,6 +50,9 @@ def test_voxels_that_are_not_1_mm_keep_their_place(tmp_path: Path) -> None:
 def test_label_map_that_does_not_fit_is_named(tmp_path: Path) -> None:
     write_case(tmp_path / "in")
     (case,) = find_cases(tmp_path / "in")
+    turned = write_image(tmp_path / "turned.nii.gz", np.zeros(SHAPE, np.uint8), np.diag([1.0, 1, 1, 1]))
+    with pytest.raises(CaseError, match=r"turned\.nii\.gz: is not on the grid of the images of BraTS-GLI-00001-000"):
+        read_sight(case, turned)
     small = write_image(tmp_path / "small.nii.gz", np.zeros((3, 3, 3), np.uint8))
     with pytest.raises(CaseError, match=r"small\.nii\.gz: is not on the grid of the images of BraTS-GLI-00001-000"):
         read_sight(case, small)
