@@ -131,3 +131,7 @@ class ByValue(click.Choice[StrEnum]):
 
     def normalize_choice(self, choice: object, ctx: click.Context | None) -> str:
         return str(choice)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """None for a flag that the environment turns off, as in BRATS_OPT_QUIET=0."""
+        return None if value is False else super().convert(value, param, ctx)

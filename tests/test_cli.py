@@ -304,6 +304,8 @@ def test_quiet_run_says_only_what_is_wrong(folder: Path, tmp_path: Path) -> None
     options = ("--input", folder / "input", "--weights", folder / "weights")
     assert brats_opt(*options, "--output", tmp_path / "a", "--quiet").stderr == ""
     assert brats_opt(*options, "--output", tmp_path / "b", BRATS_OPT_QUIET="1").stderr == ""
+    off = brats_opt(*options, "--output", tmp_path / "off", BRATS_OPT_QUIET="0", BRATS_OPT_JSON="false")
+    assert (off.returncode, len(off.stderr.splitlines())) == (0, 3)
     broken = Path(shutil.copytree(folder / "input", tmp_path / "input"))
     (broken / "BraTS-GLI-01000-000" / "BraTS-GLI-01000-000-t1c.nii.gz").unlink()
     done = brats_opt(*options, "--input", broken, "--output", tmp_path / "c", "-q")

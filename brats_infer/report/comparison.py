@@ -55,13 +55,16 @@ def compare_folders(
 ) -> CohortScores:
     """Writes the report of predictions and references into `out`, and returns the scores of 2023.
 
-    `before` holds the same predictions before post-processing, to be scored beside them. `jobs` cases are worked on at
-    a time. A case without usable images is scored but not shown, with a warning. Raises as
+    `before` holds the same predictions before post-processing, to be scored beside them where there are any. `jobs`
+    cases are worked on at a time. A case without usable images is scored but not shown, with a warning. Raises as
     `evaluate_folders` does, and OutputError.
     """
     began = time.perf_counter()
     scores = evaluate_folders(predictions, references, task, jobs=jobs)
-    earlier = evaluate_folders(before, references, task, jobs=jobs).cases if before else {}
+    earlier = {}
+    if before:
+        found = evaluate_folders(before, references, task, jobs=jobs)
+        earlier = {case_id: table for case_id, table in found.cases.items() if case_id not in found.missing}
     cases = {case.id: case for case in find_cases(images, task.name)}
     try:
         for name in (PICTURES, DATA):
