@@ -98,7 +98,12 @@ def on_host(x: Tensor) -> Tensor:
     """On the CPU; from a GPU into pinned memory, which it writes to several times as fast."""
     if x.device.type != "cuda":
         return x.cpu()
-    return pinned(torch.empty(x.shape, dtype=x.dtype)).copy_(x)
+    try:
+        target = torch.empty(x.shape, dtype=x.dtype, pin_memory=True)
+    except RuntimeError as error:
+        log.debug("memory could not be pinned", exc_info=error)
+        return x.cpu()
+    return target.copy_(x)
 
 
 def is_out_of_memory(error: Exception) -> bool:
