@@ -94,7 +94,12 @@ def _shown(value: str | float) -> str:
 
 
 def _write(path: Path, text: str) -> None:
+    """Into what a link leads to; a pipe or a device, such as /dev/stdout, is written to and not replaced."""
+    content = text.encode(errors="backslashreplace")  # IDs hold whatever stands in file names
     try:
-        write_atomically(path, text.encode())
+        if path.exists() and not path.is_file():
+            path.write_bytes(content)
+        else:
+            write_atomically(path.resolve(), content)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror}): choose another place") from error

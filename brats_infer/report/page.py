@@ -26,4 +26,4 @@ def write_page(folder: Path, content: dict[str, Any]) -> None:
     }
     for mark, text in parts.items():
         page = page.replace(mark, text, 1)
-    write_atomically(folder / "index.html", page.encode())
+    write_atomically(folder / "index.html", page.encode(errors="backslashreplace"))

@@ -122,7 +122,7 @@ def write_record(folder: Path, content: dict[str, Any]) -> None:
     writer = csv.DictWriter(stream, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    write_atomically(folder / "report.csv", stream.getvalue().encode())
+    write_atomically(folder / "report.csv", stream.getvalue().encode(errors="backslashreplace"))
 
 
 def flat(case: dict[str, Any]) -> dict[str, Any]:

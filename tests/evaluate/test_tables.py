@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -68,3 +70,25 @@ def test_the_table_is_never_cut(scores: CohortScores, width: int) -> None:
 def test_a_file_that_cannot_be_written_is_named(scores: CohortScores, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"absent/scores\.csv"):
         write_csv(scores, tmp_path / "absent" / "scores.csv")
+
+
+def test_links_are_followed_and_pipes_are_written_to(scores: CohortScores, tmp_path: Path) -> None:
+    write_csv(scores, tmp_path / "plain.csv")
+    expected = (tmp_path / "plain.csv").read_bytes()
+    (tmp_path / "link.csv").symlink_to("target.csv")
+    write_csv(scores, tmp_path / "link.csv")
+    assert (tmp_path / "link.csv").is_symlink()
+    assert (tmp_path / "target.csv").read_bytes() == expected
+    os.mkfifo(tmp_path / "pipe")
+    with ThreadPoolExecutor(1) as pool:
+        read = pool.submit((tmp_path / "pipe").read_bytes)
+        write_csv(scores, tmp_path / "pipe")
+        assert read.result(10) == expected
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_names_that_are_no_text_are_written_all_the_same(scores: CohortScores, tmp_path: Path) -> None:
+    odd = os.fsdecode(b"caf\xe9")
+    named = replace(scores, cases={odd: next(iter(scores.cases.values()))})
+    write_csv(named, tmp_path / "scores.csv")
+    assert "caf\\udce9" in (tmp_path / "scores.csv").read_text()

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -171,6 +172,19 @@ def test_full_disk_under_the_report_costs_no_label_map(
     assert sum(result.status is Status.WRITTEN for result in results) == 3
     with pytest.raises(OutputError, match=r"report: cannot be written \(No space left on device\)"):
         made.write(cohort / "input", tmp_path / "output", "gli", results)
+
+
+def test_file_name_that_is_no_text_costs_no_report(cohort: Path, tmp_path: Path) -> None:
+    cases = Path(shutil.copytree(cohort / "input", tmp_path / "input"))
+    odd = os.fsdecode(b"caf\xe9")
+    (cases / GOOD[0]).rename(cases / odd)
+    for path in list((cases / odd).iterdir()):
+        path.rename(path.with_name(path.name.replace(GOOD[0], odd)))
+    options = ("--input", cases, "--output", tmp_path / "out", "--weights", cohort / "weights", "--task", "gli")
+    done = brats_opt(*options, "--report", tmp_path / "report")
+    assert done.returncode == 3, done.stderr
+    assert "caf\\udce9" in (tmp_path / "report" / "report.csv").read_text()
+    assert (tmp_path / "report" / "index.html").exists()
 
 
 def test_report_may_not_be_the_output_folder(cohort: Path, tmp_path: Path) -> None:
