@@ -210,6 +210,7 @@ def test_probabilities_are_those_behind_the_labels(cases: Path, weights: Path, t
         probabilities = nib.load(tmp_path / "p" / name).get_fdata()
         assert probabilities.shape == (*SHAPE, 3)
         assert 0 <= probabilities.min() < probabilities.max() <= 1
+        assert (probabilities[labels == 3].min(axis=0) >= np.array((0.45, 0.40, 0.45)) - 1 / 510).all()
         found = labels_from_probabilities(torch.from_numpy(np.moveaxis(probabilities, -1, 0)), GLI).numpy()
         assert (found == labels).mean() > 0.99, "but for holes, and roundings to a byte"
         assert len(np.unique(found)) == 4

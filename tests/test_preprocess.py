@@ -269,6 +269,8 @@ def test_background_stays_exactly_0_when_resampled() -> None:
     clear = (np.abs(there % 1 - 0.5) > 1e-6).all(axis=0)  # of the middle between two voxels
     box = cropped.restore.box
     assert clear.mean() > 0.8
+    corner = cropped.images[:, :2, :2, :2]
+    assert np.array_equal(corner, np.zeros_like(corner))
     assert np.array_equal((cropped.images[0] != 0)[clear[box]], brain[box][clear[box]])
 
 

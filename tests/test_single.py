@@ -52,6 +52,7 @@ def test_files_give_the_label_map_that_the_folder_gives(folder: Path, files: dic
     assert {type(millilitres) for millilitres in found.volumes.values()} == {float}, "which print as plain numbers"
     stored = nib.load(folder / "probabilities" / f"{ID}.nii.gz").get_fdata()
     np.testing.assert_allclose(found.probabilities, np.moveaxis(stored, -1, 0), rtol=0, atol=1 / 500)
+    assert found.probabilities.shape == (3, *found.labels.shape)
     assert found.probabilities.max() > 0.5
     assert found.expected_dice == expected_dice(found.probabilities, found.labels, TASKS["gli"])
 

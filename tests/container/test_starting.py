@@ -53,18 +53,20 @@ def test_mlcube_spellings(
     assert contents(output) == expected
 
 
+@pytest.mark.parametrize("shipped", [True, False])
 def test_weights_of_the_organizers_are_taken(
-    small: Path, output: Path, tmp_path: Path, expected: dict[str, bytes]
+    small: Path, output: Path, tmp_path: Path, expected: dict[str, bytes], shipped: bool
 ) -> None:
     """With the newer spellings: --weights for additional files, and their mount."""
-    weights = tmp_path / "weights"
-    weights.mkdir()
-    write_weights(weights, [random_network(seed=5)])
+    weights = ROOT / "weights" if shipped else tmp_path / "weights"
+    if not shipped:
+        weights.mkdir()
+        write_weights(weights, [random_network(seed=5)])
     mounts = (f"{small}:/mlcube_io0", f"{weights}:/mlcube_io1", f"{output}:/mlcube_io3")
     done = run("infer", "--data_path=/mlcube_io0", "--weights=/mlcube_io1", "--output_path=/mlcube_io3", volumes=mounts)
     assert done.returncode == 0, done.stderr
     assert check_output(small, output) == []
-    assert contents(output) != expected, "not with those of the image"
+    assert (contents(output) == expected) == shipped
 
 
 @pytest.mark.parametrize(("line", "key"), [("speed: 3", "speed"), ("flips: perhaps", "flips"), ("dust: x", "dust")])

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from brats_infer.endings import Status
+from brats_infer.endings import CaseResult, Status
 from brats_infer.errors import OutputError
 from brats_infer.pipeline import segment_folder
 from brats_infer.report import RunReport, run
@@ -133,6 +133,13 @@ def test_case_that_cannot_be_drawn_stops_no_other_picture(cohort: Path, tmp_path
     assert drawn == GOOD[1:]
 
 
+def segmented(cohort: Path, output: Path, made: RunReport) -> list[CaseResult]:
+    """The cases of the cohort once more, told to that report."""
+    watcher = made.beside(Watcher())
+    folders = (cohort / "input", output)
+    return segment_folder(*folders, task="gli", weights=cohort / "weights", device="cpu", watcher=watcher)
+
+
 def test_picture_that_cannot_be_drawn_costs_no_label_map(
     cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -141,14 +148,7 @@ def test_picture_that_cannot_be_drawn_costs_no_label_map(
 
     made = RunReport(tmp_path / "report", {})
     monkeypatch.setattr(run, "draw_picture", too_large)
-    results = segment_folder(
-        cohort / "input",
-        tmp_path / "output",
-        task="gli",
-        weights=cohort / "weights",
-        device="cpu",
-        watcher=made.beside(Watcher()),
-    )
+    results = segmented(cohort, tmp_path / "output", made)
     assert sum(result.status is Status.WRITTEN for result in results) == 3
     assert caplog.text.count("no picture of BraTS-GLI-0100") == 3
 
@@ -161,14 +161,7 @@ def test_full_disk_under_the_report_costs_no_label_map(
 
     made = RunReport(tmp_path / "report", {})
     monkeypatch.setattr(run, "draw_picture", full)
-    results = segment_folder(
-        cohort / "input",
-        tmp_path / "output",
-        task="gli",
-        weights=cohort / "weights",
-        device="cpu",
-        watcher=made.beside(Watcher()),
-    )
+    results = segmented(cohort, tmp_path / "output", made)
     assert sum(result.status is Status.WRITTEN for result in results) == 3
     with pytest.raises(OutputError, match=r"report: cannot be written \(No space left on device\)"):
         made.write(cohort / "input", tmp_path / "output", "gli", results)
