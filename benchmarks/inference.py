@@ -2,19 +2,20 @@
 
     python benchmarks/inference.py [--member weights/gli-0.safetensors | --channels 16,32,64,128,256]
                                    [--window 128] [--modes accurate,fast] [--peers monai,monai-cropped,nnunet]
-                                   [--case FOLDER] [--cases 1] [--rounds 5] [--device auto]
+                                   [--case FOLDER] [--cases 1] [--rounds 5] [--device auto] [--flips]
 
 A run begins with four NIfTI files and ends with a written label map. Each contender has a process of its own, and all
 run in turns; a first run, in which things are compiled and cached, does not count.
 
-- ours: `segment_folder`, without flips, from the first file opened to the last one written; compiling the network
-  counts, as it does so in every run. `first` and `MiB` are of the command `brats-opt`, whole: its start, imports and
-  loading of weights are in them.
+- ours: `segment_folder`, from the first file opened to the last one written; compiling the network counts, as it does
+  so in every run. `first` and `MiB` are of the command `brats-opt`, whole: its start, imports and loading of weights
+  are in them.
 - MONAI: `sliding_window_inference` on the whole volume, windows of the member's size, overlap 0.5, Gaussian weights,
   one window at a time, float32, between LoadImaged, NormalizeIntensityd and SaveImage. `monai-cropped`: the same on the
   brain alone, cropped as ours is, so that the windows lie alike.
 - nnU-Net: `nnUNetPredictor` on the volume cropped to the brain, as it does by itself, tile_step_size 0.5, Gaussian
-  weights, no mirroring, from SimpleITK to SimpleITK without further processes; float32 on the CPU, fp16 on a GPU.
+  weights, mirroring as ours with `--flips`, from SimpleITK to SimpleITK without further processes; float32 on the
+  CPU, fp16 on a GPU.
   `first` and `MiB` of the peers are of their process, from its start to the first run's end, and at most.
 - the floor: our network's forward passes alone, on the windows or the padded brain that it gets for this case. How far
   they are from what the machine can do is told by torch's product of two large matrices in the same precision.
@@ -106,7 +107,8 @@ def command(row: Row, first: bool) -> None:
     job = row.job
     output = job.output.with_name(f"{job.output.name}-command")
     folders = ("--input", job.input, "--output", output, "--weights", job.weights)
-    options = ("--task", TASK.name, "--mode", job.mode, "--no-flips", "--device", job.device)
+    options = ("--task", TASK.name, "--mode", job.mode, "--device", job.device)
+    options = (*options, "--flips" if job.flips else "--no-flips")
     log = output.with_suffix(".log")
     seconds, peak = run_command([sys.executable, REPOSITORY / "entrypoint.py", *folders, *options], log)
     row.first = [seconds] if first else [*row.first, seconds]
@@ -170,7 +172,7 @@ def rows_of(given: argparse.Namespace, folder: Path) -> Iterator[Row]:
     def row(name: str, contender: str, mode: str = Mode.ACCURATE) -> Row:
         output = folder / f"{contender}-{mode}"
         output.mkdir()
-        return Row(name, Job(contender, folder / "input", output, folder / "weights", given.device, mode))
+        return Row(name, Job(contender, folder / "input", output, folder / "weights", given.device, mode, given.flips))
 
     for mode in given.modes:
         yield row(f"ours, {mode}", OURS, mode)
@@ -195,7 +197,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--modes", default="accurate,fast", help="of ours")
     parser.add_argument("--peers", default="monai,monai-cropped,nnunet", help="may be empty")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument("--flips", action="store_true", help="the mean over eight mirror images; MONAI has none")
     given = parser.parse_args()
+    if given.flips and any(peer.startswith("monai") for peer in given.peers.split(",")):
+        parser.error("--flips: MONAI's windows have none: give --peers nnunet or --peers ''")
     for option, known in (("modes", list(Mode)), ("peers", list(PEERS))):
         names = [name for name in getattr(given, option).split(",") if name]
         if not set(names) <= set(known):

@@ -42,6 +42,7 @@ class Job:
     """A weights folder with one member."""
     device: str
     mode: str = Mode.ACCURATE.value
+    flips: bool = False
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), default=str)
@@ -85,7 +86,7 @@ class Ours:
 
     def __init__(self, job: Job) -> None:
         self.job, self.output = job, job.output
-        self.settings = Settings(mode=Mode(job.mode), dust=0, component_probability=0)
+        self.settings = Settings(mode=Mode(job.mode), flips=job.flips, dust=0, component_probability=0)
 
     def run(self) -> Answer:
         job, marks = self.job, [time.perf_counter()]
@@ -102,7 +103,8 @@ class Ours:
         )
         if bad := [result.message for result in results if result.status is not Status.WRITTEN]:
             raise SystemExit(bad[0])
-        self.output, self.settings = job.output.with_name(f"{job.output.name}-cleaned"), Settings(mode=Mode(job.mode))
+        self.output = job.output.with_name(f"{job.output.name}-cleaned")
+        self.settings = Settings(mode=Mode(job.mode), flips=job.flips)
         stages = {stage: sum(result.seconds[stage] for result in results) for stage in results[0].seconds}
         _, start, first, *_, last = [*marks, marks[-1]]
         return Answer(last - start, last - marks[0], (last - first) / max(1, len(results) - 1), stages)
@@ -138,7 +140,7 @@ class Floor:
         loaded = load_ensemble(job.weights, TASK, device)
         ensemble = Ensemble(loaded.members, device, loaded.references, record)
         prepared = ensemble.prepare(crop_to_brain(read_images(cases[0].paths.values())))
-        ensemble.predict(prepared, Mode(job.mode), flips=False)
+        ensemble.predict(prepared, Mode(job.mode), flips=job.flips)
         engines = [fastest_engine(recorder.network, device) for recorder in recorders]
         self.device, self.cases = device, len(cases)
         self.passes = [

@@ -137,11 +137,11 @@ class NnUnet(Peer):
             "file_ending": ".nii.gz",
         }
         self.predictor = nnUNetPredictor(
-            tile_step_size=1 - OVERLAP, use_gaussian=True, use_mirroring=False, device=self.device, allow_tqdm=False
+            tile_step_size=1 - OVERLAP, use_gaussian=True, use_mirroring=job.flips, device=self.device, allow_tqdm=False
         )
         configuration, parameters = plans.get_configuration("3d_fullres"), [self.network.state_dict()]
         self.predictor.manual_initialization(
-            self.network, plans, configuration, parameters, dataset, "nnUNetTrainer", None
+            self.network, plans, configuration, parameters, dataset, "nnUNetTrainer", (0, 1, 2)
         )
 
     def segment(self) -> None:

@@ -18,7 +18,6 @@ log = logging.getLogger(__name__)
 
 CPU = torch.device("cpu")
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-WINDOWS_ON_GPU = 4  # at once: at the lower levels one alone leaves most of a GPU idle
 CPU_QUOTAS = (
     ("/sys/fs/cgroup/cpu.max", ""),
     ("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"),
@@ -41,8 +40,6 @@ class Placement:
 
     networks: torch.device
     sums: torch.device
-    windows: int = 1
-    """How many go through a network at once."""
     note: str = ""
     """What its user is told."""
 
@@ -73,12 +70,11 @@ def try_out(device: torch.device) -> None:
     functional.conv3d(torch.ones(1, 1, 3, 3, 3, device=device), torch.ones(1, 1, 3, 3, 3, device=device)).cpu()
 
 
-def placements(device: torch.device, windows: bool) -> list[Placement]:
-    """What to try for a case, in windows or whole, each needing less of the device's memory than the one before."""
+def placements(device: torch.device) -> list[Placement]:
+    """What to try for a case, each needing less of the device's memory than the one before."""
     if device == CPU:
         return [Placement(CPU, CPU)]
     return [
-        *([Placement(device, device, WINDOWS_ON_GPU)] if windows else []),
         Placement(device, device),
         Placement(device, CPU, note="is too large for the GPU's memory: its sums were kept on the CPU"),
         Placement(CPU, CPU, note="is too large for the GPU's memory: it was computed on the CPU"),

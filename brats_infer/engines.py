@@ -3,13 +3,13 @@
 import copy
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.util import find_spec
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from brats_infer.devices import CPU, DTYPES, precision
@@ -45,10 +45,7 @@ def padded_shape(shape: Sequence[int], config: UNetConfig) -> tuple[int, int, in
 
 @dataclass(frozen=True)
 class TorchEngine:
-    """The network as it is, in the device's `precision`; what overflows fp16 is computed again in float32.
-
-    cuDNN's float32 is TF32 where the GPU has it, which has the digits of fp16 and the range of float32.
-    """
+    """The network as it is, in the processor's `precision`."""
 
     network: UNet
     """On `device`, in evaluation mode."""
@@ -62,21 +59,66 @@ class TorchEngine:
         shape = batch.shape[2:]
         extra = [to - n for to, n in zip(padded_shape(shape, self.config), shape, strict=True)]
         padded = functional.pad(batch.to(self.device), [p for n in reversed(extra) for p in (0, n)])
-        dtype = DTYPES[precision(self.device)]
-        logits = self._logits(padded, dtype)
-        if dtype == torch.float16 and not logits.isfinite().all():  # norms spread an infinity to all there is
-            logits = self._logits(padded, torch.float32)
-        return torch.sigmoid(logits[:, :, : shape[0], : shape[1], : shape[2]].float()).to(batch.device)
+        logits = self._logits(padded)[:, :, : shape[0], : shape[1], : shape[2]]
+        return torch.sigmoid(logits.float()).to(batch.device)
 
-    def _logits(self, padded: Tensor, dtype: torch.dtype) -> Tensor:
+    def _logits(self, padded: Tensor) -> Tensor:
+        dtype = DTYPES[precision(self.device)]
         with torch.autocast(self.device.type, dtype=dtype, enabled=dtype != torch.float32):
             logits: Tensor = self.network(padded)
         return logits
 
 
+@dataclass(frozen=True)
+class HalfEngine(TorchEngine):
+    """The network in fp16 and channels_last_3d, as a GPU's matrix units want it, and again in float32 what overflows.
+
+    Measured in docs/performance.md. cuDNN's float32 is TF32 where the GPU has it, which has the digits of fp16 and the
+    range of float32.
+    """
+
+    half: UNet = field(kw_only=True)
+    """What `in_half` makes of the network."""
+
+    def _logits(self, padded: Tensor) -> Tensor:
+        samples = (one.to(torch.float16, memory_format=torch.channels_last_3d) for one in torch.split(padded, 1))
+        logits = torch.cat([self.half(one) for one in samples])
+        if logits.isfinite().all():
+            return logits
+        exact: Tensor = self.network(padded)  # norms spread an infinity to all there is
+        return exact
+
+
+class SampleNorm(nn.Module):
+    """Instance norm of one sample, as the batch norm that it then is, which alone leaves channels_last_3d as it is."""
+
+    def __init__(self, norm: nn.InstanceNorm3d) -> None:
+        super().__init__()
+        self.weight, self.bias, self.eps = norm.weight, norm.bias, norm.eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(1, C, X, Y, Z), of more than one voxel."""
+        return functional.batch_norm(x, None, None, self.weight, self.bias, training=True, eps=self.eps)
+
+
+def in_half(network: UNet) -> UNet:
+    """A copy that takes one sample at a time, in fp16 and channels_last_3d; its norms add up in float32."""
+    half = copy.deepcopy(network)
+    nn.Module.to(half, memory_format=torch.channels_last_3d)  # type: ignore[call-overload] # which its types leave out
+    for name, layer in list(half.named_modules()):
+        if isinstance(layer, nn.Conv3d | nn.ConvTranspose3d):
+            layer.half()
+        elif isinstance(layer, nn.InstanceNorm3d):
+            half.set_submodule(name, SampleNorm(layer))
+    return half
+
+
 def torch_engine(network: UNet, device: torch.device) -> Engine:
     """The network; on another device than the CPU a copy of it, as a case may go back to the CPU."""
-    return TorchEngine(network if device == CPU else copy.deepcopy(network).to(device), device)
+    if device == CPU:
+        return TorchEngine(network)
+    there = copy.deepcopy(network).to(device)
+    return HalfEngine(there, device, half=in_half(there)) if device.type == "cuda" else TorchEngine(there, device)
 
 
 def fastest_engine(network: UNet, device: torch.device) -> Engine:

@@ -71,10 +71,10 @@ class Ensemble:
         """Region probabilities (R, X, Y, Z) of a case, also outside its brain: the mean of the members' sigmoids.
 
         In `fast`, members on finer grids are asked only around what those on coarser ones hold possible. The
-        probabilities lie on the device. On a GPU that is too small for it windows go one by one, then the sums move to
-        the CPU, then the networks too; `warn` is told of moves.
+        probabilities lie on the device. On a GPU that is too small for it the sums move to the CPU, then the networks
+        too; `warn` is told of moves.
         """
-        *roomy, last = placements(self.device, windows=mode == Mode.ACCURATE)
+        *roomy, last = placements(self.device)
         for place in roomy:
             try:
                 return self._predict_on(place, prepared, mode, flips, warn)
@@ -114,7 +114,7 @@ class Ensemble:
             member = self.members[index][0]
             window = member.window if mode == Mode.ACCURATE else None
             engine = self._engine(index, place.networks)
-            found = predict_member(engine, inputs[_key(member)], window, flips, place.windows)
+            found = predict_member(engine, inputs[_key(member)], window, flips)
             total = found if total is None else total.add_(found)
         assert total is not None
         return total.div_(len(members)) if len(members) > 1 else total

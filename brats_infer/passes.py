@@ -20,18 +20,15 @@ CLOSER_SIDE = 96  # voxels at least: of a smaller box, instance norm would see l
 Predictor = Callable[[Tensor], Tensor]
 
 
-def predict_member(
-    engine: Engine, x: Tensor, window: tuple[int, int, int] | None, flips: bool, at_once: int = 1
-) -> Tensor:
+def predict_member(engine: Engine, x: Tensor, window: tuple[int, int, int] | None, flips: bool) -> Tensor:
     """(C, X, Y, Z) -> probabilities (R, X, Y, Z), float32 on the input's device; the engine may be on another one.
 
-    `window` None means the whole of it in one pass, else `at_once` of them are. With `flips`, the mean over all eight
-    mirror images.
+    `window` None means the whole of it in one pass. With `flips`, the mean over all eight mirror images.
     """
     spacing = engine.config.spacing
     if spacing > 1:
-        return finer(_predict(engine, coarser(x, spacing), window, flips, at_once), spacing, x.shape[1:])
-    return _predict(engine, x, window, flips, at_once)
+        return finer(_predict(engine, coarser(x, spacing), window, flips), spacing, x.shape[1:])
+    return _predict(engine, x, window, flips)
 
 
 def closer_box(outermost: Tensor, step: int) -> Box:
@@ -68,7 +65,7 @@ def finer(x: Tensor, spacing: int, shape: Sequence[int]) -> Tensor:
     return wide[:, : shape[0], : shape[1], : shape[2]]
 
 
-def _predict(engine: Engine, x: Tensor, window: tuple[int, int, int] | None, flips: bool, at_once: int) -> Tensor:
+def _predict(engine: Engine, x: Tensor, window: tuple[int, int, int] | None, flips: bool) -> Tensor:
     """As `predict_member`, on the network's own grid."""
     axes: list[tuple[int, ...]] = [()]
     if flips:
@@ -84,7 +81,7 @@ def _predict(engine: Engine, x: Tensor, window: tuple[int, int, int] | None, fli
         out = (
             probabilities(source[None])[0].clone(memory_format=torch.contiguous_format)
             if window is None
-            else sliding_window(source, probabilities, window, at_once=at_once)
+            else sliding_window(source, probabilities, window)
         )
         out = out.flip(flipped) if flipped else out
         total = out if total is None else total.add_(out)
@@ -100,10 +97,8 @@ def nested(disjoint: Tensor) -> Tensor:
     return disjoint.flip(1).cumsum(1).flip(1).clamp_(max=1)
 
 
-def sliding_window(
-    x: Tensor, predictor: Predictor, window: tuple[int, int, int], overlap: float = OVERLAP, at_once: int = 1
-) -> Tensor:
-    """(C, X, Y, Z) -> (R, X, Y, Z): the Gaussian-weighted mean over overlapping windows, `at_once` in a batch.
+def sliding_window(x: Tensor, predictor: Predictor, window: tuple[int, int, int], overlap: float = OVERLAP) -> Tensor:
+    """(C, X, Y, Z) -> (R, X, Y, Z): the Gaussian-weighted mean over overlapping windows.
 
     Placement and weights are those of MONAI's `sliding_window_inference(mode="gaussian")`, which is the test's oracle.
     An input smaller than the window is padded with background on both sides.
@@ -115,15 +110,12 @@ def sliding_window(
     weights = gaussian_weights(window, x.device)  # (X_w, Y_w, Z_w)
     total: Tensor | None = None
     norm = torch.zeros(padded.shape[1:], device=x.device)
-    boxes = list(_window_boxes(tuple(padded.shape[1:]), window, overlap))
-    for first in range(0, len(boxes), at_once):
-        batch = [padded[:, *box] for box in boxes[first : first + at_once]]
-        found = predictor(torch.stack(batch) if len(batch) > 1 else batch[0][None])
+    for box in _window_boxes(tuple(padded.shape[1:]), window, overlap):
+        found = predictor(padded[:, *box][None])[0]
         if total is None:
-            total = torch.zeros((found.shape[1], *padded.shape[1:]), device=x.device)
-        for box, out in zip(boxes[first:], found, strict=False):
-            total[:, *box].addcmul_(out, weights)
-            norm[box] += weights
+            total = torch.zeros((len(found), *padded.shape[1:]), device=x.device)
+        total[:, *box].addcmul_(found, weights)
+        norm[box] += weights
     assert total is not None
     inside = tuple(slice(b, b + n) for b, n in zip(before, x.shape[1:], strict=True))
     return total.div_(norm)[:, *inside]

@@ -1,6 +1,7 @@
 """The straight line: read -> preprocess -> predict -> restore -> label -> clean -> write.
 
-A reader thread works one case ahead of the device and a writer thread one behind it; neither needs shared memory.
+Reader threads work ahead of the device and writer threads behind it, one of each where it is the CPU; none needs shared
+memory.
 One bad case never stops the others.
 """
 
@@ -16,7 +17,7 @@ from pathlib import Path
 import torch
 
 from brats_infer.cases import Case, find_cases
-from brats_infer.devices import limit_threads, pick_device
+from brats_infer.devices import CPU, limit_threads, pick_device
 from brats_infer.earlier import is_whole
 from brats_infer.endings import CaseResult, Status, fail_case
 from brats_infer.ensemble import SHIPPED_WEIGHTS, Ensemble, Prepared, load_ensemble
@@ -32,6 +33,9 @@ from brats_infer.volumetry import label_volumes
 from brats_infer.watch import Finished, Start, Watcher
 
 log = logging.getLogger(__name__)
+
+CASES_BESIDE_A_GPU = 4
+"""Read at once, and cleaned and written at once: either takes a core longer than a GPU takes for a case's windows."""
 
 
 @dataclass(frozen=True)
@@ -110,23 +114,31 @@ def _run_here(cases: Sequence[Case], plan: Plan, watcher: Watcher) -> Iterator[C
     watcher.start(start_of(cases, str(device), ensembles))
     output, settings = plan.output, plan.settings
     writing: deque[Future[CaseResult]] = deque()
-    with ThreadPoolExecutor(1, "reader") as reader, ThreadPoolExecutor(1, "writer") as writer:
+    ahead: deque[Future[Ready]] = deque()
+    beside = 1 if device == CPU else CASES_BESIDE_A_GPU
+    with (
+        ThreadPoolExecutor(beside, "reader") as reader,
+        ThreadPoolExecutor(beside, "writer") as writer,
+        ThreadPoolExecutor(1, "teller") as teller,
+    ):
 
-        def read_next() -> Future[Ready] | None:
-            return (
-                reader.submit(read_case, waiting.popleft(), ensembles, output, settings, watcher) if waiting else None
-            )
+        def read_next() -> None:
+            if waiting:
+                ahead.append(reader.submit(read_case, waiting.popleft(), ensembles, output, settings, watcher))
 
         try:
-            ahead = read_next()
+            for _ in range(beside):
+                read_next()
             while ahead:
-                ready = ahead.result()
-                ahead = read_next()
+                ready = ahead.popleft().result()
+                read_next()
                 while writing and writing[0].done():
                     yield writing.popleft().result()
                 finishing = predict_case(ready, ensembles, writer, output, settings, watcher)
-                writing.append(writer.submit(_tell, finishing, watcher))
-                if len(writing) > 1:  # at most one finished case waits for the disk while the device goes on
+                writing.append(teller.submit(_tell, finishing, watcher))
+                if (
+                    len(writing) > beside
+                ):  # no more finished cases than writers wait for the disk while the device goes on
                     yield writing.popleft().result()
             while writing:
                 yield writing.popleft().result()
@@ -135,7 +147,7 @@ def _run_here(cases: Sequence[Case], plan: Plan, watcher: Watcher) -> Iterator[C
 
 
 def _tell(finished: Future[CaseResult], watcher: Watcher) -> CaseResult:
-    """In the writer thread, so that nobody waits for the device to hear of the case before."""
+    """In a thread of its own, so that nobody waits for the device to hear of the case before; in their order."""
     result = finished.result()
     watcher.result(result)
     return result

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from brats_infer.devices import CPU, WINDOWS_ON_GPU, is_out_of_memory, pick_device, placements
+from brats_infer.devices import CPU, is_out_of_memory, pick_device, placements
 from brats_infer.engines import TorchEngine, torch_engine
 from brats_infer.ensemble import Ensemble
 from brats_infer.errors import UsageError
@@ -114,24 +114,12 @@ def attempts(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
 
 def test_each_step_needs_less_of_the_gpu() -> None:
-    whole = [(GPU, GPU, 1), (GPU, CPU, 1), (CPU, CPU, 1)]
-    for windows, steps in ((False, whole), (True, [(GPU, GPU, WINDOWS_ON_GPU), *whole])):
-        assert [(step.networks, step.sums, step.windows) for step in placements(GPU, windows)] == steps
-        assert [(step.networks, step.sums, step.windows) for step in placements(CPU, windows)] == [(CPU, CPU, 1)]
+    assert [(step.networks, step.sums) for step in placements(GPU)] == [(GPU, GPU), (GPU, CPU), (CPU, CPU)]
+    assert [(step.networks, step.sums) for step in placements(CPU)] == [(CPU, CPU)]
 
 
-@pytest.mark.parametrize(
-    ("mode", "failures", "note"),
-    [
-        (Mode.FAST, 0, ""),
-        (Mode.FAST, 1, "sums were kept on the CPU"),
-        (Mode.FAST, 2, "computed on the CPU"),
-        (Mode.ACCURATE, 0, ""),
-        (Mode.ACCURATE, 1, ""),
-        (Mode.ACCURATE, 2, "sums were kept on the CPU"),
-        (Mode.ACCURATE, 3, "computed on the CPU"),
-    ],
-)
+@pytest.mark.parametrize("mode", list(Mode))
+@pytest.mark.parametrize(("failures", "note"), [(0, ""), (1, "sums were kept on the CPU"), (2, "computed on the CPU")])
 def test_gpu_that_is_too_small_gives_the_same_result_in_smaller_steps(
     attempts: list[str], mode: Mode, failures: int, note: str
 ) -> None:
@@ -158,10 +146,10 @@ def test_case_behind_one_that_went_to_the_cpu_is_computed_on_the_gpu_again(
         where[id(network)] = device
         return move(network, device)
 
-    def computed(engine: TorchEngine, padded: Tensor, dtype: torch.dtype) -> Tensor:
+    def computed(engine: TorchEngine, padded: Tensor) -> Tensor:
         assert where.get(id(engine.network), CPU) == engine.device
         passes.append(engine.device)
-        return compute(engine, padded, dtype)
+        return compute(engine, padded)
 
     monkeypatch.setattr(UNet, "to", moved)
     monkeypatch.setattr(TorchEngine, "_logits", computed)

@@ -13,7 +13,15 @@ from torch import Tensor, nn
 
 from brats_infer import devices, engines
 from brats_infer.devices import CPU, thread_limit
-from brats_infer.engines import TorchEngine, fastest_engine, openvino_works, padded_shape
+from brats_infer.engines import (
+    HalfEngine,
+    SampleNorm,
+    TorchEngine,
+    fastest_engine,
+    in_half,
+    openvino_works,
+    padded_shape,
+)
 from brats_infer.ensemble import Ensemble, load_ensemble
 from brats_infer.labels import labels_from_probabilities
 from brats_infer.openvino_engine import MVN_VOXELS, OpenVinoEngine, graph
@@ -110,16 +118,39 @@ def test_what_fits_the_network_is_not_padded_however_thin() -> None:
         torch.testing.assert_close(engine(x), in_float32(network, x), rtol=0, atol=atol)
 
 
-def test_what_overflows_fp16_is_computed_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a GPU; its precision is simulated."""
-    monkeypatch.setattr(engines, "precision", lambda _: "fp16")
+@torch.inference_mode()
+@pytest.mark.parametrize("samples", [1, 3])
+def test_fp16_of_a_gpu_is_near_float32_and_what_overflows_is_computed_in_it(samples: int) -> None:
+    """Here on the CPU, with the same layers."""
     network = random_network()
-    x = torch.randn((1, 5, 8, 8, 8), generator=torch.Generator().manual_seed(4))
-    within, exact = TorchEngine(network)(x), in_float32(network, x)
+    engine = HalfEngine(network, half=in_half(network))
+    x = torch.randn((samples, 5, 9, 8, 7), generator=torch.Generator().manual_seed(4))
+    within, exact = engine(x), Float32(network)(x)
     assert not torch.equal(within, exact)
     torch.testing.assert_close(within, exact, rtol=0, atol=5e-3)
-    x[0, 1, 2, 3, 4] = 1e6  # one voxel
-    torch.testing.assert_close(TorchEngine(network)(x), in_float32(network, x), rtol=0, atol=0)
+    x[-1, 1, 2, 3, 4] = 1e6  # one voxel
+    torch.testing.assert_close(engine(x), Float32(network)(x), rtol=0, atol=1e-6)
+
+
+@torch.inference_mode()
+def test_norm_of_one_sample_is_instance_norm_and_leaves_the_layout_alone() -> None:
+    norm = nn.InstanceNorm3d(6, affine=True)
+    nn.init.normal_(norm.weight)
+    nn.init.normal_(norm.bias)
+    x = torch.randn((1, 6, 5, 4, 3)).to(memory_format=torch.channels_last_3d) * 3 + 1
+    found = SampleNorm(norm)(x)
+    torch.testing.assert_close(found, norm(x), rtol=1e-5, atol=1e-5)
+    assert found.is_contiguous(memory_format=torch.channels_last_3d)
+
+
+def test_network_in_fp16_is_a_copy_whose_norms_stay_in_float32() -> None:
+    network = random_network()
+    half = in_half(network)
+    dtypes = {type(layer): {p.dtype for p in layer.parameters()} for layer in half.modules() if not [*layer.children()]}
+    assert dtypes[nn.Conv3d] == dtypes[nn.ConvTranspose3d] == {torch.float16}
+    assert dtypes[SampleNorm] == {torch.float32}
+    assert nn.InstanceNorm3d not in dtypes
+    assert {p.dtype for p in network.parameters()} == {torch.float32}
 
 
 @pytest.mark.parametrize("window", [None, (8, 8, 8)], ids=["whole", "windows"])

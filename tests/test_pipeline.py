@@ -309,13 +309,34 @@ def test_the_device_goes_on_while_the_case_before_is_finished_and_told(
         waited.extend(began[case_id].wait(60) for case_id in following)
 
     def result(ended: CaseResult) -> None:
-        assert threading.current_thread().name == "writer_0"
+        assert threading.current_thread().name == "teller_0"
         told.append(ended.id)
 
     watcher = Watcher(stage=stage, finished=finished, result=result)
     segment_folder(cases, tmp_path / "out", task="gli", weights=weights, device="cpu", watcher=watcher)
     assert waited == [True, True]
     assert told == list(began)
+
+
+def test_beside_a_gpu_several_cases_are_read_and_written_at_once_and_told_in_order(
+    cases: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No case can be read to its end, and no map be written, before the others are at it too."""
+    reading, writing = (threading.Barrier(3, timeout=60) for _ in range(2))
+    crop, write, told = pipeline.crop_to_brain, pipeline.write_labels, list[str]()
+    monkeypatch.setattr(pipeline, "pick_device", lambda _: torch.device("cpu:0"))  # not the CPU, to the pipeline
+    with monkeypatch.context() as context:
+        context.setattr(pipeline, "CASES_BESIDE_A_GPU", 1)
+        run(cases, tmp_path / "alone", weights)
+    monkeypatch.setattr(pipeline, "crop_to_brain", lambda volumes: (reading.wait(), crop(volumes))[1])
+    monkeypatch.setattr(pipeline, "write_labels", lambda *given: (writing.wait(), write(*given))[1])
+    watcher = Watcher(result=lambda ended: told.append(ended.id))
+    results = segment_folder(cases, tmp_path / "together", task="gli", weights=weights, watcher=watcher)
+    assert [result.status for result in results] == [Status.WRITTEN] * 3
+    assert told == [result.id for result in results]
+    found, expected = labels_in(tmp_path / "together"), labels_in(tmp_path / "alone")
+    assert list(found) == list(expected)
+    assert all(np.array_equal(found[name], expected[name]) for name in expected)
 
 
 def test_wrong_folders_and_weights_are_told_before_any_case_is_read(

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from brats_infer.engines import TorchEngine
+from brats_infer.engines import torch_engine
 from brats_infer.evaluate.surface import hd95
 from brats_infer.labels import labels_from_probabilities, regions_from_labels
 from brats_infer.passes import predict_member
@@ -75,7 +75,7 @@ def predicted_labels(
     brain = image[4].numpy() > 0
     x = (image if network.config.foreground else image[:4]).to(device)
     with torch.inference_mode():
-        probabilities = predict_member(TorchEngine(network, device), x, window, flips=False)
+        probabilities = predict_member(torch_engine(network, device), x, window, flips=False)
         labels = labels_from_probabilities(probabilities, task).cpu().numpy()
     return np.asarray(keep_brain(labels, brain))
 
