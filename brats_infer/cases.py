@@ -14,6 +14,7 @@ log = logging.getLogger(__name__)
 
 SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 IMAGE_ENDINGS = (".nii.gz", ".nii")
+BARE_NAMES = {suffix[1:] for modality in MODALITIES for suffix in modality.suffixes}
 LAYOUT = "expected {ID}/{ID}-t1n.nii.gz, -t1c, -t2w and -t2f (or _t1, _t1ce, _t2 and _flair), one folder a case"
 
 
@@ -58,11 +59,13 @@ def is_safe_id(case_id: str) -> bool:
 
 
 def parse_name(file_name: str) -> tuple[str, str] | None:
-    """(case ID, modality name) of an image file's name, or None if it is not one."""
-    ending = next((e for e in IMAGE_ENDINGS if file_name.endswith(e)), None)
-    if ending is None or file_name.startswith("."):
+    """(case ID, modality name) of an image file's name, or None if it is not one.
+
+    Its ending may be in capitals; such a file is refused when it is read, by name.
+    """
+    stem = _stem(file_name)
+    if stem is None:
         return None
-    stem = file_name.removesuffix(ending)
     for modality in MODALITIES:
         for suffix in modality.suffixes:
             if stem.endswith(suffix) and stem != suffix:
@@ -70,21 +73,33 @@ def parse_name(file_name: str) -> tuple[str, str] | None:
     return None
 
 
+def _stem(file_name: str) -> str | None:
+    """An image file's name without its ending, None of any other file."""
+    ending = next((e for e in IMAGE_ENDINGS if file_name.lower().endswith(e)), None)
+    return None if ending is None or file_name.startswith(".") else file_name[: -len(ending)]
+
+
 def _collect(root: Path) -> list[Case]:
     """Every group of images with one folder and one ID; and what is named like a case but leads to no image."""
     folders, odd = _walk(root)
     inside = Path(os.path.realpath(root))
     cases: list[Case] = []
-    with_images = {root}  # at any depth below
+    ids_below: dict[Path, set[str]] = defaultdict(set)  # at any depth
     for folder, names in folders:
-        if found := _cases_in(folder, names, inside):
-            cases += found
-            with_images.update((folder, *folder.parents))
-    odd |= {
-        folder: f"holds no image: {LAYOUT}"
-        for folder, _ in folders
-        if task_of_id(folder.name) and folder not in with_images
-    }
+        found = _cases_in(folder, names, inside)
+        cases += found
+        for above in (folder, *folder.parents):
+            ids_below[above].update(case.id for case in found)
+        if folder != root and not found and any((_stem(name) or "").lower() in BARE_NAMES for name in names):
+            log.warning("%s: is left out, its images' names lack the case ID: %s", printable(str(folder)), LAYOUT)
+    for folder, _ in folders:
+        found_ids = sorted(ids_below[folder])
+        if folder == root or not task_of_id(folder.name) or folder.name in found_ids:
+            continue
+        if not found_ids:
+            odd[folder] = f"holds no image: {LAYOUT}"
+        elif all(task_of_id(case_id) for case_id in found_ids):  # else it may be a name of one's own
+            odd[folder] = f"holds images of {', '.join(found_ids[:3])}, not its own: rename one"
     ids = {case.id for case in cases}
     lost = {path.name: f"{path}: {what}" for path, what in odd.items() if path.name not in ids}
     return cases + [Case(case_id, None, {}, problem) for case_id, problem in lost.items()]

@@ -157,6 +157,43 @@ def test_an_empty_folder_named_like_a_case_fails_and_is_not_dropped(tmp_path: Pa
     assert "holds no image" in str(found[OTHER])
 
 
+def test_a_case_folder_with_images_of_another_case_alone_fails_and_is_not_dropped(tmp_path: Path) -> None:
+    folder = touch_case(tmp_path, ID)
+    folder.rename(tmp_path / OTHER)
+    found = problems(tmp_path)
+    assert found[ID] is None
+    assert f"holds images of {ID}, not its own" in str(found[OTHER])
+
+
+@pytest.mark.parametrize("ending", [".NII.GZ", ".Nii", ".nii.GZ"])
+def test_an_ending_in_capitals_is_a_case_and_not_dropped(tmp_path: Path, ending: str) -> None:
+    touch_case(tmp_path, OTHER)
+    for path in touch_case(tmp_path, ID).iterdir():
+        path.rename(path.with_name(path.name.removesuffix(".nii.gz") + ending))
+    assert problems(tmp_path) == {ID: None, OTHER: None}
+
+
+@pytest.mark.parametrize("name", ["t1n.nii.gz", "FLAIR.nii", "t1ce.NII.GZ"])
+def test_a_folder_of_images_without_an_id_is_left_out_aloud(
+    tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    touch_case(tmp_path, ID)
+    (tmp_path / "patient3").mkdir()
+    (tmp_path / "patient3" / name).touch()
+    assert problems(tmp_path) == {ID: None}
+    [line] = caplog.messages
+    assert "patient3: is left out" in line
+
+
+def test_a_folder_of_masks_is_left_out_without_a_word(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    touch_case(tmp_path, ID)
+    for name in ("mask.nii.gz", f"{ID}-seg.nii.gz", "t1n.txt", ".t1n.nii.gz"):
+        (tmp_path / "masks").mkdir(exist_ok=True)
+        (tmp_path / "masks" / name).touch()
+    assert problems(tmp_path) == {ID: None}
+    assert not caplog.messages
+
+
 def test_a_case_folder_may_hold_its_images_one_level_deeper(tmp_path: Path) -> None:
     touch_case(tmp_path / ID, ID)
     assert problems(tmp_path) == {ID: None}
