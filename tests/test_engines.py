@@ -143,13 +143,16 @@ def test_norm_of_one_sample_is_instance_norm_and_leaves_the_layout_alone() -> No
     assert found.is_contiguous(memory_format=torch.channels_last_3d)
 
 
-def test_network_in_fp16_is_a_copy_whose_norms_stay_in_float32() -> None:
+def test_network_in_fp16_is_a_copy_in_channels_last_whose_norms_stay_in_float32() -> None:
     network = random_network()
     half = in_half(network)
     dtypes = {type(layer): {p.dtype for p in layer.parameters()} for layer in half.modules() if not [*layer.children()]}
     assert dtypes[nn.Conv3d] == dtypes[nn.ConvTranspose3d] == {torch.float16}
     assert dtypes[SampleNorm] == {torch.float32}
     assert nn.InstanceNorm3d not in dtypes
+    kernels = [p for p in half.parameters() if p.dim() == 5]
+    assert kernels
+    assert all(kernel.is_contiguous(memory_format=torch.channels_last_3d) for kernel in kernels)
     assert {p.dtype for p in network.parameters()} == {torch.float32}
 
 

@@ -80,8 +80,15 @@ def test_windows_are_summed_as_monai_does(shape: Shape, window: Shape, overlap: 
     expected = sliding_window_inference(
         x[None], window, 1, where_in_the_window, overlap=overlap, mode="gaussian", sigma_scale=0.125
     )[0]
-    found = sliding_window(x, where_in_the_window, window, overlap)
+    sizes: set[int] = set()
+
+    def predictor(batch: Tensor) -> Tensor:
+        sizes.add(len(batch))
+        return where_in_the_window(batch)
+
+    found = sliding_window(x, predictor, window, overlap)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    assert sizes == {1}
 
 
 @pytest.mark.parametrize("shape", [(8, 8, 8), (5, 7, 3), (17, 12, 9), (9, 4, 14)])
