@@ -10,19 +10,19 @@ import torch
 from brats_infer import __version__
 from brats_infer.devices import CPU, limit_threads, pick_device, precision
 from brats_infer.engines import engine_name
-from brats_infer.ensemble import SHIPPED_WEIGHTS
+from brats_infer.ensemble import SHIPPED_WEIGHTS, load_ensemble
 from brats_infer.errors import WeightsError
 from brats_infer.tasks import TASKS
-from model.checkpoint import CheckpointError, read_manifest, read_verified
+from model.checkpoint import CheckpointError, read_manifest
 
 
 def describe(weights: Path | None = None) -> dict[str, Any]:
-    """Version, device and every member, its file compared with the manifest. Raises WeightsError."""
+    """Version, device and every member, loaded as for a run. Raises WeightsError."""
     folder = weights or SHIPPED_WEIGHTS
     try:
         members = read_manifest(folder)
-        for member in members:
-            read_verified(folder / member.file, member.sha256)
+        for name in {member.task for member in members} & set(TASKS):
+            load_ensemble(folder, TASKS[name], CPU)
     except CheckpointError as error:
         raise WeightsError(str(error)) from error
     device = pick_device("auto" if torch.cuda.is_available() else "cpu")

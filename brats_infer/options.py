@@ -2,6 +2,7 @@
 
 import logging
 import math
+import re
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 from importlib import import_module
@@ -16,8 +17,6 @@ from brats_infer.tasks import TASKS
 
 ENVIRONMENT = "BRATS_OPT"
 OTHER = "Other"
-FOLDER = click.Path(path_type=Path)
-TARGET = click.Path(path_type=Path, readable=False)  # click leaves it to the run, which has an exit code for it
 CHALLENGE = click.Choice(list(TASKS))
 CHALLENGE_OR_AUTO = click.Choice([*TASKS, "auto"])
 SHIPPED = "the shipped folder"
@@ -62,6 +61,19 @@ class DefaultGroup(click.Group):
         return super().parse_args(ctx, args)
 
 
+class PathOption(click.Path):
+    """A path; an empty one, as of a variable that is not set, would be the current folder."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        if not str(value):
+            self.fail("is empty: name a file or folder", param, ctx)
+        return Path(str(super().convert(value, param, ctx)))
+
+
+FOLDER = PathOption()
+TARGET = PathOption(readable=False)  # click leaves it to the run, which has an exit code for it
+
+
 class Part(click.ParamType[Shard]):
     """K/N, the K-th of N parts."""
 
@@ -71,10 +83,8 @@ class Part(click.ParamType[Shard]):
         """The shard; a usage error where it is none."""
         if isinstance(value, Shard):
             return value
-        try:
-            k, n = (int(part) for part in str(value).split("/"))
-        except ValueError:
-            k, n = 0, 0
+        found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", str(value), re.ASCII)
+        k, n = (int(part) for part in found.groups()) if found else (0, 0)
         if not 1 <= k <= n:
             self.fail(f"{value!r} is not K/N with 1 <= K <= N, such as 2/8", param, ctx)
         return Shard(k, n)

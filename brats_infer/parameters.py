@@ -22,13 +22,23 @@ class Parameters(BaseModel):
     component_probability: float | None = None
 
 
+class _Strict(yaml.SafeLoader):
+    """Of a key given twice, YAML's readers take the last one without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        if twice := next((key for key in keys if keys.count(key) > 1), None):
+            raise yaml.constructor.ConstructorError(problem=f"{twice} stands there twice", problem_mark=node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def read_parameters(path: Path) -> dict[str, Any]:
     """{option: value} of what the file sets; nothing for a file that is absent or empty.
 
     Raises UsageError, naming the file and the key, for anything else that is no parameters file.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _Strict)  # noqa: S506 - a SafeLoader
         return Parameters.model_validate({} if content is None else content).model_dump(exclude_none=True)
     except ValidationError as error:
         first = error.errors()[0]

@@ -21,7 +21,7 @@ from brats_infer.devices import CPU, limit_threads, pick_device
 from brats_infer.earlier import is_whole
 from brats_infer.endings import CaseResult, Status, fail_case
 from brats_infer.ensemble import SHIPPED_WEIGHTS, Ensemble, Prepared, load_ensemble
-from brats_infer.errors import CaseError, OutputError
+from brats_infer.errors import CaseError, OutputError, UsageError
 from brats_infer.folders import prepare_folder
 from brats_infer.outcome import Outcome, inside_brain, label_map, outcome_of, probability_maps
 from brats_infer.postprocess import tidy
@@ -84,6 +84,8 @@ def segment_folder(
     Raises UsageError, NoCasesError, WeightsError or OutputError before any case is read; later only OutputError.
     """
     settings, watcher = settings or Settings(), watcher or Watcher()
+    if not 1 <= shard[0] <= shard[1]:
+        raise UsageError(f"shard={shard}: give (k, n) with 1 <= k <= n")
     cases = find_cases(input_folder, task)[shard[0] - 1 :: shard[1]]
     taken = {"the input folder": input_folder}
     prepare_folder(output_folder, "--output", taken)

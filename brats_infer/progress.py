@@ -1,7 +1,6 @@
 """What a run says while it works: a bar on a terminal, and a line at its start and for each case; all on stderr."""
 
 import json
-from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -13,6 +12,7 @@ from brats_infer import __version__
 from brats_infer.endings import CaseResult
 from brats_infer.errors import printable
 from brats_infer.logs import Voice
+from brats_infer.screen import Screen, say
 from brats_infer.watch import Start
 
 
@@ -22,7 +22,7 @@ class Progress:
     def __init__(self, part: str = "", console: Console | None = None, voice: Voice = Voice.PLAIN) -> None:
         """`part`: which of the cases these are, if not all."""
         self.part = part
-        self.console = console or _Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
+        self.console = console or Screen()
         self.voice = voice
         columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
         self.bar = Bar(
@@ -82,15 +82,8 @@ class Progress:
 
     def _say(self, event: str, values: dict[str, Any], lines: list[str]) -> None:
         """As lines, or as an event to programs."""
-        with suppress(OSError):  # a log on a full disk costs no case
-            for line in [json.dumps({"event": event, **values})] if self.voice is Voice.JSON else map(printable, lines):
-                self.console.print(line)
-
-
-class _Console(Console):
-    def on_broken_pipe(self) -> None:
-        """Whoever read the log has gone; rich on its own would end the run."""
-        self.quiet = True
+        for line in [json.dumps({"event": event, **values})] if self.voice is Voice.JSON else map(printable, lines):
+            say(self.console, line)
 
 
 def _plain(result: CaseResult) -> dict[str, Any]:

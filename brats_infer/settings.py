@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from brats_infer.errors import UsageError
+
 
 class Mode(StrEnum):
     """How a brain goes through the network."""
@@ -54,3 +56,11 @@ class Settings:
     dust_fill: DustFill = DustFill.BACKGROUND
     probabilities: Path | None = None
     """A folder for the region probabilities, (X, Y, Z, R) in steps of 1/255, before thresholds."""
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for values that there are not: names are taken as they are given, as in `mode="fast"`."""
+        for name, kind in (("mode", Mode), ("on_error", OnError), ("dust_fill", DustFill)):
+            if getattr(self, name) not in set(kind):
+                raise UsageError(f"{name}={getattr(self, name)!r}: choose one of {', '.join(kind)}")
+        if self.dust < 0 or not 0 <= self.component_probability <= 1:
+            raise UsageError("dust counts mm3 from 0, component_probability goes from 0 to 1: choose others")

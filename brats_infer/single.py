@@ -22,6 +22,8 @@ from brats_infer.tasks import Task, task_named
 from brats_infer.volume import Volume, check_same_grid, read_images, write_labels
 from brats_infer.volumetry import label_volumes, region_volumes
 
+LAST_ROW = (0, 0, 0, 1)
+
 
 @dataclass(frozen=True)
 class Segmentation:
@@ -117,8 +119,12 @@ def _volumes(images: Mapping[str, Path | str | ArrayLike], task: Task, affine: A
         if array.ndim != 3 or not array.size or not np.isfinite(array).all():
             raise CaseError(f"{path}: has the shape {array.shape} or is not finite: give an array (X, Y, Z) of numbers")
     matrix = _numbers("affine", affine, np.float64)
-    if matrix.shape != (4, 4) or not np.isfinite(matrix).all() or not np.linalg.det(matrix[:3, :3]):
-        raise UsageError("affine: give a matrix (4, 4) of finite numbers, from voxels to mm, that can be inverted")
+    usable = matrix.shape == (4, 4) and np.isfinite(matrix).all() and np.linalg.det(matrix[:3, :3])
+    if not usable or not np.array_equal(matrix[3], LAST_ROW):
+        raise UsageError(
+            "affine: give a matrix (4, 4) of finite numbers, from voxels to mm, that can be inverted, its last row "
+            "0, 0, 0, 1"
+        )
     volumes = {
         path: Volume(a, Geometry.of_affine((a.shape[0], a.shape[1], a.shape[2]), matrix)) for path, a in arrays.items()
     }

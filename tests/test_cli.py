@@ -95,6 +95,7 @@ def test_environment_gives_options_and_the_command_line_wins(folder: Path, tmp_p
         ("mode: quick", "mode"),
         ("task: met", "task"),
         ("[1, 2]", "the file"),
+        ("mode: fast\nmode: accurate", "is not YAML (mode stands there twice"),
         ("task: 2024-99-99", "is not YAML ("),
         ("task: !!int x", "is not YAML ("),
         ("[" * 3000, "is not YAML ("),
@@ -169,6 +170,10 @@ def test_exit_codes_and_messages(folder: Path, tmp_path: Path) -> None:
         (*good, "--probabilities", tmp_path / "out"): (2, "is the output folder: choose another --probabilities"),
         (*good, "--report", tmp_path / "out"): (2, "is the output folder: choose another --report"),
         (*good, "--report", tmp_path / "file"): (6, "choose another --report"),
+        (*good, "--report", tmp_path / "new", "--probabilities", tmp_path / "new"): (
+            2,
+            "is the folder of the probabilities: choose another --report",
+        ),
         (*good, "--device", "cuda:7"): (2, "--device cuda:7"),
         (*good, "--task", "men"): (5, "no member for the task men"),
     }
@@ -183,6 +188,10 @@ def test_exit_codes_and_messages(folder: Path, tmp_path: Path) -> None:
     [
         (("--task", "met"), "Invalid value for '--task'"),
         (("--shard", "3/2"), "Invalid value for '--shard'"),
+        (("--shard", "1_0/2_0"), "Invalid value for '--shard'"),
+        (("--shard", "1/2/3"), "Invalid value for '--shard'"),
+        (("--input", ""), "Invalid value for '--input' / '--data_path': is empty: name a file or folder"),
+        (("--report", ""), "Invalid value for '--report': is empty"),
         (("--mode", "quick"), "Invalid value for '--mode'"),
         (("--nonsense",), "No such option '--nonsense'"),
         (("sing",), "unexpected extra argument (sing)"),
@@ -266,6 +275,18 @@ def test_log_that_cannot_be_written_costs_no_case(folder: Path, tmp_path: Path, 
         log = full if how == "full" else closed
         done = subprocess.run([sys.executable, ROOT / "entrypoint.py", *args], stderr=log, timeout=120, check=False)
     assert (done.returncode, names(tmp_path)) == (0, BOTH)
+
+
+@pytest.mark.parametrize("how", ["full", "closed"])
+def test_answer_that_cannot_be_written_is_exit_code_6(folder: Path, how: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, ROOT / "entrypoint.py", "info", "--weights", folder / "weights"]
+    with Path("/dev/full").open("w") as full, os.fdopen(writer, "w") as closed:
+        stdout = full if how == "full" else closed
+        done = subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True, timeout=120, check=False)
+    assert done.returncode == 6
+    assert one_line(done).startswith("brats-opt: standard output: cannot be written (")
 
 
 def test_every_command_can_show_where_it_went_wrong(tmp_path: Path) -> None:
@@ -353,6 +374,15 @@ def test_info_lists_the_members_with_their_hashes(folder: Path) -> None:
     facts = json.loads(brats_opt("info", "--weights", folder / "weights", "--json").stdout)
     assert facts["members"][0]["file"] == "small-0.safetensors"
     assert facts["members"][0]["sha256"] in brats_opt("info", "--weights", folder / "weights").stdout
+
+
+def test_info_refuses_what_a_run_would(folder: Path, tmp_path: Path) -> None:
+    weights = Path(shutil.copytree(folder / "weights", tmp_path / "weights"))
+    manifest = json.loads((weights / "manifest.json").read_text())
+    manifest["members"][0]["normalisation"] = "guess"
+    (weights / "manifest.json").write_text(json.dumps(manifest))
+    done = brats_opt("info", "--weights", weights)
+    assert (done.returncode, "unknown normalisation 'guess'" in one_line(done)) == (5, True)
 
 
 def test_help_does_not_wait_for_torch() -> None:

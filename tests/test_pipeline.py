@@ -258,6 +258,12 @@ def test_shards_share_the_cases_without_overlap(cases: Path, weights: Path, tmp_
     assert len(labels_in(tmp_path / "out")) == 3
 
 
+@pytest.mark.parametrize("shard", [(0, 4), (5, 4), (1, 0)])
+def test_part_that_there_is_not_is_refused(cases: Path, weights: Path, tmp_path: Path, shard: tuple[int, int]) -> None:
+    with pytest.raises(UsageError, match="1 <= k <= n"):
+        segment_folder(cases, tmp_path / "out", weights=weights, shard=shard)
+
+
 def test_mixed_folder_takes_each_task_from_the_case_id(samples: Path, tmp_path: Path) -> None:
     both = Path(shutil.copytree(samples, tmp_path / "input"))
     list(write_cohort(both, "men", 1, seed=2, shape=SHAPE))

@@ -82,7 +82,13 @@ def test_what_is_missing_or_unusable_is_said(folder: Path, files: dict[str, Path
         run(folder, arrays)
     with pytest.raises(CaseError, match=r"t2w: has the shape \(2, 2\)"):
         run(folder, {**arrays, "t2w": np.ones((2, 2))}, affine=np.eye(4))
-    for affine in (np.eye(3), np.zeros((4, 4)), np.full((4, 4), np.nan), np.diag([1.0, 1, 0, 1])):
+    for affine in (
+        np.eye(3),
+        np.zeros((4, 4)),
+        np.full((4, 4), np.nan),
+        np.diag([1.0, 1, 0, 1]),
+        np.diag([1.0, 1, 1, 2]),
+    ):
         with pytest.raises(UsageError, match="affine: give a matrix"):
             run(folder, arrays, affine=affine)
     for image in (np.full((4, 4, 4), "x"), [[1, 2], [3]]):

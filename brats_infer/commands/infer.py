@@ -204,6 +204,8 @@ def _report_of(given: dict[str, Any]) -> "RunReport | None":
     from brats_infer.report import RunReport
 
     taken = {"the input folder": given["input_folder"], "the output folder": given["output_folder"]}
+    if given["probabilities"]:
+        taken["the folder of the probabilities"] = given["probabilities"]
     prepare_folder(given["report"], "--report", taken)
     return RunReport(given["report"], {name: str(value) for name, value in given.items() if value is not None})
 

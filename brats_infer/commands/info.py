@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from brats_infer.logs import answer
 from brats_infer.options import FOLDER, SHIPPED, debug, option
 
 
@@ -17,4 +18,4 @@ def info(weights: Path | None, as_json: bool) -> None:
     from brats_infer.info import describe, render
 
     facts = describe(weights)
-    click.echo(json.dumps(facts, indent=2) if as_json else render(facts))
+    answer(json.dumps(facts, indent=2) if as_json else render(facts))

@@ -7,6 +7,7 @@ import click
 
 from brats_infer.errors import ExitCode, printable
 from brats_infer.folders import prepare_folder
+from brats_infer.logs import answer
 from brats_infer.options import CHALLENGE, CHALLENGE_OR_AUTO, FOLDER, TARGET, Command, debug, option
 from brats_infer.signals import raise_once
 from brats_infer.tasks import TASKS
@@ -17,8 +18,8 @@ def scoring(command: Command) -> Command:
     for take in (
         option("--jobs", type=click.IntRange(1), show_default="one a core", help="Processes that work at a time."),
         option("--task", type=CHALLENGE, required=True, help="Whose settings of the scores."),
-        option("--references", type=FOLDER, required=True, help="Label maps {ID}-seg.nii.gz, flat or in case folders."),
-        option("--predictions", type=FOLDER, required=True, help="Label maps {ID}.nii.gz."),
+        option("--references", type=FOLDER, required=True, help="Label maps {ID}-seg.nii.gz, flat or in folders."),
+        option("--predictions", type=FOLDER, required=True, help="Label maps {ID}.nii.gz, likewise."),
     ):
         command = take(command)
     return command
@@ -39,9 +40,9 @@ def check(ctx: click.Context, input_folder: Path, output_folder: Path, task: str
 
     findings = check_output(input_folder, output_folder, task)
     for finding in findings:
-        click.echo(f"{'warning' if finding.warning else 'error'}: {printable(finding.message)}")
+        answer(f"{'warning' if finding.warning else 'error'}: {printable(finding.message)}")
     faults = sum(not finding.warning for finding in findings)
-    click.echo(f"{faults} errors, {len(findings) - faults} warnings")
+    answer(f"{faults} errors, {len(findings) - faults} warnings")
     ctx.exit(ExitCode.OUTPUT if faults else ExitCode.OK)
 
 
@@ -88,5 +89,5 @@ def report(ctx: click.Context, /, out: Path, task: str, predictions: Path, refer
     raise_once()
     prepare_folder(out, "--out", {"the folder of the predictions": predictions, "that of the references": references})
     scores = compare_folders(predictions, references, given["images"], out, TASKS[task], given["before"], given["jobs"])
-    click.echo(out / "index.html")
+    answer(str(out / "index.html"))
     ctx.exit(ExitCode.CASES_FAILED if scores.missing else ExitCode.OK)

@@ -20,8 +20,11 @@ from subprocess import PIPE, STDOUT, Popen, run
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from isal import igzip
+
 from brats_infer.errors import CaseError, UsageError
-from brats_infer.evaluate.cohort import Pair, Table
+from brats_infer.evaluate.cohort import Table
+from brats_infer.evaluate.pairs import Pair
 from brats_infer.tasks import TASKS, Task
 
 PROGRAMS = ("brats-evaluate", "brats-parse-metrics")
@@ -76,11 +79,13 @@ def package_scores(
 
 
 def _stage(folder: Path, name: str, pair: Pair) -> None:
-    """Links a pair under one name that the package takes for a case ID."""
+    """Puts a pair under one name that the package takes for a case ID: links, or what is not compressed, a copy."""
     for side, path in (("references", pair.reference), ("predictions", pair.prediction)):
         (folder / side).mkdir(parents=True, exist_ok=True)
-        if path:
+        if path and path.suffix == ".gz":
             (folder / side / name).symlink_to(path.resolve())
+        elif path:
+            (folder / side / name).write_bytes(igzip.compress(path.read_bytes(), 1))
 
 
 def _evaluate(folder: Path, programs: Programs, ended: Callable[[str], None]) -> list[dict[str, Any]]:

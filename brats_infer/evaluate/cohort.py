@@ -17,32 +17,24 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 
-from brats_infer.errors import CaseError, NoCasesError, UsageError
+from brats_infer.errors import CaseError, UsageError, printable
 from brats_infer.evaluate.lesionwise import RegionScores, lesionwise_scores, unknown_labels
+from brats_infer.evaluate.pairs import Pair, find_pairs
 from brats_infer.evaluate.surface import Spacing
 from brats_infer.geometry import AFFINE_TOLERANCE, Geometry
+from brats_infer.screen import Screen, say
+from brats_infer.signals import held
 from brats_infer.tasks import Task
 from brats_infer.volume import read_labels
 
 METRICS = ("2023", "2026")
-SUFFIX = ".nii.gz"
-REFERENCE_SUFFIX = f"-seg{SUFFIX}"
+OWN_GRID = "write it on the grid of the images"
 SPACING_DIGITS = 5  # an affine of 1 mm in float32 may give 0.9999999 mm, and lesions of 50 mm3 would change sides
 
 Table = dict[str, dict[str, float]]
 """{region: {column: number}}"""
 Labels = NDArray[np.uint8]
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class Pair:
-    """A reference and what was predicted for it."""
-
-    id: str
-    reference: Path
-    prediction: Path | None
-    """None where it is missing."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +60,7 @@ def evaluate_folders(
     jobs: int | None = None,
     console: Console | None = None,
 ) -> CohortScores:
-    """Scores `{ID}.nii.gz` against `{ID}-seg.nii.gz`, each flat in its folder or in folders of the cases.
+    """Scores `{ID}.nii.gz` against `{ID}-seg.nii.gz`, flat or in folders, as `find_pairs` finds them.
 
     `jobs` processes (as many as there are cores, if None) work at a time; progress goes to `console` (stderr, if None).
     With more than one, a script must call this under `if __name__ == "__main__":`, since each process imports it anew.
@@ -79,7 +71,7 @@ def evaluate_folders(
     if metrics not in METRICS:
         raise UsageError(f"unknown metrics {metrics!r}: choose one of {', '.join(METRICS)}")
     jobs = jobs or _cores()
-    console = console or Console(stderr=True, highlight=False, soft_wrap=True)
+    console = console or Screen()
     pairs = find_pairs(predictions, references)
     missing = tuple(pair.id for pair in pairs if pair.prediction is None)
     if metrics == "2026":
@@ -88,25 +80,11 @@ def evaluate_folders(
         programs = find_programs(task)
         _each(verify_pair, pairs, task, jobs, console, "verified")
         with _progress("scored", len(pairs) - len(missing), console) as ended:
-            cases, mean = package_scores(pairs, programs, jobs, ended)
+            cases, mean = package_scores(pairs, programs, jobs, lambda case_id: ended(case_id, "scored"))
     else:
         cases = _each(score_pair, pairs, task, jobs, console, "scored")
         mean = mean_of(cases.values())
     return CohortScores(task.name, metrics, cases, mean, missing)
-
-
-def find_pairs(predictions: Path, references: Path) -> list[Pair]:
-    """The references of a folder, by ID ascending, with their predictions. Raises as `evaluate_folders` does."""
-    known = _find(references, REFERENCE_SUFFIX)
-    if not known:
-        raise NoCasesError(f"{references}: holds no reference: expected {{ID}}{REFERENCE_SUFFIX}, flat or in folders")
-    found = _find(predictions, SUFFIX)
-    if extra := [str(path) for case_id, path in found.items() if case_id not in known]:
-        shown = ", ".join(extra[:5]) + (f" and {len(extra) - 5} more" if len(extra) > 5 else "")
-        raise UsageError(f"no reference {{ID}}{REFERENCE_SUFFIX} in {references} for {shown}: rename or remove them")
-    if not found:
-        raise NoCasesError(f"{predictions}: holds no prediction: expected {{ID}}{SUFFIX}, flat or in folders")
-    return [Pair(case_id, path, found.get(case_id)) for case_id, path in sorted(known.items())]
 
 
 def score_pair(pair: Pair, task: Task) -> Table:
@@ -154,9 +132,13 @@ def read_pair(pair: Pair, task: Task) -> tuple[Labels | None, Labels, Spacing]:
         return None, reference, (x, y, z)
     prediction, predicted = _read_known(pair.prediction, task)
     if predicted.shape != geometry.shape:
-        raise CaseError(f"{pair.prediction}: shape {predicted.shape} is not {geometry.shape} of {pair.reference.name}")
+        raise CaseError(
+            f"{pair.prediction}: shape {predicted.shape} is not {geometry.shape} of {pair.reference.name}: {OWN_GRID}"
+        )
     if (distance := float(np.abs(predicted.affine - geometry.affine).max())) > AFFINE_TOLERANCE:
-        raise CaseError(f"{pair.prediction}: its affine differs by {distance:.3g} from that of {pair.reference.name}")
+        raise CaseError(
+            f"{pair.prediction}: its affine differs by {distance:.3g} mm from that of {pair.reference.name}: {OWN_GRID}"
+        )
     return prediction, reference, (x, y, z)
 
 
@@ -164,27 +146,11 @@ def _read_known(path: Path, task: Task) -> tuple[Labels, Geometry]:
     """Reads a label map. Raises CaseError if it holds a label that the task does not know."""
     labels, geometry = read_labels(path)
     if unknown := unknown_labels(labels, task):
-        raise CaseError(f"{path}: holds the label {', '.join(map(str, unknown))}: {task.name} knows 0, {task.labels}")
+        raise CaseError(
+            f"{path}: holds the label {', '.join(map(str, unknown))}, {task.name} knows 0 and {task.labels}: "
+            "map it to one of them, or choose another --task"
+        )
     return labels, geometry
-
-
-def _find(root: Path, suffix: str) -> dict[str, Path]:
-    """{ID: file} of the names with that ending, in a folder and in the folders in it."""
-    found: dict[str, Path] = {}
-    try:
-        folders = [root, *sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))]
-        paths = [path for folder in folders for path in sorted(folder.iterdir())]
-    except OSError as error:
-        raise UsageError(
-            f"{error.filename}: cannot be read ({error.strerror}): name the folder of the cases"
-        ) from error
-    for path in paths:
-        if path.name.endswith(suffix) and not path.name.startswith("."):
-            case_id = path.name.removesuffix(suffix)
-            if case_id in found:
-                raise UsageError(f"{path}: the case is also in {found[case_id]}: remove one")
-            found[case_id] = path
-    return found
 
 
 def _each(
@@ -196,15 +162,16 @@ def _each(
     pool = _pool(min(jobs, len(pairs)))
     try:
         with _progress(verb, len(pairs), console) as ended:
-            pending = {pool.submit(work, pair, task): pair.id for pair in pairs}
+            with held():  # a pool that is interrupted while it starts can not even be shut down
+                pending = {pool.submit(work, pair, task): pair.id for pair in pairs}
             for future in as_completed(pending):
                 try:
                     results[pending[future]] = future.result()
                 except CaseError as error:
                     faults.append(str(error))
-                ended(pending[future])
+                ended(pending[future], verb if pending[future] in results else "failed")
     except BrokenProcessPool as error:
-        raise CaseError("a process was killed, perhaps for want of memory: run fewer at a time") from error
+        raise CaseError("a process was killed, perhaps for want of memory: give --jobs 1") from error
     finally:
         pool.shutdown(cancel_futures=True)
     if faults:
@@ -238,17 +205,17 @@ def _cores() -> int:
 
 
 @contextmanager
-def _progress(verb: str, total: int, console: Console) -> Iterator[Callable[[str], None]]:
-    """To be called with each ID that is done: a bar on a terminal, one plain line a case otherwise."""
+def _progress(title: str, total: int, console: Console) -> Iterator[Callable[[str, str], None]]:
+    """To be called with each ID that is done and how: a bar on a terminal, one plain line a case otherwise."""
     done = 0
 
-    def ended(case_id: str) -> None:
+    def ended(case_id: str, how: str) -> None:
         nonlocal done
         done += 1
         bar.advance(row)
         if not console.is_terminal:
-            console.print(f"[{done}/{total}] {case_id}: {verb}", markup=False)
+            say(console, f"[{done}/{total}] {printable(case_id)}: {how}")
 
     with Progress(console=console, disable=not console.is_terminal) as bar:
-        row = bar.add_task(verb, total=total)
+        row = bar.add_task(title, total=total)
         yield ended

@@ -12,9 +12,11 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console, JustifyMethod
 from rich.measure import Measurement
 from rich.table import Table
+from rich.text import Text
 
-from brats_infer.errors import OutputError
+from brats_infer.errors import OutputError, printable
 from brats_infer.evaluate.cohort import CohortScores
+from brats_infer.logs import answer
 from model.atomic import write_atomically
 
 MEAN = "mean"
@@ -51,27 +53,29 @@ def write_json(scores: CohortScores, path: Path) -> None:
     _write(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
-def print_table(scores: CohortScores, console: Console | None = None) -> None:
-    """Prints cases and mean to `console` (stdout, if None), and says which predictions were missing."""
-    console = console or Console(highlight=False)
+def print_table(scores: CohortScores, width: int | None = None) -> None:
+    """Answers with cases and mean, `width` characters wide or what the terminal has, and says which were missing.
+
+    Raises OutputError.
+    """
+    console = Console(highlight=False, width=width)
     table = Table(title=f"{scores.task}, metrics of {scores.metrics}, {len(scores.cases)} cases", box=SIMPLE_HEAD)
     for name in columns(scores):
         justify: JustifyMethod = "left" if name in ("case", "region") else "right"
         table.add_column(name.replace("_", "\n"), justify=justify, vertical="bottom", no_wrap=True)
     for row in _rows(scores):
-        table.add_row(*(_shown(value) for value in row.values()))
+        table.add_row(*(Text(_shown(value)) for value in row.values()))
     table.add_section()
     for region, values in scores.mean.items():
         table.add_row(MEAN, region, *(_shown(value) for value in values.values()), style="bold")
-    width = console.width
     needed = Measurement.get(console, console.options.update(width=WIDEST), table).maximum
-    console.width = max(width, needed)  # broken lines on a narrow terminal are better than cut numbers
-    console.print(table, crop=False)
-    console.width = width
+    console.width = max(console.width, needed)  # broken lines on a narrow terminal are better than cut numbers
+    with console.capture() as shown:
+        console.print(table, crop=False)
+    answer(shown.get(), newline=False)
     if scores.missing:
-        console.print(
-            f"{len(scores.missing)} missing predictions got the worst scores: {', '.join(scores.missing)}", markup=False
-        )
+        missing = ", ".join(map(printable, scores.missing))
+        answer(f"{len(scores.missing)} missing predictions got the worst scores: {missing}")
 
 
 def _rows(scores: CohortScores) -> Iterator[dict[str, Any]]:
@@ -89,7 +93,7 @@ def _finite(row: dict[str, Any]) -> dict[str, Any]:
 def _shown(value: str | float) -> str:
     """Four digits behind the point for shares and lengths, one for volumes, none for counts."""
     if not isinstance(value, float):
-        return str(value)
+        return printable(str(value))
     return f"{value:.1f}" if value >= 1000 else f"{value:.4f}"
 
 

@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 
 from brats_infer.cases import Case, find_cases
 from brats_infer.errors import CaseError, OutputError
-from brats_infer.evaluate.cohort import CohortScores, Pair, Table, evaluate_folders, find_pairs, read_pair
+from brats_infer.evaluate.cohort import CohortScores, Table, evaluate_folders, read_pair
+from brats_infer.evaluate.pairs import Pair, find_pairs
 from brats_infer.preprocess import crop_labels
 from brats_infer.report.lesions import LEGEND, judge
 from brats_infer.report.page import write_page
 from brats_infer.report.picture import COLOURS, draw_picture, grey
 from brats_infer.report.record import head, peak_memory, write_record
-from brats_infer.report.run import DATA, PICTURES
+from brats_infer.report.run import DATA, PICTURES, make_parts
 from brats_infer.report.sight import read_cropped_for, sight_of
 from brats_infer.report.volumes import write_volumes
 from brats_infer.tasks import LABEL_NAMES, Task
@@ -67,8 +68,7 @@ def compare_folders(
         earlier = {case_id: table for case_id, table in found.cases.items() if case_id not in found.missing}
     cases = {case.id: case for case in find_cases(images, task.name)}
     try:
-        for name in (PICTURES, DATA):
-            (out / name).mkdir(parents=True, exist_ok=True)
+        make_parts(out)
 
         def show(pair: Pair) -> dict[str, Any]:
             shown = _show(pair, cases.get(pair.id), task, out)

@@ -19,6 +19,7 @@ COLOURS = {1: "#e4572e", 2: "#ffc914", 3: "#3ddbd9", 4: "#b18cff"}
 """Of the labels NCR, ED and ET, and one to spare; told apart also by those who do not tell red from green."""
 WINDOW = (1.0, 99.0)  # percentiles of the brain's voxels that are shown as black and white
 WIDTH = 1200
+TALLEST = 1200  # of a plane; a brain's are 300 to 400
 MARGIN = 6  # voxels around the brain, for the eye
 HEADER = 54
 GAP = 4
@@ -52,7 +53,7 @@ def draw_picture(
     centre = middle_of(labels if labels.any() else greys[0])
     rows = [[_plane(image, plane, centre) for image in greys] for plane in PLANES]
     cell = max(row[0].shape[1] for row in rows)
-    scale = (WIDTH - GAP * (len(greys) + 1)) / (len(greys) * cell)
+    scale = min((WIDTH - GAP * (len(greys) + 1)) / (len(greys) * cell), TALLEST / max(len(row[0]) for row in rows))
     panels = [
         [_panel(picture, _plane(labels, plane, centre), scale) for picture in row]
         for plane, row in zip(PLANES, rows, strict=True)

@@ -19,10 +19,18 @@ from brats_infer.report.record import Seen, case_record, head, member_record, pe
 from brats_infer.report.sight import Sight, lesions_of, read_sight, sight_of
 from brats_infer.report.volumes import write_volumes
 from brats_infer.watch import Finished, Start, Watcher
+from model.atomic import remove_leftovers
 
 log = logging.getLogger(__name__)
 
 PICTURES, DATA = "pictures", "data"
+
+
+def make_parts(folder: Path) -> None:
+    """Makes the folders in a report's own, and removes what a killed run left half written in them. Raises OSError."""
+    for name in (PICTURES, DATA):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        remove_leftovers(folder / name)
 
 
 class RunReport:
@@ -40,8 +48,7 @@ class RunReport:
         self.known: Start | None = None
         self.seen: dict[str, Seen] = {}
         self.fault: OutputError | None = None
-        for name in (PICTURES, DATA):
-            self._disk(partial((folder / name).mkdir, parents=True, exist_ok=True))
+        self._disk(partial(make_parts, folder))
 
     def beside(self, watcher: Watcher) -> Watcher:
         """Tells the report what the watcher is told, and the watcher too."""

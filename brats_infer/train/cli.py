@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 import click
 
+from brats_infer.logs import answer
 from brats_infer.options import CHALLENGE, FOLDER, ByValue, Command, debug, option
 from brats_infer.tasks import TASKS
 from brats_infer.train.options import TrainOptions, flag
@@ -96,7 +97,7 @@ def train(**given: Any) -> None:
     training, others = split_options(given)
     result = run(training, **others)
     if is_first():
-        click.echo(json.dumps(result, indent=2))
+        answer(json.dumps(result, indent=2))
 
 
 @click.command()
@@ -119,7 +120,7 @@ def experiment(table: str, **given: Any) -> None:
 
     training, others = split_options(given)
     run_experiment(table, training, **others)
-    click.echo((others["out"] / "table.md").read_text(encoding="utf-8"), nl=False)
+    answer((others["out"] / "table.md").read_text(encoding="utf-8"), newline=False)
 
 
 @click.group()
@@ -130,7 +131,7 @@ def tune() -> None:
 @tune.command()
 @option("--task", type=CHALLENGE, required=True)
 @option("--probabilities", type=FOLDER, required=True, help="What brats-opt --probabilities wrote.")
-@option("--references", type=FOLDER, required=True, help="Label maps {ID}-seg.nii.gz, flat or in case folders.")
+@option("--references", type=FOLDER, required=True, help="Label maps {ID}-seg.nii.gz, flat or in folders.")
 @option("--out", type=FOLDER, required=True, help="A folder for the study, study.db.")
 @option("--trials", type=click.IntRange(1), default=200, show_default=True, help="How many in all.")
 @option("--seed", type=click.IntRange(0), default=0, show_default=True)
@@ -139,7 +140,7 @@ def thresholds(task: str, **given: Any) -> None:
     """Each region's threshold and dust size, for the best lesion-wise Dice."""
     from brats_infer.train.tune_thresholds import tune_thresholds
 
-    click.echo(json.dumps(tune_thresholds(TASKS[task], **given), indent=2))
+    answer(json.dumps(tune_thresholds(TASKS[task], **given), indent=2))
 
 
 @tune.command()
@@ -156,4 +157,4 @@ def losses(terms: str, **given: Any) -> None:
     from brats_infer.train.tune_losses import tune_losses
 
     training, others = split_options(given)
-    click.echo(json.dumps(tune_losses(training, terms=terms.split(","), **others), indent=2))
+    answer(json.dumps(tune_losses(training, terms=terms.split(","), **others), indent=2))

@@ -17,6 +17,7 @@ from torch import Tensor
 from brats_infer.cases import Case, find_cases
 from brats_infer.ensemble import network_input
 from brats_infer.errors import CaseError, OutputError, UsageError
+from brats_infer.evaluate.pairs import REFERENCE_ENDINGS, find_labels
 from brats_infer.geometry import AFFINE_TOLERANCE
 from brats_infer.labels import regions_from_labels
 from brats_infer.normalise import Normalisation, histogram_reference
@@ -107,7 +108,7 @@ def labelled_cases(folder: Path, task_name: str) -> list[tuple[Case, Path]]:
 
     Raises UsageError where one has two, NoCasesError where there is no case.
     """
-    references = label_maps(folder)
+    references = find_labels(folder, REFERENCE_ENDINGS)
     return [(case, references[case.id]) for case in find_cases(folder, task_name) if case.id in references]
 
 
@@ -190,17 +191,6 @@ def _some_voxels(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
 def labelled_ids(folder: Path, task_name: str, skip: Sequence[str]) -> list[str]:
     """The IDs of the cases that `load_split` would take, ascending. Raises UsageError as it does."""
     return [case.id for case, _ in labelled_cases(folder, task_name) if case.id not in skip]
-
-
-def label_maps(folder: Path) -> dict[str, Path]:
-    """{case ID: label map}, wherever in the folder. Raises UsageError where a case has two."""
-    found: dict[str, Path] = {}
-    for path in sorted((*folder.rglob("*-seg.nii.gz"), *folder.rglob("*_seg.nii.gz"))):
-        case_id = path.name.removesuffix("seg.nii.gz")[:-1]
-        if case_id in found:
-            raise UsageError(f"{path}: is a second label map of {case_id}, beside {found[case_id]}: remove one")
-        found[case_id] = path
-    return found
 
 
 def _read(case: Case, reference: Path, task: Task) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:

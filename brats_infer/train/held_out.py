@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from brats_infer.cases import Case, find_cases
 from brats_infer.ensemble import Ensemble
 from brats_infer.errors import CaseError, UsageError, WeightsError
-from brats_infer.evaluate.cohort import CohortScores, Pair, mean_of, score_pair
+from brats_infer.evaluate.cohort import CohortScores, mean_of, score_pair
+from brats_infer.evaluate.pairs import REFERENCE_ENDINGS, Pair, find_labels
 from brats_infer.evaluate.tables import write_csv
 from brats_infer.normalise import Normalisation
 from brats_infer.outcome import inside_brain, label_map, outcome_of
@@ -18,7 +19,6 @@ from brats_infer.postprocess import clean
 from brats_infer.preprocess import crop_to_brain
 from brats_infer.settings import Settings
 from brats_infer.tasks import Task
-from brats_infer.train.data import label_maps
 from brats_infer.train.transfer import Initial
 from brats_infer.volume import read_images, write_labels
 from model.checkpoint import CheckpointError, load_reference
@@ -34,7 +34,7 @@ def score_held_out(
     CaseError for a case that cannot be read.
     """
     cases = {case.id: case for case in find_cases(data, task.name)}
-    references = label_maps(data)
+    references = find_labels(data, REFERENCE_ENDINGS)
     ensemble = _ensemble(weights, device)
     (out / "labels").mkdir(parents=True, exist_ok=True)
     tables = {}

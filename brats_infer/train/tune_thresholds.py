@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from brats_infer.boxes import bounding_box
 from brats_infer.errors import CaseError
-from brats_infer.evaluate.cohort import SPACING_DIGITS, find_pairs
+from brats_infer.evaluate.cohort import SPACING_DIGITS
 from brats_infer.evaluate.lesionwise import lesionwise_scores
+from brats_infer.evaluate.pairs import find_pairs
 from brats_infer.labels import labels_from_probabilities
 from brats_infer.postprocess import clean
 from brats_infer.tasks import Task

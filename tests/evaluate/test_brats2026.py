@@ -1,5 +1,6 @@
 """The organizers' program of 2026: the real one where it is installed, and a stand-in with its faults."""
 
+import gzip
 import math
 import os
 import shutil
@@ -16,12 +17,13 @@ from tests.evaluate.small_cohort import IDS, write_cohort
 
 GLI = task_named("gli")
 EVALUATE = """#!{python}
-import json, os, sys
+import gzip, json, os, sys
 given = dict(zip(sys.argv[1::2], sys.argv[2::2]))
 entries = []
 for name in sorted(os.listdir(given["--ref_path"])):
     print(f"[1/1] Evaluating {{name}}...")
-    assert name in os.listdir(given["--pred_path"])
+    for side in ("--ref_path", "--pred_path"):
+        gzip.open(os.path.join(given[side], name)).read()
     fault = {fault!r} if name.startswith("00001") else ""
     if fault == "fails":
         sys.exit("no memory left")
@@ -56,6 +58,9 @@ def test_scores_and_mean_are_those_of_the_program(tmp_path: Path, monkeypatch: p
     stand_in(tmp_path / "bin", monkeypatch)
     predictions, references = write_cohort(tmp_path)
     (predictions / f"{IDS[1]}.nii.gz").unlink()
+    packed = predictions / f"{IDS[2]}.nii.gz"
+    packed.with_suffix("").write_bytes(gzip.decompress(packed.read_bytes()))
+    packed.unlink()
     scores = evaluate_folders(predictions, references, GLI, metrics="2026", jobs=2)
     assert scores.missing == (IDS[1],)
     assert list(scores.cases) == list(IDS)

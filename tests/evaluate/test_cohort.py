@@ -6,17 +6,20 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from rich.console import Console
 
-from brats_infer.errors import CaseError, NoCasesError, UsageError
-from brats_infer.evaluate import evaluate_folders, lesionwise_scores
+from brats_infer.errors import CaseError, NoCasesError, Terminated, UsageError
+from brats_infer.evaluate import cohort, evaluate_folders, lesionwise_scores
 from brats_infer.geometry import Geometry
+from brats_infer.signals import raise_once
 from brats_infer.tasks import task_named
 from brats_infer.volume import read_geometry, write_labels
 from tests.evaluate.small_cohort import IDS, SHAPE, labels, write_cohort, write_map
@@ -96,8 +99,10 @@ def test_all_faults_are_named_at_once(folders: tuple[Path, Path]) -> None:
     unknown[0, 0, 0] = 4
     write_map(references / f"{IDS[1]}-seg.nii.gz", unknown)
     (predictions / f"{IDS[2]}.nii.gz").write_bytes(b"\x1f\x8b damaged")
+    stream = io.StringIO()
     with pytest.raises(CaseError) as caught:
-        evaluate_folders(predictions, references, GLI, jobs=2)
+        evaluate_folders(predictions, references, GLI, jobs=2, console=Console(file=stream))
+    assert [line.split(": ")[1] for line in stream.getvalue().splitlines()] == ["failed"] * 3
     message = str(caught.value)
     assert "3 of 3 cases" in message
     assert f"{predictions}/{IDS[0]}.nii.gz: shape (9, 9, 9) is not {SHAPE}" in message
@@ -152,6 +157,29 @@ def test_progress_is_a_line_a_case_where_there_is_no_terminal(folders: tuple[Pat
 def test_maps_of_the_cohort_are_worth_scoring() -> None:
     maps: list[NDArray[np.uint8]] = [labels(number) for number in range(3)]
     assert all(set(np.unique(one)) == {0, 1, 2, 3} for one in maps)
+
+
+def test_a_signal_waits_until_the_workers_are_started(
+    folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submitted = []
+
+    class Interrupted(ThreadPoolExecutor):
+        def submit(self, *args: Any, **kwargs: Any) -> Future[Any]:
+            submitted.append(args)
+            signal.raise_signal(signal.SIGTERM)
+            return super().submit(*args, **kwargs)
+
+    monkeypatch.setattr(cohort, "_pool", lambda _: Interrupted(1))
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        raise_once()
+        with pytest.raises(Terminated):
+            evaluate_folders(*folders, GLI, jobs=2)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert len(submitted) == len(IDS)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])

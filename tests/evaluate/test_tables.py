@@ -1,7 +1,6 @@
 """What is written for people and for programs."""
 
 import csv
-import io
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from brats_infer.errors import OutputError
 from brats_infer.evaluate import CohortScores, evaluate_folders
@@ -57,14 +55,22 @@ def test_numbers_that_json_does_not_know_become_null(scores: CohortScores, tmp_p
 
 
 @pytest.mark.parametrize("width", [80, 200])
-def test_the_table_is_never_cut(scores: CohortScores, width: int) -> None:
-    stream = io.StringIO()
-    print_table(scores, Console(file=stream, width=width))
-    lines = stream.getvalue().splitlines()
+def test_the_table_is_never_cut(scores: CohortScores, width: int, capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(scores, width)
+    shown = capsys.readouterr().out
+    lines = shown.splitlines()
     assert any(line.split()[:5] == [IDS[0], "WT", "1", "0", "0"] for line in lines)
     assert sum(line.split()[:1] == ["mean"] for line in lines) == 3
-    assert "…" not in stream.getvalue()
+    assert "…" not in shown
     assert lines[-1] == f"1 missing predictions got the worst scores: {IDS[2]}"
+
+
+def test_a_name_is_shown_as_it_is(scores: CohortScores, capsys: pytest.CaptureFixture[str]) -> None:
+    odd = "[red]a[/]\x1b[1m\udcff"
+    print_table(replace(scores, cases={odd: next(iter(scores.cases.values()))}, missing=(odd,)))
+    shown = capsys.readouterr().out
+    assert shown.count(r"[red]a[/]\x1b[1m\udcff") == 3 + 1
+    assert "\x1b" not in shown
 
 
 def test_a_file_that_cannot_be_written_is_named(scores: CohortScores, tmp_path: Path) -> None:

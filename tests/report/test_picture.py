@@ -31,6 +31,13 @@ def test_cut_goes_through_the_largest_lesion_not_between_two() -> None:
     assert labels[x, y, z] == 2
 
 
+def test_image_far_longer_than_wide_makes_no_huge_picture(tmp_path: Path) -> None:
+    image = np.full((4, 5, 3000), DARKEST, np.uint8)
+    draw_picture([image] * 4, np.zeros_like(image), "case", {}, tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as picture:
+        assert picture.height < 3 * 1300
+
+
 def test_left_of_the_patient_is_on_the_right_and_the_front_is_up(tmp_path: Path) -> None:
     """Axes run to the left, to the back, up: a lesion at high x, low y lies in the axial plane's upper right."""
     shape = (60, 60, 60)

@@ -180,6 +180,14 @@ def test_file_name_that_is_no_text_costs_no_report(cohort: Path, tmp_path: Path)
     assert (tmp_path / "report" / "index.html").exists()
 
 
+def test_what_a_killed_run_left_in_a_report_goes(tmp_path: Path) -> None:
+    for name in ("pictures", "data"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / ".brats-opt-left").touch()
+    RunReport(tmp_path, {})
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
 def test_report_may_not_be_the_output_folder(cohort: Path, tmp_path: Path) -> None:
     done = brats_opt("--input", cohort / "input", "--output", tmp_path, "--report", tmp_path)
     assert done.returncode == 2

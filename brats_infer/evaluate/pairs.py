@@ -1,0 +1,77 @@
+"""The label maps of a folder of predictions beside those of one of references."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from brats_infer.cases import IMAGE_ENDINGS
+from brats_infer.errors import NoCasesError, UsageError
+
+PREDICTION = "{ID}.nii.gz"
+REFERENCE = "{ID}-seg.nii.gz"
+REFERENCE_ENDINGS = tuple(f"{mark}seg{ending}" for mark in "-_" for ending in IMAGE_ENDINGS)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A reference and what was predicted for it."""
+
+    id: str
+    reference: Path
+    prediction: Path | None
+    """None where it is missing."""
+
+
+def find_pairs(predictions: Path, references: Path) -> list[Pair]:
+    """The references of a folder, by ID ascending, with their predictions; both flat or in folders, at any depth.
+
+    Raises UsageError for a folder that cannot be read, predictions without a reference and cases found twice;
+    NoCasesError without references or without any prediction.
+    """
+    known = find_labels(references, REFERENCE_ENDINGS)
+    if not known:
+        raise NoCasesError(f"{references}: holds no reference: expected {REFERENCE}, flat or in folders")
+    found = find_labels(predictions, IMAGE_ENDINGS)
+    if extra := [str(path) for case_id, path in found.items() if case_id not in known]:
+        shown = ", ".join(extra[:5]) + (f" and {len(extra) - 5} more" if len(extra) > 5 else "")
+        raise UsageError(f"no reference {REFERENCE} in {references} for {shown}: rename or remove them")
+    if not found:
+        raise NoCasesError(f"{predictions}: holds no prediction: expected {PREDICTION}, flat or in folders")
+    return [Pair(case_id, path, found.get(case_id)) for case_id, path in sorted(known.items())]
+
+
+def find_labels(root: Path, endings: tuple[str, ...]) -> dict[str, Path]:
+    """{ID: file} of the names with one of these endings, in a folder and all that is in it.
+
+    Raises UsageError for a folder that cannot be read and for cases found twice.
+    """
+    found: dict[str, Path] = {}
+    for path in _files(root):
+        ending = next((ending for ending in endings if path.name.endswith(ending)), None)
+        if ending is None or path.name.startswith("."):
+            continue
+        case_id = path.name.removesuffix(ending)
+        if case_id in found:
+            raise UsageError(f"{path}: is a second label map of {case_id}, beside {found[case_id]}: remove one")
+        found[case_id] = path
+    return found
+
+
+def _files(root: Path) -> Iterator[Path]:
+    """Every file, also behind links, each folder once; hidden folders are left out. Raises UsageError."""
+
+    def refuse(error: OSError) -> None:
+        raise UsageError(
+            f"{error.filename}: cannot be read ({error.strerror}): name the folder of the cases"
+        ) from error
+
+    seen = set()
+    for folder, below, names in os.walk(root, onerror=refuse, followlinks=True):
+        below[:] = sorted(name for name in below if not name.startswith("."))
+        real = os.path.realpath(folder)
+        if real in seen:
+            below.clear()
+            continue
+        seen.add(real)
+        yield from (Path(folder, name) for name in sorted(names))
