@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from brats_infer.phantom.cohort import write_cohort
+from tests.evaluate.small_cohort import write_cohort as write_maps
 from tests.small_networks import random_network, write_weights
 
 ROOT = Path(__file__).parents[1]
@@ -278,15 +279,21 @@ def test_log_that_cannot_be_written_costs_no_case(folder: Path, tmp_path: Path, 
 
 
 @pytest.mark.parametrize("how", ["full", "closed"])
-def test_answer_that_cannot_be_written_is_exit_code_6(folder: Path, how: str) -> None:
+@pytest.mark.parametrize("command", ["info", "evaluate"])
+def test_answer_that_cannot_be_written_is_exit_code_6(folder: Path, tmp_path: Path, how: str, command: str) -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    command = [sys.executable, ROOT / "entrypoint.py", "info", "--weights", folder / "weights"]
+    options = ["--weights", folder / "weights"]
+    if command == "evaluate":
+        predictions, references = write_maps(tmp_path)
+        options = ["--predictions", predictions, "--references", references, "--task", "gli", "--jobs", "1"]
+    program = [sys.executable, ROOT / "entrypoint.py", command, *options]
     with Path("/dev/full").open("w") as full, os.fdopen(writer, "w") as closed:
         stdout = full if how == "full" else closed
-        done = subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True, timeout=120, check=False)
+        done = subprocess.run(program, stdout=stdout, stderr=subprocess.PIPE, text=True, timeout=120, check=False)
     assert done.returncode == 6
-    assert one_line(done).startswith("brats-opt: standard output: cannot be written (")
+    assert done.stderr.splitlines()[-1].startswith("brats-opt: standard output: cannot be written (")
+    assert "Traceback" not in done.stderr
 
 
 def test_every_command_can_show_where_it_went_wrong(tmp_path: Path) -> None:

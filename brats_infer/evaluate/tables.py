@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,8 @@ def print_table(scores: CohortScores, width: int | None = None) -> None:
 
     Raises OutputError.
     """
-    console = Console(highlight=False, width=width)
+    text = io.StringIO()
+    console = Console(file=text, force_terminal=bool(sys.stdout) and sys.stdout.isatty(), highlight=False, width=width)
     table = Table(title=f"{scores.task}, metrics of {scores.metrics}, {len(scores.cases)} cases", box=SIMPLE_HEAD)
     for name in columns(scores):
         justify: JustifyMethod = "left" if name in ("case", "region") else "right"
@@ -70,9 +72,8 @@ def print_table(scores: CohortScores, width: int | None = None) -> None:
         table.add_row(MEAN, region, *(_shown(value) for value in values.values()), style="bold")
     needed = Measurement.get(console, console.options.update(width=WIDEST), table).maximum
     console.width = max(console.width, needed)  # broken lines on a narrow terminal are better than cut numbers
-    with console.capture() as shown:
-        console.print(table, crop=False)
-    answer(shown.get(), newline=False)
+    console.print(table, crop=False)
+    answer(text.getvalue(), newline=False)
     if scores.missing:
         missing = ", ".join(map(printable, scores.missing))
         answer(f"{len(scores.missing)} missing predictions got the worst scores: {missing}")
