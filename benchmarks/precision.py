@@ -31,22 +31,6 @@ from brats_infer.volume import read_images
 from model.unet import UNet
 
 
-@dataclass(frozen=True)
-class Plain:
-    """What `TorchEngine` has for a network, without the autocast around it."""
-
-    network: UNet
-
-    def __call__(self, padded: Tensor) -> Tensor:
-        with torch.autocast(padded.device.type, enabled=False):
-            out: Tensor = self.network(padded)
-        return out
-
-    @property
-    def config(self) -> object:
-        return self.network.config
-
-
 @dataclass
 class Rounding:
     """Makes engines whose layers' weights, inputs and outputs are rounded to `dtype`."""
@@ -62,7 +46,7 @@ class Rounding:
                 layer.register_forward_pre_hook(lambda _, inputs: tuple(self._rounded(x) for x in inputs))
             if isinstance(layer, nn.Conv3d | nn.ConvTranspose3d | nn.InstanceNorm3d):
                 layer.register_forward_hook(self._output)
-        return TorchEngine(Plain(network), device)
+        return TorchEngine(network, device, torch.float32)
 
     def _rounded(self, x: Tensor) -> Tensor:
         return x.to(self.dtype).float()
@@ -86,7 +70,7 @@ def main() -> None:
     task, device = TASKS[given.task], pick_device(given.device)
     shipped = load_ensemble(given.weights, task, device)
     exact = Ensemble(
-        shipped.members, device, shipped.references, lambda network, on: TorchEngine(Plain(network.to(on)), on)
+        shipped.members, device, shipped.references, lambda network, on: TorchEngine(network.to(on), on, torch.float32)
     )
     rounding = Rounding(DTYPES[given.rounded]) if given.rounded else None
     if rounding:

@@ -45,11 +45,13 @@ def padded_shape(shape: Sequence[int], config: UNetConfig) -> tuple[int, int, in
 
 @dataclass(frozen=True)
 class TorchEngine:
-    """The network as it is, in the processor's `precision`."""
+    """The network as it is."""
 
     network: UNet
     """On `device`, in evaluation mode."""
     device: torch.device = CPU
+    dtype: torch.dtype | None = None
+    """None: the processor's `precision`."""
 
     @property
     def config(self) -> UNetConfig:
@@ -63,7 +65,7 @@ class TorchEngine:
         return torch.sigmoid(logits.float()).to(batch.device)
 
     def _logits(self, padded: Tensor) -> Tensor:
-        dtype = DTYPES[precision(self.device)]
+        dtype = self.dtype or DTYPES[precision(self.device)]
         with torch.autocast(self.device.type, dtype=dtype, enabled=dtype != torch.float32):
             logits: Tensor = self.network(padded)
         return logits
@@ -71,22 +73,23 @@ class TorchEngine:
 
 @dataclass(frozen=True)
 class HalfEngine(TorchEngine):
-    """The network in fp16 and channels_last_3d, as a GPU's matrix units want it, and again in float32 what overflows.
+    """The network in fp16 and channels_last_3d, as a GPU's matrix units want it (measured in docs/performance.md).
 
-    Measured in docs/performance.md. cuDNN's float32 is TF32 where the GPU has it, which has the digits of fp16 and the
-    range of float32.
+    Its answer is NaN where it overflows, as norms make that of an infinity: to be looked at when all is computed, since
+    every look waits for the GPU.
     """
 
     half: UNet = field(kw_only=True)
     """What `in_half` makes of the network."""
 
+    @property
+    def exact(self) -> TorchEngine:
+        """The same network in float32; of cuDNN it is TF32, with the digits of fp16 and the range of float32."""
+        return TorchEngine(self.network, self.device, torch.float32)
+
     def _logits(self, padded: Tensor) -> Tensor:
         samples = (one.to(torch.float16, memory_format=torch.channels_last_3d) for one in torch.split(padded, 1))
-        logits = torch.cat([self.half(one) for one in samples])
-        if logits.isfinite().all():
-            return logits
-        exact: Tensor = self.network(padded)  # norms spread an infinity to all there is
-        return exact
+        return torch.cat([self.half(one) for one in samples])
 
 
 class SampleNorm(nn.Module):

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from brats_infer.boxes import EVERYTHING, Box, bounding_box
-from brats_infer.engines import Engine
+from brats_infer.engines import Engine, HalfEngine
 
 GAUSSIAN_SIGMA = 0.125  # of the window's side, as nnU-Net and MONAI
 GAUSSIAN_FLOOR = 1e-3
@@ -23,12 +23,15 @@ Predictor = Callable[[Tensor], Tensor]
 def predict_member(engine: Engine, x: Tensor, window: tuple[int, int, int] | None, flips: bool) -> Tensor:
     """(C, X, Y, Z) -> probabilities (R, X, Y, Z), float32 on the input's device; the engine may be on another one.
 
-    `window` None means the whole of it in one pass. With `flips`, the mean over all eight mirror images.
+    `window` None means the whole of it in one pass. With `flips`, the mean over all eight mirror images. What overflows
+    fp16 is computed again in float32.
     """
     spacing = engine.config.spacing
-    if spacing > 1:
-        return finer(_predict(engine, coarser(x, spacing), window, flips), spacing, x.shape[1:])
-    return _predict(engine, x, window, flips)
+    own = coarser(x, spacing) if spacing > 1 else x
+    found = _predict(engine, own, window, flips)
+    if isinstance(engine, HalfEngine) and bool(found.sum().isnan()):
+        found = _predict(engine.exact, own, window, flips)
+    return finer(found, spacing, x.shape[1:]) if spacing > 1 else found
 
 
 def closer_box(outermost: Tensor, step: int) -> Box:
@@ -127,7 +130,7 @@ def gaussian_weights(window: tuple[int, int, int], device: torch.device) -> Tens
     for side in window:
         offset = torch.arange(side, device=device, dtype=torch.float32) - (side - 1) / 2
         weights = weights[..., None] * torch.exp(-(offset**2) / (2 * (GAUSSIAN_SIGMA * side) ** 2))
-    return weights.clamp(min=max(GAUSSIAN_FLOOR, float(weights.min())))
+    return torch.maximum(weights, weights.min().clamp(min=GAUSSIAN_FLOOR))  # which does not wait for a GPU
 
 
 def _window_boxes(shape: tuple[int, ...], window: tuple[int, ...], overlap: float) -> Iterator[tuple[slice, ...]]:

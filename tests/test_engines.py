@@ -120,7 +120,7 @@ def test_what_fits_the_network_is_not_padded_however_thin() -> None:
 
 @torch.inference_mode()
 @pytest.mark.parametrize("samples", [1, 3])
-def test_fp16_of_a_gpu_is_near_float32_and_what_overflows_is_computed_in_it(samples: int) -> None:
+def test_fp16_of_a_gpu_is_near_float32(samples: int) -> None:
     """Here on the CPU, with the same layers."""
     network = random_network()
     engine = HalfEngine(network, half=in_half(network))
@@ -128,8 +128,21 @@ def test_fp16_of_a_gpu_is_near_float32_and_what_overflows_is_computed_in_it(samp
     within, exact = engine(x), Float32(network)(x)
     assert not torch.equal(within, exact)
     torch.testing.assert_close(within, exact, rtol=0, atol=5e-3)
-    x[-1, 1, 2, 3, 4] = 1e6  # one voxel
-    torch.testing.assert_close(engine(x), Float32(network)(x), rtol=0, atol=1e-6)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("window", [None, (8, 8, 8)], ids=["whole", "windows"])
+@pytest.mark.parametrize("flips", [False, True])
+@pytest.mark.parametrize("spacing", [1, 2])
+def test_what_overflows_fp16_is_computed_in_float32(
+    window: tuple[int, int, int] | None, flips: bool, spacing: int
+) -> None:
+    network = random_network(replace(SMALL, spacing=spacing))
+    engine = HalfEngine(network, half=in_half(network))
+    x = torch.randn((5, 19, 18, 17), generator=torch.Generator().manual_seed(4))
+    x[1, 2, 3, 4] = 1e6  # one voxel, which only one of the windows holds
+    found = predict_member(engine, x, window, flips)
+    torch.testing.assert_close(found, predict_member(Float32(network), x, window, flips), rtol=0, atol=1e-6)
 
 
 @torch.inference_mode()
