@@ -16,6 +16,7 @@ from brats_infer.volume import read_geometry, read_header, read_labels
 
 ORGANIZERS_NAME = re.compile(r".*\d{5}-\d{3}\.nii\.gz")  # what the checks of 2023 ask for
 STRUCTURE = ("sizeof_hdr", "dim", "datatype", "bitpix", "vox_offset", "scl_slope", "scl_inter", "magic", "eol_check")
+ANEW = "write it with brats-opt"
 UNUSED = ("extents", "regular")  # old fields that programs fill each in its own way
 KNOWN_FIELDS = {*STRUCTURE, *UNUSED, *GEOMETRY_FIELDS, "pixdim", "xyzt_units"}
 
@@ -79,19 +80,17 @@ def _check_file(path: Path, case: Case) -> Iterator[Finding]:
 def _check_header(path: Path, header: nib.Nifti1Header) -> Iterator[Finding]:
     """What the header says beside the grid: type, scale, and what a fresh one would not hold."""
     if header.get_data_dtype() != np.uint8:
-        yield Finding(f"{path}: voxels are of type {header.get_data_dtype()}, not uint8: write it with brats-opt")
+        yield Finding(f"{path}: voxels are of type {header.get_data_dtype()}, not uint8: {ANEW}")
     if tuple(header.get_slope_inter()) not in ((None, None), (1.0, 0.0)):
-        yield Finding(f"{path}: its header scales the labels: write it with brats-opt")
+        yield Finding(f"{path}: its header scales the labels: {ANEW}")
     if len(header.get_data_shape()) != 3:
-        yield Finding(f"{path}: has {len(header.get_data_shape())} dimensions, not 3: write it with brats-opt")
+        yield Finding(f"{path}: has {len(header.get_data_shape())} dimensions, not 3: {ANEW}")
     fresh = type(header)()
     left = [name for name in header if name not in KNOWN_FIELDS and not np.array_equal(header[name], fresh[name])]
     if header["vox_offset"] > fresh.sizeof_hdr + 4:
         left.append("extensions")
     if left:
-        yield Finding(
-            f"{path}: its header is not fresh ({', '.join(left)}), it may hold patient data: write it with brats-opt"
-        )
+        yield Finding(f"{path}: its header is not fresh ({', '.join(left)}), it may hold patient data: {ANEW}")
 
 
 def _check_grid(path: Path, geometry: Geometry, case: Case) -> Iterator[Finding]:
@@ -106,14 +105,13 @@ def _check_grid(path: Path, geometry: Geometry, case: Case) -> Iterator[Finding]
     if image is None:
         return
     if geometry.shape != image.shape:
-        yield Finding(f"{path}: shape {geometry.shape} is not {image.shape}, that of the images")
+        yield Finding(f"{path}: shape {geometry.shape} is not {image.shape}, that of the images: {ANEW}")
     elif not geometry.is_same_grid(image):
-        yield Finding(f"{path}: its affine is not that of the images: anatomy and labels do not meet")
+        yield Finding(f"{path}: its affine is not that of the images, anatomy and labels do not meet: {ANEW}")
     for name in ("qform_code", "sform_code"):
-        if int(geometry.fields[name]) != int(image.fields[name]):
-            yield Finding(
-                f"{path}: {name} is {int(geometry.fields[name])}, not {int(image.fields[name])} as in the images"
-            )
+        here, there = int(geometry.fields[name]), int(image.fields[name])
+        if here != there:
+            yield Finding(f"{path}: {name} is {here}, not {there} as in the images: {ANEW}")
     ours, theirs = geometry.qform, image.qform
     if ours is not None and theirs is not None and not np.allclose(ours, theirs, atol=AFFINE_TOLERANCE, equal_nan=True):
-        yield Finding(f"{path}: its qform is not that of the images: write it with brats-opt")
+        yield Finding(f"{path}: its qform is not that of the images: {ANEW}")
