@@ -13,7 +13,9 @@ from brats_infer.tasks import MODALITIES, TASKS, Task, task_named, task_of_id
 log = logging.getLogger(__name__)
 
 SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+ID_RULE = "at most 128 letters, digits, - and _, the first no - or _"
 IMAGE_ENDINGS = (".nii.gz", ".nii")
+LABELS = ("-seg", "_seg")
 BARE_NAMES = {suffix[1:] for modality in MODALITIES for suffix in modality.suffixes}
 LAYOUT = "expected {ID}/{ID}-t1n.nii.gz, -t1c, -t2w and -t2f (or _t1, _t1ce, _t2 and _flair), one folder a case"
 
@@ -61,15 +63,16 @@ def is_safe_id(case_id: str) -> bool:
 def parse_name(file_name: str) -> tuple[str, str] | None:
     """(case ID, modality name) of an image file's name, or None if it is not one.
 
-    Its ending may be in capitals; such a file is refused when it is read, by name.
+    The modality may be in capitals, as in `_T1`. The ending too; such a file is refused when it is read, by name.
     """
     stem = _stem(file_name)
     if stem is None:
         return None
     for modality in MODALITIES:
         for suffix in modality.suffixes:
-            if stem.endswith(suffix) and stem != suffix:
-                return stem.removesuffix(suffix), modality.name
+            case_id, end = stem[: -len(suffix)], stem[-len(suffix) :]
+            if end.lower() == suffix and case_id:
+                return case_id, modality.name
     return None
 
 
@@ -85,16 +88,19 @@ def _collect(root: Path) -> list[Case]:
     inside = Path(os.path.realpath(root))
     cases: list[Case] = []
     ids_below: dict[Path, set[str]] = defaultdict(set)  # at any depth
+    of_cases: set[Path] = set()
     for folder, names in folders:
         found = _cases_in(folder, names, inside)
         cases += found
         for above in (folder, *folder.parents):
             ids_below[above].update(case.id for case in found)
-        if folder != root and not found and any((_stem(name) or "").lower() in BARE_NAMES for name in names):
-            log.warning("%s: is left out, its images' names lack the case ID: %s", printable(str(folder)), LAYOUT)
+        if folder != root and not found:
+            _judge_names(folder, names, odd, beside_case=folder.parent in of_cases)
+        elif found:
+            of_cases.add(folder)
     for folder, _ in folders:
         found_ids = sorted(ids_below[folder])
-        if folder == root or not task_of_id(folder.name) or folder.name in found_ids:
+        if folder == root or folder in odd or not task_of_id(folder.name) or folder.name in found_ids:
             continue
         if not found_ids:
             odd[folder] = f"holds no image: {LAYOUT}"
@@ -103,6 +109,15 @@ def _collect(root: Path) -> list[Case]:
     ids = {case.id for case in cases}
     lost = {path.name: f"{path}: {what}" for path, what in odd.items() if path.name not in ids}
     return cases + [Case(case_id, None, {}, problem) for case_id, problem in lost.items()]
+
+
+def _judge_names(folder: Path, names: list[str], odd: dict[Path, str], beside_case: bool) -> None:
+    """What becomes of a folder without a case: bare names such as t1n.nii.gz are of one, unless it is in a case's."""
+    stems = [stem.lower() for name in names if (stem := _stem(name))]
+    if BARE_NAMES & set(stems) and not beside_case:
+        odd[folder] = f"its images' names lack the case ID: {LAYOUT}"
+    elif sum(not stem.endswith(LABELS) for stem in stems) >= len(MODALITIES):
+        log.warning("%s: is left out, its images' names end in no contrast: %s", printable(str(folder)), LAYOUT)
 
 
 def _walk(root: Path) -> tuple[list[tuple[Path, list[str]]], dict[Path, str]]:
@@ -162,7 +177,7 @@ def _case(case_id: str, folder: Path, files: dict[str, list[Path]], inside: Path
 def _problem(case_id: str, folder: Path, files: dict[str, list[Path]]) -> str | None:
     if not is_safe_id(case_id):
         shown = repr(case_id if len(case_id) <= 60 else case_id[:57] + "...")
-        return f"{folder}: the case ID {shown} cannot be a file name: use letters, digits, - and _ only"
+        return f"{folder}: the case ID {shown} cannot be a file name: {ID_RULE}"
     missing = [modality.name for modality in MODALITIES if modality.name not in files]
     if missing:
         found = ", ".join(path.name for paths in files.values() for path in paths)
@@ -183,7 +198,11 @@ def _without_name_clashes(cases: list[Case]) -> list[Case]:
 
 def _clashing(group: list[Case]) -> list[Case]:
     places = " and ".join(str(next(iter(case.paths.values()), Path(case.id)).with_name(case.id)) for case in group)
-    problem = f"{group[0].id}: {places} would all be written to one {group[0].output_name}: rename all but one"
+    contrasts = [name for case in group for name in case.paths]
+    if len(set(contrasts)) == len(contrasts) > 1:
+        problem = f"{group[0].id}: its contrasts lie in {len(group)} folders ({places}): put them into one"
+    else:
+        problem = f"{group[0].id}: {places} would all be written to one {group[0].output_name}: rename all but one"
     return [replace(case, problem=problem) for case in group]
 
 

@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 
 from brats_infer.cases import Case, find_cases
-from brats_infer.errors import CaseError
+from brats_infer.errors import CaseError, OutputError
 from brats_infer.geometry import AFFINE_TOLERANCE, GEOMETRY_FIELDS, Geometry
 from brats_infer.tasks import TASKS, Task, task_of_id
 from brats_infer.volume import read_geometry, read_header, read_labels
@@ -32,11 +32,17 @@ class Finding:
 def check_output(input_folder: Path, output_folder: Path, task_name: str = "auto") -> list[Finding]:
     """Compares the label maps of an output folder with the cases of the input folder.
 
-    Raises UsageError or NoCasesError where the input folder holds nothing to compare with.
+    Raises UsageError or NoCasesError where the input folder holds nothing to compare with, OutputError for an output
+    folder that cannot be read.
     """
     cases = find_cases(input_folder, task_name)
     expected = {case.output_name: case for case in cases}
-    present = {path.name: path for path in sorted(output_folder.iterdir())} if output_folder.is_dir() else {}
+    try:
+        present = {path.name: path for path in sorted(output_folder.iterdir())}
+    except FileNotFoundError:
+        present = {}
+    except OSError as error:
+        raise OutputError(f"{output_folder}: cannot be read ({error.strerror}): name the folder of the maps") from error
     missing = {name: case for name, case in expected.items() if name not in present}
     findings = [
         Finding(f"{output_folder / name}: is missing: {case.problem or f'run brats-opt on {case.id} again'}")
@@ -45,7 +51,7 @@ def check_output(input_folder: Path, output_folder: Path, task_name: str = "auto
     findings += [_extra(path, missing, input_folder) for name, path in present.items() if name not in expected]
     for name, case in expected.items():
         if name in present:
-            findings += _check_file(present[name], case)
+            findings += check_map(present[name], case)
     return findings
 
 
@@ -56,7 +62,8 @@ def _extra(path: Path, missing: Mapping[str, Case], input_folder: Path) -> Findi
     return Finding(f"{path}: belongs to no case of {input_folder}: remove it")
 
 
-def _check_file(path: Path, case: Case) -> Iterator[Finding]:
+def check_map(path: Path, case: Case) -> Iterator[Finding]:
+    """What is wrong with the file that is to be a case's label map."""
     if path.is_symlink():
         yield Finding(f"{path}: is a link, which breaks when the folder is moved: copy the file there")
     if not (ORGANIZERS_NAME.fullmatch(path.name) or task_of_id(case.id)):

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import traceback
 
 import click
 
@@ -12,6 +13,7 @@ from brats_infer.options import DefaultGroup
 from brats_infer.signals import INTERRUPTED, TERMINATED, ignore
 
 INTERNAL_ERROR = 1
+STDOUT = "standard output: cannot be written ({}): send it elsewhere"
 
 log = logging.getLogger("brats_infer")
 
@@ -49,20 +51,28 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         code = error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        code = _fail(INTERRUPTED, ExitCode.INTERRUPTED)
+    except (KeyboardInterrupt, click.Abort) as error:
+        cause = error.__cause__  # click takes the end of any file for that of a user's input
+        code = _fail(*_told(cause)) if isinstance(cause, EOFError) else _fail(INTERRUPTED, ExitCode.INTERRUPTED)
     except Terminated:
         code = _fail(TERMINATED, ExitCode.TERMINATED)
     except BratsOptError as error:
         log.debug("", exc_info=error)
         code = _fail(str(error), error.exit_code)
+    except SystemExit:  # of click, where whoever read stdout has gone
+        code = _fail(STDOUT.format("its reader has gone"), ExitCode.OUTPUT)
     except Exception as error:
-        log.debug("", exc_info=error)
-        code = _fail(
-            f"{type(error).__name__}: {error}: this is a fault of brats-opt, --debug shows where", INTERNAL_ERROR
-        )
+        code = _fail(*_told(error))
     ignore()
     sys.exit(code)
+
+
+def _told(error: Exception) -> tuple[str, int]:
+    """What is said of an error that nobody foresaw, and its exit code."""
+    log.debug("", exc_info=error)
+    if isinstance(error, OSError) and traceback.extract_tb(error.__traceback__)[-1].filename == click.utils.__file__:
+        return STDOUT.format(error.strerror), ExitCode.OUTPUT
+    return f"{type(error).__name__}: {error}: this is a fault of brats-opt, --debug shows where", INTERNAL_ERROR
 
 
 def _fail(message: str, code: int) -> int:

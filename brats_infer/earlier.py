@@ -2,27 +2,36 @@
 
 from pathlib import Path
 
-import numpy as np
-
 from brats_infer.cases import Case
+from brats_infer.check import check_map
 from brats_infer.errors import CaseError, OutputError
-from brats_infer.volume import read_geometry, read_labels
+from brats_infer.volume import read_geometry, read_labels, read_probabilities
 
 
 def is_whole(path: Path, case: Case) -> bool:
-    """Whether a label map on the case's grid, with the task's labels, lies under that name.
+    """Whether a label map that keeps to the contract, of this case, lies under that name.
 
     An empty one does not count: it may be the blank map of a case that failed.
     """
     if not path.is_file() or not case.task:
         return False
     try:
-        labels, geometry = read_labels(path)
-        grid = read_geometry(next(iter(case.paths.values())))
+        read_geometry(next(iter(case.paths.values())))
+        faults = [finding for finding in check_map(path, case) if not finding.warning]
+        return not faults and bool(read_labels(path)[0].any())
     except CaseError:
         return False
-    found = set(np.unique(labels).tolist())
-    return geometry.is_same_grid(grid) and found != {0} and found <= {0, *case.task.labels}
+
+
+def are_whole(path: Path, labels: Path, case: Case) -> bool:
+    """Whether region probabilities, on the grid of the case's label map, lie under that name."""
+    if not path.is_file() or not case.task:
+        return False
+    try:
+        found, geometry = read_probabilities(path)
+        return len(found) == len(case.task.regions) and geometry.is_same_grid(read_labels(labels)[1])
+    except CaseError:
+        return False
 
 
 def remove_older(path: Path) -> bool:

@@ -76,6 +76,7 @@ def geometry_of_header(path: Path, header: nib.Nifti1Header) -> tuple[Geometry, 
     """The grid, and what is odd about the header. Raises CaseError for an image or a grid that cannot be used."""
     _check_kind(path, header)
     x, y, z, *more = header.get_data_shape()
+    header = _as_written(path, header)
     warnings: list[str] = []
     if more:
         warnings.append(f"{path}: a single volume in {3 + len(more)} dimensions was taken as 3-D")
@@ -83,7 +84,7 @@ def geometry_of_header(path: Path, header: nib.Nifti1Header) -> tuple[Geometry, 
     qform = _qform(header)
     affine = np.asarray(next(a for a in (sform, qform, header.get_base_affine()) if a is not None), np.float64)
     geometry = Geometry((x, y, z), affine, _raw_fields(header))
-    _check_affine(path, geometry)
+    check_affine(path, geometry)
     if sform is None and qform is None:
         axes = "".join(nib.aff2axcodes(affine))
         warnings.append(f"{path}: has neither qform nor sform: its axes were taken as {axes}")
@@ -111,9 +112,26 @@ def _check_kind(path: Path, header: nib.Nifti1Header) -> None:
         )
 
 
-def _check_affine(path: Path, geometry: Geometry) -> None:
+def _as_written(path: Path, header: nib.Nifti1Header) -> nib.Nifti1Header:
+    """Of NIfTI-2, what NIfTI-1 holds, which is what is written: float32. Raises CaseError for codes beyond it."""
+    if header.sizeof_hdr == nib.Nifti1Header.sizeof_hdr:
+        return header
+    codes = [int(header[name]) for name in ("qform_code", "sform_code")]
+    if not all(0 <= code <= MAX_SIDE for code in codes):
+        raise CaseError(f"{path}: its qform_code or sform_code is {max(codes, key=abs)}: export it again")
+    written = nib.Nifti1Header()
+    written.set_data_shape(header.get_data_shape()[:3])
+    for name in GEOMETRY_FIELDS:
+        written[name] = header[name]
+    written["pixdim"][:4], written["xyzt_units"] = header["pixdim"][:4], header["xyzt_units"]
+    return written
+
+
+@np.errstate(over="ignore")
+def check_affine(path: Path, geometry: Geometry) -> None:
+    """Raises CaseError for a grid that cannot be in the world, or not in the file that is to be written."""
     independent = geometry.voxel_mm3 > MIN_INDEPENDENCE * math.prod(geometry.spacing)
-    if not (np.isfinite(geometry.affine).all() and independent):
+    if not (np.isfinite(geometry.affine.astype(np.float32)).all() and independent):
         raise CaseError(f"{path}: its affine is not finite or is singular: export it again")
     low, high = SPACING_MM
     if not all(low <= mm <= high for mm in geometry.spacing):

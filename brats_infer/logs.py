@@ -1,14 +1,9 @@
-"""How the program speaks: of its work on stderr, its answers on stdout."""
+"""How the program speaks on stderr."""
 
 import json
 import logging
-import os
 import sys
 from enum import StrEnum
-
-import click
-
-from brats_infer.errors import OutputError
 
 
 class Voice(StrEnum):
@@ -35,12 +30,3 @@ def speak_as(voice: Voice) -> None:
     handler.setFormatter(_JsonLines() if voice is Voice.JSON else logging.Formatter("%(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.raiseExceptions = False  # the exit code counts, even if nobody reads the line
-
-
-def answer(text: str, newline: bool = True) -> None:
-    """Writes what a command was asked for to stdout, at once. Raises OutputError where it cannot be written."""
-    try:
-        click.echo(text, nl=newline)
-    except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python tries again at its end, and says so
-        raise OutputError(f"standard output: cannot be written ({error.strerror}): send it elsewhere") from error

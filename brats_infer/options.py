@@ -71,7 +71,7 @@ class PathOption(click.Path):
 
 
 FOLDER = PathOption()
-TARGET = PathOption(readable=False)  # click leaves it to the run, which has an exit code for it
+TARGET = PathOption(readable=False)  # of what has an exit code of its own, click judges nothing
 
 
 class Part(click.ParamType[Shard]):

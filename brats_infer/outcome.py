@@ -17,6 +17,9 @@ from brats_infer.tasks import Task
 Clean = Callable[[NDArray[np.uint8], NDArray[np.float32] | None], NDArray[np.uint8]]
 
 
+NO_TUMOR = "no tumor was found, the label map is empty: look at the images"
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What the networks found in a case, before it is cleaned and put back."""

@@ -46,5 +46,7 @@ def read_parameters(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path}: {key}: {first['msg']}: it may set {', '.join(Parameters.model_fields)}") from error
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror}): check its permissions") from error
+    except (ValueError, TypeError, LookupError, RecursionError, yaml.YAMLError) as error:  # whatever its tags lead to
         raise UsageError(f"{path}: is not YAML ({error}): leave it empty or give --task and the like") from error

@@ -18,12 +18,12 @@ import torch
 
 from brats_infer.cases import Case, find_cases
 from brats_infer.devices import CPU, limit_threads, pick_device
-from brats_infer.earlier import is_whole
+from brats_infer.earlier import are_whole, is_whole
 from brats_infer.endings import CaseResult, Status, fail_case
 from brats_infer.ensemble import SHIPPED_WEIGHTS, Ensemble, Prepared, load_ensemble
 from brats_infer.errors import CaseError, OutputError, UsageError
 from brats_infer.folders import prepare_folder
-from brats_infer.outcome import Outcome, inside_brain, label_map, outcome_of, probability_maps
+from brats_infer.outcome import NO_TUMOR, Outcome, inside_brain, label_map, outcome_of, probability_maps
 from brats_infer.postprocess import tidy
 from brats_infer.preprocess import Cropped, crop_to_brain
 from brats_infer.settings import Settings
@@ -66,11 +66,11 @@ Runner = Callable[[Sequence[Case], Plan, Watcher], Iterator[CaseResult]]
 
 
 def segment_folder(
-    input_folder: Path,
-    output_folder: Path,
+    input_folder: Path | str,
+    output_folder: Path | str,
     *,
     task: str = "auto",
-    weights: Path = SHIPPED_WEIGHTS,
+    weights: Path | str = SHIPPED_WEIGHTS,
     device: str = "auto",
     settings: Settings | None = None,
     shard: tuple[int, int] = (1, 1),
@@ -83,6 +83,7 @@ def segment_folder(
     in this process, or as `brats_infer.scale.on_ray` says.
     Raises UsageError, NoCasesError, WeightsError or OutputError before any case is read; later only OutputError.
     """
+    input_folder, output_folder, weights = Path(input_folder), Path(output_folder), Path(weights)
     settings, watcher = settings or Settings(), watcher or Watcher()
     if not 1 <= shard[0] <= shard[1]:
         raise UsageError(f"shard={shard}: give (k, n) with 1 <= k <= n")
@@ -161,8 +162,7 @@ def read_case(case: Case, ensembles: dict[str, Ensemble], output: Path, settings
     try:
         if case.problem:
             raise CaseError(case.problem)
-        stored = not settings.probabilities or (settings.probabilities / case.output_name).is_file()
-        if settings.resume and stored and is_whole(output / case.output_name, case):
+        if settings.resume and _is_there(case, output, settings):
             return Ready(case, result=CaseResult(case.id, Status.SKIPPED, case.task.name if case.task else None))
         watcher.stage(case.id, "read")
         images = read_images(case.paths.values())
@@ -174,6 +174,12 @@ def read_case(case: Case, ensembles: dict[str, Ensemble], output: Path, settings
         return Ready(case, None, cropped, prepared, seconds)
     except Exception as error:
         return Ready(case, result=fail_case(case, error, output, settings))
+
+
+def _is_there(case: Case, output: Path, settings: Settings) -> bool:
+    """Whether an earlier run has written all that this one would."""
+    labels, others = output / case.output_name, settings.probabilities
+    return is_whole(labels, case) and (others is None or are_whole(others / case.output_name, labels, case))
 
 
 def predict_case(
@@ -241,7 +247,7 @@ def _finish(done: Ready, outcome: Outcome, output: Path, settings: Settings, wat
         return fail_case(case, error, output, settings)
     warnings = cropped.warnings
     if not labels.any():
-        warnings = (*warnings, f"{case.id}: no tumor was found, the label map is empty: look at the images")
+        warnings = (*warnings, f"{case.id}: {NO_TUMOR}")
     millilitres = label_volumes(labels, task, geometry.voxel_mm3)
     seconds = {**done.seconds, "clean": cleaned - began, "write": time.perf_counter() - cleaned}
     if watcher.finished:

@@ -83,12 +83,14 @@ def crop_to_brain(volumes: dict[Path, Volume]) -> Cropped:
     for path, volume in volumes.items():
         warnings += _check_content(path, volume.data)
         image = nio.apply_orientation(volume.data, orientation)
-        images.append(_resample_image(image.astype(np.float32), spacing, shape) if resampled else image)
+        if resampled:
+            image = _resample_image(image.astype(np.float32), spacing, shape)
+            if not image.any():
+                raise CaseError(f"{path}: nothing is left of it at 1 mm: its voxels of {_size(spacing)} mm are too few")
+        images.append(image)
         np.logical_or(brain, images[-1], out=brain)
     if resampled:
         warnings.append(f"{case}: voxels of {_size(spacing)} mm were resampled to 1 mm and back")
-    if not brain.any():
-        raise CaseError(f"{case}: nothing is left of the brain at 1 mm: its voxels of {_size(spacing)} mm are too few")
     warnings += _oddities(case, geometry, np.count_nonzero(brain) / brain.size)
     restore = Restore(geometry, orientation, oriented_shape, spacing, shape, bounding_box(brain, CROP_MARGIN))
     cropped = np.empty((len(images), *brain[restore.box].shape), np.float32)

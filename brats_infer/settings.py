@@ -62,5 +62,7 @@ class Settings:
         for name, kind in (("mode", Mode), ("on_error", OnError), ("dust_fill", DustFill)):
             if getattr(self, name) not in set(kind):
                 raise UsageError(f"{name}={getattr(self, name)!r}: choose one of {', '.join(kind)}")
+        if self.probabilities is not None:
+            object.__setattr__(self, "probabilities", Path(self.probabilities))
         if self.dust < 0 or not 0 <= self.component_probability <= 1:
             raise UsageError("dust counts mm3 from 0, component_probability goes from 0 to 1: choose others")

@@ -13,8 +13,8 @@ from brats_infer.confidence import expected_dice
 from brats_infer.devices import pick_device
 from brats_infer.ensemble import SHIPPED_WEIGHTS, Ensemble, load_ensemble
 from brats_infer.errors import CaseError, UsageError
-from brats_infer.geometry import Geometry
-from brats_infer.outcome import inside_brain, label_map, outcome_of, probability_maps
+from brats_infer.geometry import Geometry, check_affine
+from brats_infer.outcome import NO_TUMOR, inside_brain, label_map, outcome_of, probability_maps
 from brats_infer.postprocess import tidy
 from brats_infer.preprocess import crop_labels, crop_to_brain
 from brats_infer.settings import Settings
@@ -22,6 +22,8 @@ from brats_infer.tasks import Task, task_named
 from brats_infer.volume import Volume, check_same_grid, read_images, write_labels
 from brats_infer.volumetry import label_volumes, region_volumes
 
+ARRAYS = Path("images")
+"""What stands for them in messages, where files have their folder."""
 LAST_ROW = (0, 0, 0, 1)
 
 
@@ -78,6 +80,8 @@ def segment(
     assert found.probabilities is not None
     clean = partial(tidy, task=chosen, voxel_mm3=geometry.voxel_mm3, settings=settings)
     labels = label_map(found, restore, chosen, clean)
+    if not labels.any():
+        warnings.append(NO_TUMOR)
     volumes = label_volumes(labels, chosen, geometry.voxel_mm3)
     return Segmentation(
         labels,
@@ -96,7 +100,9 @@ def _ensemble(weights: Path, task: Task, device: str) -> Ensemble:
 
 def _numbers(name: str, values: object, dtype: type[np.floating[Any]]) -> NDArray[Any]:
     try:
-        return np.asarray(values, dtype)
+        given = np.asarray(values)
+        with np.errstate(over="ignore"):  # what is too large is not finite then
+            return given.astype(dtype, casting="same_kind" if given.dtype.kind == "c" else "unsafe")
     except (TypeError, ValueError) as error:
         raise CaseError(f"{name}: is no array of numbers ({error})") from error
 
@@ -109,22 +115,21 @@ def _volumes(images: Mapping[str, Path | str | ArrayLike], task: Task, affine: A
     given = [images[name] for name in names]
     files = [Path(image) for image in given if isinstance(image, Path | str)]
     if len(files) == len(given):
+        if twice := next((file for file in files if files.count(file) > 1), None):
+            raise UsageError(f"{twice}: is given for two contrasts: give four files")
         return read_images(files)
     if files:
         raise UsageError("files and arrays are mixed: give four of one kind")
     if affine is None:
         raise UsageError("arrays without an affine: give affine=, the matrix (4, 4) from voxels to mm")
-    arrays = {Path(name): _numbers(name, image, np.float32) for name, image in zip(names, given, strict=True)}
+    arrays = {ARRAYS / name: _numbers(name, image, np.float32) for name, image in zip(names, given, strict=True)}
     for path, array in arrays.items():
         if array.ndim != 3 or not array.size or not np.isfinite(array).all():
             raise CaseError(f"{path}: has the shape {array.shape} or is not finite: give an array (X, Y, Z) of numbers")
     matrix = _numbers("affine", affine, np.float64)
-    usable = matrix.shape == (4, 4) and np.isfinite(matrix).all() and np.linalg.det(matrix[:3, :3])
-    if not usable or not np.array_equal(matrix[3], LAST_ROW):
-        raise UsageError(
-            "affine: give a matrix (4, 4) of finite numbers, from voxels to mm, that can be inverted, its last row "
-            "0, 0, 0, 1"
-        )
+    if matrix.shape != (4, 4) or not np.array_equal(matrix[3], LAST_ROW):
+        raise UsageError("affine: give a matrix (4, 4), from voxels to mm, whose last row is 0, 0, 0, 1")
+    check_affine(ARRAYS, Geometry((1, 1, 1), matrix, {}))
     volumes = {
         path: Volume(a, Geometry.of_affine((a.shape[0], a.shape[1], a.shape[2]), matrix)) for path, a in arrays.items()
     }

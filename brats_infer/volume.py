@@ -53,7 +53,7 @@ def read_volume(path: Path) -> Volume:
         count = finite.size - int(np.count_nonzero(finite))
         if count > MAX_NONFINITE * finite.size:
             raise CaseError(
-                f"{path}: {count / finite.size:.1%} of the voxels are NaN or Inf, more than {MAX_NONFINITE:.0%}: "
+                f"{path}: {count / finite.size:.1%} of the voxels are NaN or Inf in float32, more than {MAX_NONFINITE:.0%}: "
                 "export it again"
             )
         data[~finite] = 0

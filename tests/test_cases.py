@@ -174,15 +174,41 @@ def test_an_ending_in_capitals_is_a_case_and_not_dropped(tmp_path: Path, ending:
 
 
 @pytest.mark.parametrize("name", ["t1n.nii.gz", "FLAIR.nii", "t1ce.NII.GZ"])
-def test_a_folder_of_images_without_an_id_is_left_out_aloud(
-    tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_folder_of_images_without_an_id_fails_and_is_not_dropped(tmp_path: Path, name: str) -> None:
     touch_case(tmp_path, ID)
     (tmp_path / "patient3").mkdir()
     (tmp_path / "patient3" / name).touch()
+    found = problems(tmp_path)
+    assert found[ID] is None
+    assert "patient3: its images' names lack the case ID" in str(found["patient3"])
+
+
+def test_images_without_an_id_in_a_folder_of_a_case_are_its_own_business(tmp_path: Path) -> None:
+    raw = touch_case(tmp_path, ID) / "raw"
+    raw.mkdir()
+    (raw / "t1n.nii.gz").touch()
+    assert problems(tmp_path) == {ID: None}
+
+
+@pytest.mark.parametrize("names", [["_T1", "_T1CE", "_T2", "_FLAIR"], ["-T1n", "-T1C", "-t2W", "-T2F"]])
+def test_contrasts_in_capitals_are_known(tmp_path: Path, names: list[str]) -> None:
+    for name in names:
+        (tmp_path / f"{ID}{name}.nii.gz").touch()
+    [case] = find_cases(tmp_path)
+    assert [path.name for path in case.paths.values()] == [f"{ID}{name}.nii.gz" for name in names]
+    assert case.problem is None
+
+
+def test_a_folder_of_images_whose_names_end_in_no_contrast_is_left_out_aloud(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    touch_case(tmp_path, ID)
+    (tmp_path / "patient4").mkdir()
+    for name in ("t1w", "t1gd", "t2w-brain", "fl"):
+        (tmp_path / "patient4" / f"patient4_{name}.nii.gz").touch()
     assert problems(tmp_path) == {ID: None}
     [line] = caplog.messages
-    assert "patient3: is left out" in line
+    assert "patient4: is left out" in line
 
 
 def test_a_folder_of_masks_is_left_out_without_a_word(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -228,6 +254,13 @@ def test_names_that_differ_only_in_capitals_clash(tmp_path: Path) -> None:
     found = problems(tmp_path, "gli")
     assert all("Patient" in str(p) and "patient" in str(p) and "one" in str(p) for p in found.values())
     assert len(found) == 2
+
+
+def test_contrasts_of_a_case_in_folders_of_their_own_are_named(tmp_path: Path) -> None:
+    for modality in ("t1n", "t1c", "t2w", "t2f"):
+        (tmp_path / modality).mkdir()
+        (tmp_path / modality / f"{ID}-{modality}.nii.gz").touch()
+    assert f"{ID}: its contrasts lie in 4 folders" in str(problems(tmp_path)[ID])
 
 
 UNSAFE = ["..", "a..b", "a\nb", "a b", "é", "脳", "-rf", "a" * 129, "a;b", "a\\b", "\udcff", "~", "%2e%2e", "a:b"]

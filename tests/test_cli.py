@@ -13,6 +13,7 @@ import pytest
 
 from brats_infer.phantom.cohort import write_cohort
 from tests.evaluate.small_cohort import write_cohort as write_maps
+from tests.faults.privileges import without_capabilities
 from tests.small_networks import random_network, write_weights
 
 ROOT = Path(__file__).parents[1]
@@ -29,10 +30,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def brats_opt(*args: object, **environment: str) -> subprocess.CompletedProcess[str]:
+def brats_opt(*args: object, before: tuple[str, ...] = (), **environment: str) -> subprocess.CompletedProcess[str]:
     """`python entrypoint.py …`, the same program as `brats-opt …`."""
     return subprocess.run(
-        [sys.executable, ROOT / "entrypoint.py", *(str(arg) for arg in args)],
+        [*before, sys.executable, ROOT / "entrypoint.py", *(str(arg) for arg in args)],
         env={**os.environ, "BRATS_OPT_DEVICE": "cpu", **environment},
         capture_output=True,
         text=True,
@@ -96,6 +97,9 @@ def test_environment_gives_options_and_the_command_line_wins(folder: Path, tmp_p
         ("mode: quick", "mode"),
         ("task: met", "task"),
         ("[1, 2]", "the file"),
+        ("!!map [1, 2]", "is not YAML ("),
+        ("task: !!bool maybe", "is not YAML ("),
+        ('dust: !!int ""', "is not YAML ("),
         ("mode: fast\nmode: accurate", "is not YAML (mode stands there twice"),
         ("task: 2024-99-99", "is not YAML ("),
         ("task: !!int x", "is not YAML ("),
@@ -279,21 +283,37 @@ def test_log_that_cannot_be_written_costs_no_case(folder: Path, tmp_path: Path, 
 
 
 @pytest.mark.parametrize("how", ["full", "closed"])
-@pytest.mark.parametrize("command", ["info", "evaluate"])
+@pytest.mark.parametrize("command", ["info", "evaluate", "--help"])
 def test_answer_that_cannot_be_written_is_exit_code_6(folder: Path, tmp_path: Path, how: str, command: str) -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    options = ["--weights", folder / "weights"]
+    options: list[object] = ["--weights", folder / "weights"] if command == "info" else []
     if command == "evaluate":
         predictions, references = write_maps(tmp_path)
         options = ["--predictions", predictions, "--references", references, "--task", "gli", "--jobs", "1"]
-    program = [sys.executable, ROOT / "entrypoint.py", command, *options]
+    program = [sys.executable, ROOT / "entrypoint.py", command, *map(str, options)]
     with Path("/dev/full").open("w") as full, os.fdopen(writer, "w") as closed:
         stdout = full if how == "full" else closed
         done = subprocess.run(program, stdout=stdout, stderr=subprocess.PIPE, text=True, timeout=120, check=False)
     assert done.returncode == 6
     assert done.stderr.splitlines()[-1].startswith("brats-opt: standard output: cannot be written (")
     assert "Traceback" not in done.stderr
+
+
+def test_folder_that_cannot_be_looked_into_is_named(folder: Path, tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    (closed / "in").mkdir(parents=True)
+    closed.chmod(0)
+    given = ("--input", folder / "input", "--output")
+    endings = {
+        (*given, tmp_path / "out", "--additional_files", closed / "in"): 5,
+        (*given, tmp_path / "out", "--weights", closed / "in"): 5,
+        ("check", *given, closed / "in"): 6,
+    }
+    for args, code in endings.items():
+        done = brats_opt(*args, before=without_capabilities())
+        assert (done.returncode, f"{closed}/in" in one_line(done)) == (code, True), done.stderr
+    closed.chmod(0o700)
 
 
 def test_every_command_can_show_where_it_went_wrong(tmp_path: Path) -> None:

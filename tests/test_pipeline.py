@@ -174,6 +174,21 @@ def test_resume_keeps_whole_maps_and_makes_damaged_ones_again(cases: Path, weigh
     assert second.read_bytes() == expected
 
 
+def test_resume_makes_maps_again_that_break_the_contract(cases: Path, weights: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    run(cases, output, weights)
+    written = {path.name: path.read_bytes() for path in output.iterdir()}
+    first, second, _ = sorted(output.iterdir())
+    image = nib.load(first)
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj, np.float32), image.affine, image.header), first)
+    second.rename(tmp_path / "elsewhere.nii.gz")
+    second.symlink_to(tmp_path / "elsewhere.nii.gz")
+    results = run(cases, output, weights, resume=True)
+    assert [result.status for result in results.values()] == [Status.WRITTEN, Status.WRITTEN, Status.SKIPPED]
+    assert {path.name: path.read_bytes() for path in output.iterdir()} == written
+    assert not second.is_symlink()
+
+
 def test_resume_tries_a_case_again_that_was_left_blank(cases: Path, weights: Path, tmp_path: Path) -> None:
     broken = cases / "BraTS-GLI-01001-000" / "BraTS-GLI-01001-000-t2w.nii.gz"
     content = broken.read_bytes()
@@ -226,6 +241,13 @@ def test_probabilities_of_a_case_that_fails_now_are_removed_and_those_missing_ar
     assert {path.name for path in (tmp_path / "p").iterdir()} == names
     again = run(cases, tmp_path / "out", weights, resume=True, probabilities=tmp_path / "p")
     assert {result.status for result in again.values()} == {Status.SKIPPED}
+    whole = {path.name: path.read_bytes() for path in (tmp_path / "p").iterdir()}
+    for name, content in zip(sorted(names), (b"", None, whole[min(names)][:300]), strict=True):
+        if content is not None:
+            (tmp_path / "p" / name).write_bytes(content)
+    mended = run(cases, tmp_path / "out", weights, resume=True, probabilities=tmp_path / "p")
+    assert [result.status for result in mended.values()] == [Status.WRITTEN, Status.SKIPPED, Status.WRITTEN]
+    assert {path.name: path.read_bytes() for path in (tmp_path / "p").iterdir()} == whole
     (cases / "BraTS-GLI-01001-000" / "BraTS-GLI-01001-000-t2w.nii.gz").unlink()
     for policy in OnError:
         (tmp_path / "p" / "BraTS-GLI-01001-000.nii.gz").touch()
@@ -262,6 +284,12 @@ def test_shards_share_the_cases_without_overlap(cases: Path, weights: Path, tmp_
 def test_part_that_there_is_not_is_refused(cases: Path, weights: Path, tmp_path: Path, shard: tuple[int, int]) -> None:
     with pytest.raises(UsageError, match="1 <= k <= n"):
         segment_folder(cases, tmp_path / "out", weights=weights, shard=shard)
+
+
+def test_folders_may_be_given_as_text(cases: Path, weights: Path, tmp_path: Path) -> None:
+    settings = Settings(probabilities=str(tmp_path / "p"))  # type: ignore[arg-type] # as a notebook gives it
+    segment_folder(str(cases), str(tmp_path / "out"), weights=str(weights), device="cpu", settings=settings)
+    assert len(labels_in(tmp_path / "out")) == len(list((tmp_path / "p").iterdir())) == 3
 
 
 def test_mixed_folder_takes_each_task_from_the_case_id(samples: Path, tmp_path: Path) -> None:

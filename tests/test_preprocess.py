@@ -250,11 +250,13 @@ def test_a_grid_larger_than_a_head_is_refused_before_anything_is_resampled() -> 
         crop_to_brain(case_of([image] * 4, np.diag([100.0, 100.0, 100.0, 1.0])))
 
 
-def test_a_brain_that_vanishes_at_1_mm_is_refused() -> None:
+@pytest.mark.parametrize("others", ["vanish", "stay"])
+def test_an_image_that_vanishes_at_1_mm_is_refused(others: str) -> None:
     image = np.zeros((40, 40, 40), np.float32)
     image[0, 0, :2] = (3, 4)
-    with pytest.raises(CaseError, match="nothing is left of the brain at 1 mm"):
-        crop_to_brain(case_of([image] * 4, np.diag([0.1, 0.1, 0.1, 1.0])))
+    rest = image if others == "vanish" else np.random.default_rng(0).normal(5, 1, image.shape).astype(np.float32)
+    with pytest.raises(CaseError, match="nothing is left of it at 1 mm"):
+        crop_to_brain(case_of([rest, rest, image, rest], np.diag([0.1, 0.1, 0.1, 1.0])))
 
 
 def test_background_stays_exactly_0_when_resampled() -> None:

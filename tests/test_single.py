@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from brats_infer import Segmentation, segment, segment_folder
+from brats_infer import Segmentation, segment, segment_folder, single
 from brats_infer.confidence import expected_dice
 from brats_infer.errors import CaseError, UsageError
 from brats_infer.phantom.cohort import write_cohort
@@ -18,6 +18,7 @@ from brats_infer.tasks import TASKS
 from tests.small_networks import random_network, write_weights
 
 ID = "BraTS-GLI-01000-000"
+SHEARED = np.array([[1, 1, 0, 0], [0, 1e-9, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
 
 
 @pytest.fixture(scope="module")
@@ -82,19 +83,28 @@ def test_what_is_missing_or_unusable_is_said(folder: Path, files: dict[str, Path
         run(folder, arrays)
     with pytest.raises(CaseError, match=r"t2w: has the shape \(2, 2\)"):
         run(folder, {**arrays, "t2w": np.ones((2, 2))}, affine=np.eye(4))
-    for affine in (
-        np.eye(3),
-        np.zeros((4, 4)),
-        np.full((4, 4), np.nan),
-        np.diag([1.0, 1, 0, 1]),
-        np.diag([1.0, 1, 1, 2]),
-    ):
+    for affine in (np.eye(3), np.zeros((4, 4)), np.full((4, 4), np.nan), np.diag([1.0, 1, 1, 2])):
         with pytest.raises(UsageError, match="affine: give a matrix"):
             run(folder, arrays, affine=affine)
-    for image in (np.full((4, 4, 4), "x"), [[1, 2], [3]]):
+    for affine in (np.diag([1.0, 1, 0, 1]), SHEARED, np.eye(4) + np.eye(4, k=3) * 1e39):
+        with pytest.raises(CaseError, match="images: its affine is not finite or is singular"):
+            run(folder, arrays, affine=affine)
+    for image in (np.full((4, 4, 4), "x"), [[1, 2], [3]], arrays["t2w"] * 1j):
         with pytest.raises(CaseError, match="t2w: is no array of numbers"):
             run(folder, {**arrays, "t2w": image}, affine=np.eye(4))
     with pytest.raises(UsageError, match=r"map\.nii: name it \.nii\.gz"):
         run(folder, files).save("map.nii")
+    with pytest.raises(UsageError, match=r"t1n\.nii\.gz: is given for two contrasts"):
+        run(folder, {**files, "t1c": files["t1n"]})
     with pytest.raises(UsageError, match="mixed"):
         run(folder, {**arrays, "t2w": files["t2w"]}, affine=np.eye(4))
+
+
+def test_what_is_odd_is_said_of_images_without_a_folder_too(
+    folder: Path, files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrays = {name: nib.load(path).get_fdata() for name, path in files.items()}
+    monkeypatch.setattr(single, "label_map", lambda *_: np.zeros(arrays["t1n"].shape, np.uint8))
+    resampled, empty = run(folder, arrays, affine=np.diag([2.0, 2, 2, 1])).warnings
+    assert resampled.startswith("images: voxels of 2x2x2 mm were resampled")
+    assert empty.startswith("no tumor was found")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from brats_infer.errors import ExitCode, UsageError
+from brats_infer.errors import ExitCode, UsageError, WeightsError
 from brats_infer.folders import prepare_folder
 from brats_infer.logs import Voice, speak_as
 from brats_infer.options import (
@@ -26,7 +26,7 @@ from brats_infer.options import (
 from brats_infer.ownership import become_owner
 from brats_infer.parameters import read_parameters
 from brats_infer.settings import DustFill, Mode, OnError, Settings
-from brats_infer.shards import shard_of
+from brats_infer.shards import Shard, shard_of
 from brats_infer.signals import end_at_once, raise_once
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ Every option can also be given in the environment: BRATS_OPT_INPUT, BRATS_OPT_ON
 @option(
     "--flips/--no-flips", default=Settings.flips, show_default=True, heading=HOW, help="Mean over eight mirror images."
 )
-@option("--weights", type=FOLDER, show_default=SHIPPED, heading=HOW, help="A folder with a manifest.json.")
+@option("--weights", type=TARGET, show_default=SHIPPED, heading=HOW, help="A folder with a manifest.json.")
 @option(
     "--dust",
     type=click.IntRange(0),
@@ -178,7 +178,7 @@ def infer(
         from brats_infer.progress import Progress
         from brats_infer.watch import Watcher
 
-        report = _report_of(given)
+        report = _report_of(given, shard)
     with Progress(str(shard), voice=voice or Voice.PLAIN) as progress:
         watcher = Watcher(progress.start, progress.stage, result=progress.advance)
         results = segment_folder(
@@ -197,8 +197,8 @@ def infer(
     ctx.exit(ExitCode.CASES_FAILED if any(r.status is Status.FAILED for r in results) else ExitCode.OK)
 
 
-def _report_of(given: dict[str, Any]) -> "RunReport | None":
-    """The report, if one is wanted."""
+def _report_of(given: dict[str, Any], shard: Shard) -> "RunReport | None":
+    """The report, if one is wanted; each part of the cases has its own."""
     if not given["report"]:
         return None
     from brats_infer.report import RunReport
@@ -207,7 +207,8 @@ def _report_of(given: dict[str, Any]) -> "RunReport | None":
     if given["probabilities"]:
         taken["the folder of the probabilities"] = given["probabilities"]
     prepare_folder(given["report"], "--report", taken)
-    return RunReport(given["report"], {name: str(value) for name, value in given.items() if value is not None})
+    folder = given["report"] / (f"part-{shard.number}-of-{shard.count}" if shard.count > 1 else "")
+    return RunReport(folder, {name: str(value) for name, value in given.items() if value is not None})
 
 
 def _runner(ray: str | None) -> "Runner | None":
@@ -225,8 +226,11 @@ def _weights(weights: Path | None, additional_files: Path | None) -> Path:
     from brats_infer.ensemble import SHIPPED_WEIGHTS
     from model.checkpoint import MANIFEST
 
-    if weights is None and additional_files and (additional_files / MANIFEST).exists():
-        return additional_files
+    try:
+        if weights is None and additional_files and (additional_files / MANIFEST).exists():
+            return additional_files
+    except OSError as error:
+        raise WeightsError(f"{additional_files}: cannot be read ({error.strerror}): check its permissions") from error
     return weights or SHIPPED_WEIGHTS
 
 

@@ -5,12 +5,11 @@ from pathlib import Path
 
 import click
 
-from brats_infer.logs import answer
-from brats_infer.options import FOLDER, SHIPPED, debug, option
+from brats_infer.options import SHIPPED, TARGET, debug, option
 
 
 @click.command()
-@option("--weights", type=FOLDER, show_default=SHIPPED)
+@option("--weights", type=TARGET, show_default=SHIPPED)
 @click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
 @debug
 def info(weights: Path | None, as_json: bool) -> None:
@@ -18,4 +17,4 @@ def info(weights: Path | None, as_json: bool) -> None:
     from brats_infer.info import describe, render
 
     facts = describe(weights)
-    answer(json.dumps(facts, indent=2) if as_json else render(facts))
+    click.echo(json.dumps(facts, indent=2) if as_json else render(facts))

@@ -7,7 +7,6 @@ import click
 
 from brats_infer.errors import ExitCode, printable
 from brats_infer.folders import prepare_folder
-from brats_infer.logs import answer
 from brats_infer.options import CHALLENGE, CHALLENGE_OR_AUTO, FOLDER, TARGET, Command, debug, option
 from brats_infer.signals import raise_once
 from brats_infer.tasks import TASKS
@@ -40,9 +39,9 @@ def check(ctx: click.Context, input_folder: Path, output_folder: Path, task: str
 
     findings = check_output(input_folder, output_folder, task)
     for finding in findings:
-        answer(f"{'warning' if finding.warning else 'error'}: {printable(finding.message)}")
+        click.echo(f"{'warning' if finding.warning else 'error'}: {printable(finding.message)}")
     faults = sum(not finding.warning for finding in findings)
-    answer(f"{faults} errors, {len(findings) - faults} warnings")
+    click.echo(f"{faults} errors, {len(findings) - faults} warnings")
     ctx.exit(ExitCode.OUTPUT if faults else ExitCode.OK)
 
 
@@ -87,7 +86,12 @@ def report(ctx: click.Context, /, out: Path, task: str, predictions: Path, refer
     from brats_infer.report import compare_folders
 
     raise_once()
-    prepare_folder(out, "--out", {"the folder of the predictions": predictions, "that of the references": references})
+    taken = {"the folder of the predictions": predictions, "that of the references": references}
+    taken |= {
+        "that of the images": given["images"],
+        **({"that of --before": given["before"]} if given["before"] else {}),
+    }
+    prepare_folder(out, "--out", taken)
     scores = compare_folders(predictions, references, given["images"], out, TASKS[task], given["before"], given["jobs"])
-    answer(str(out / "index.html"))
+    click.echo(out / "index.html")
     ctx.exit(ExitCode.CASES_FAILED if scores.missing else ExitCode.OK)

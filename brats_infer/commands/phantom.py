@@ -4,7 +4,6 @@ from pathlib import Path
 
 import click
 
-from brats_infer.logs import answer
 from brats_infer.options import CHALLENGE, FOLDER, debug, option
 
 
@@ -20,4 +19,4 @@ def phantom(task: str, count: int, out: Path, seed: int, anatomy: str) -> None:
     from brats_infer.phantom.cohort import write_cohort
 
     for case_id in write_cohort(out, task, count, seed, anatomy):
-        answer(str(out / case_id))
+        click.echo(out / case_id)

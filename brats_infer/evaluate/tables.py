@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, JustifyMethod
 from rich.measure import Measurement
@@ -17,7 +18,6 @@ from rich.text import Text
 
 from brats_infer.errors import OutputError, printable
 from brats_infer.evaluate.cohort import CohortScores
-from brats_infer.logs import answer
 from model.atomic import write_atomically
 
 MEAN = "mean"
@@ -55,10 +55,7 @@ def write_json(scores: CohortScores, path: Path) -> None:
 
 
 def print_table(scores: CohortScores, width: int | None = None) -> None:
-    """Answers with cases and mean, `width` characters wide or what the terminal has, and says which were missing.
-
-    Raises OutputError.
-    """
+    """Prints cases and mean, `width` characters wide or what the terminal has, and says which were missing."""
     text = io.StringIO()
     console = Console(file=text, force_terminal=bool(sys.stdout) and sys.stdout.isatty(), highlight=False, width=width)
     table = Table(title=f"{scores.task}, metrics of {scores.metrics}, {len(scores.cases)} cases", box=SIMPLE_HEAD)
@@ -73,10 +70,10 @@ def print_table(scores: CohortScores, width: int | None = None) -> None:
     needed = Measurement.get(console, console.options.update(width=WIDEST), table).maximum
     console.width = max(console.width, needed)  # broken lines on a narrow terminal are better than cut numbers
     console.print(table, crop=False)
-    answer(text.getvalue(), newline=False)
+    click.echo(text.getvalue(), nl=False)
     if scores.missing:
         missing = ", ".join(map(printable, scores.missing))
-        answer(f"{len(scores.missing)} missing predictions got the worst scores: {missing}")
+        click.echo(f"{len(scores.missing)} missing predictions got the worst scores: {missing}")
 
 
 def _rows(scores: CohortScores) -> Iterator[dict[str, Any]]:

@@ -18,10 +18,10 @@ def write_page(folder: Path, content: dict[str, Any]) -> None:
     (folder / "viewer").mkdir(exist_ok=True)
     for name in VIEWER:
         shutil.copyfile(SOURCE / name, folder / "viewer" / name)
-    page = (SOURCE / "index.html").read_text()
+    page = (SOURCE / "index.html").read_text(encoding="utf-8")
     parts = {
-        "/*STYLE*/": (SOURCE / "style.css").read_text(),
-        "/*SCRIPT*/": "\n".join((SOURCE / name).read_text() for name in SCRIPTS),
+        "/*STYLE*/": (SOURCE / "style.css").read_text(encoding="utf-8"),
+        "/*SCRIPT*/": "\n".join((SOURCE / name).read_text(encoding="utf-8") for name in SCRIPTS),
         "/*REPORT*/": to_json(content),  # last: what stands in a case's name is not to be replaced again
     }
     for mark, text in parts.items():

@@ -34,9 +34,10 @@ def grey(image: NDArray[np.float32]) -> NDArray[np.uint8]:
     voxels = image[inside]
     if not len(voxels):
         return np.zeros(image.shape, np.uint8)
-    low, high = np.percentile(voxels[::EVERY] if len(voxels) > 1000 else voxels, WINDOW)
+    some = voxels[::EVERY] if len(voxels) > 1000 else voxels
+    low, high = np.percentile(some.astype(np.float64), WINDOW)  # float32 holds numbers whose differences it does not
     scale = (255 - DARKEST) / (high - low) if high > low else 0.0
-    shown = np.clip((image - np.float32(low)) * np.float32(scale) + DARKEST, DARKEST, 255).astype(np.uint8)
+    shown = np.clip((image.astype(np.float64) - low) * scale + DARKEST, DARKEST, 255).astype(np.uint8)
     return np.where(inside, shown, np.uint8(0))
 
 
@@ -72,7 +73,13 @@ def draw_picture(
 
 
 def middle_of(mask: NDArray[np.uint8]) -> tuple[int, int, int]:
-    """For each axis the slice that shows most of the largest 26-connected component of what is not 0."""
+    """For each axis the slice that shows most of the largest 26-connected component of what is not 0.
+
+    The middle where there is nothing.
+    """
+    if not mask.any():
+        x, y, z = (n // 2 for n in mask.shape)
+        return x, y, z
     box = bounding_box(mask > 0)
     largest = cc3d.largest_k(mask[box] > 0, k=1, connectivity=26) > 0
     sums = [largest.sum(axis=tuple(a for a in range(3) if a != axis)) for axis in range(3)]

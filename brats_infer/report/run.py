@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from brats_infer.cases import find_cases
+from brats_infer.cases import find_cases, is_safe_id
 from brats_infer.confidence import expected_dice
 from brats_infer.endings import CaseResult, Status
 from brats_infer.errors import CaseError, OutputError, printable
@@ -81,8 +81,7 @@ class RunReport:
         except OutputError as error:
             self.fault = error
         except Exception as error:  # a picture may cost no label map
-            log.warning("warning: no picture of %s: %s", done.case.id, printable(f"{type(error).__name__}: {error}"))
-            log.debug("", exc_info=error)
+            _say_undrawn(done.case.id, error)
 
     def write(self, input_folder: Path, output_folder: Path, task: str, results: Sequence[CaseResult]) -> None:
         """Draws what an earlier run or another process has written, and writes report.json, report.csv and the page.
@@ -96,9 +95,15 @@ class RunReport:
             if case.id in drawn:
                 try:
                     self._show(read_sight(case, output_folder / case.output_name), {}, time.perf_counter())
-                except CaseError as error:
-                    log.warning("warning: no picture of %s: %s", case.id, error)
+                except OutputError:
+                    raise
+                except Exception as error:
+                    _say_undrawn(case.id, error)
         content = self._content(results)
+        for result in results:  # what stands there is of an earlier run
+            if result.id not in self.seen and is_safe_id(result.id):
+                for path in _parts_of(result.id):
+                    self._disk(partial((self.folder / path).unlink, missing_ok=True))
 
         def write_all() -> None:
             write_record(self.folder, content)
@@ -107,7 +112,7 @@ class RunReport:
         self._disk(write_all)
 
     def _show(self, sight: Sight, confidence: dict[str, float | None], began: float) -> None:
-        picture, viewer = f"{PICTURES}/{sight.id}.png", f"{DATA}/{sight.id}.js"
+        picture, viewer = _parts_of(sight.id)
         greys = [grey(image) for image in sight.images]
         volumes = sight.millilitres
         self._disk(lambda: draw_picture(greys, sight.labels, sight.id, volumes, self.folder / picture))
@@ -136,3 +141,14 @@ class RunReport:
             raise OutputError(
                 f"{self.folder}: cannot be written ({error.strerror}): choose another --report"
             ) from error
+
+
+def _parts_of(case_id: str) -> tuple[str, str]:
+    """A case's picture and what the viewer loads of it, in the report's folder."""
+    return f"{PICTURES}/{case_id}.png", f"{DATA}/{case_id}.js"
+
+
+def _say_undrawn(case_id: str, error: Exception) -> None:
+    reason = str(error) if isinstance(error, CaseError) else printable(f"{type(error).__name__}: {error}")
+    log.warning("warning: no picture of %s: %s", case_id, reason)
+    log.debug("", exc_info=error)

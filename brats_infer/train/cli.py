@@ -9,7 +9,6 @@ from typing import Any, get_args
 
 import click
 
-from brats_infer.logs import answer
 from brats_infer.options import CHALLENGE, FOLDER, ByValue, Command, debug, option
 from brats_infer.tasks import TASKS
 from brats_infer.train.options import TrainOptions, flag
@@ -97,7 +96,7 @@ def train(**given: Any) -> None:
     training, others = split_options(given)
     result = run(training, **others)
     if is_first():
-        answer(json.dumps(result, indent=2))
+        click.echo(json.dumps(result, indent=2))
 
 
 @click.command()
@@ -120,7 +119,7 @@ def experiment(table: str, **given: Any) -> None:
 
     training, others = split_options(given)
     run_experiment(table, training, **others)
-    answer((others["out"] / "table.md").read_text(encoding="utf-8"), newline=False)
+    click.echo((others["out"] / "table.md").read_text(encoding="utf-8"), nl=False)
 
 
 @click.group()
@@ -140,7 +139,7 @@ def thresholds(task: str, **given: Any) -> None:
     """Each region's threshold and dust size, for the best lesion-wise Dice."""
     from brats_infer.train.tune_thresholds import tune_thresholds
 
-    answer(json.dumps(tune_thresholds(TASKS[task], **given), indent=2))
+    click.echo(json.dumps(tune_thresholds(TASKS[task], **given), indent=2))
 
 
 @tune.command()
@@ -157,4 +156,4 @@ def losses(terms: str, **given: Any) -> None:
     from brats_infer.train.tune_losses import tune_losses
 
     training, others = split_options(given)
-    answer(json.dumps(tune_losses(training, terms=terms.split(","), **others), indent=2))
+    click.echo(json.dumps(tune_losses(training, terms=terms.split(","), **others), indent=2))

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import click
 import numpy as np
 
 from brats_infer.devices import pick_device
 from brats_infer.errors import UsageError
 from brats_infer.evaluate.cohort import CohortScores
+from brats_infer.screen import Screen, say
 from brats_infer.tasks import task_named
 from brats_infer.train.command import CACHE, Fold, Material, folds_of, network_of, prepare
 from brats_infer.train.data import labelled_ids
@@ -63,7 +63,7 @@ def run_experiment(
     plans = [_plan(name, given, task, material, initial) for name in names_of(table)]
     rows = []
     for number, plan in enumerate(plans, start=1):
-        click.echo(f"row {number} of {len(plans)}: {plan.name}", err=True)
+        say(Screen(), f"row {number} of {len(plans)}: {plan.name}")
         rows.append(_row(plan, material, out / plan.name, initial, device))
         write_tables(rows, out)
     return rows

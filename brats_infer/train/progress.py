@@ -5,8 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import click
-
+from brats_infer.screen import Screen, say
 from brats_infer.train.config import TrainConfig
 
 SECONDS = 60.0
@@ -42,8 +41,10 @@ class Pace:
 def teller(config: TrainConfig) -> Callable[[dict[str, Any]], None]:
     """Writes an entry of `Pace` or of a run's log to stderr: step, loss, scores, throughput, time left."""
 
+    screen = Screen()
+
     def tell(entry: dict[str, Any]) -> None:
-        click.echo(line_of(entry, config), err=True)
+        say(screen, line_of(entry, config))
 
     return tell
 

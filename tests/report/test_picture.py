@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from brats_infer.report.picture import COLOURS, DARKEST, draw_picture, grey, middle_of
@@ -18,9 +19,21 @@ def test_grey_keeps_the_background_apart_from_the_darkest_brain() -> None:
     assert (np.diff(shown[5:15].ravel()[order].astype(int)) >= 0).all()
 
 
-def test_image_of_one_value_or_none_is_drawn_all_the_same() -> None:
-    assert not grey(np.zeros((3, 3, 3), np.float32)).any()
+def test_image_of_one_value_or_none_is_drawn_all_the_same(tmp_path: Path) -> None:
+    nothing = grey(np.zeros((3, 3, 3), np.float32))
+    assert not nothing.any()
+    one = grey(np.pad([[[7.0]]], 1).astype(np.float32))  # the first of the images shows where to cut
+    draw_picture([nothing, one, one, one], np.zeros_like(nothing), "case", {}, tmp_path / "a.png")
     assert (grey(np.full((3, 3, 3), 7, np.float32)) == DARKEST).all()
+
+
+@pytest.mark.parametrize("scale", [1e-40, 3e38])
+@pytest.mark.filterwarnings("error")
+def test_numbers_at_the_ends_of_float32_are_drawn(scale: float) -> None:
+    image = np.linspace(-1, 1, 1000).astype(np.float32).reshape(10, 10, 10) * np.float32(scale)
+    shown = grey(image)
+    assert (shown.min(), shown.max()) == (DARKEST, 255)
+    assert (np.diff(shown.ravel().astype(int)) >= 0).all()
 
 
 def test_cut_goes_through_the_largest_lesion_not_between_two() -> None:

@@ -151,6 +151,8 @@ def test_picture_that_cannot_be_drawn_costs_no_label_map(
     results = segmented(cohort, tmp_path / "output", made)
     assert sum(result.status is Status.WRITTEN for result in results) == 3
     assert caplog.text.count("no picture of BraTS-GLI-0100") == 3
+    made.write(cohort / "input", tmp_path / "output", "gli", results)
+    assert (tmp_path / "report" / "index.html").exists()
 
 
 def test_full_disk_under_the_report_costs_no_label_map(
@@ -178,6 +180,28 @@ def test_file_name_that_is_no_text_costs_no_report(cohort: Path, tmp_path: Path)
     assert done.returncode == 3, done.stderr
     assert "caf\\udce9" in (tmp_path / "report" / "report.csv").read_text()
     assert (tmp_path / "report" / "index.html").exists()
+
+
+def test_what_an_earlier_run_drew_of_a_case_that_fails_now_goes(cohort: Path, tmp_path: Path) -> None:
+    made = RunReport(tmp_path, {})
+    results = segmented(cohort, tmp_path / "output", made)
+    failed = "BraTS-GLI-01003-000"
+    left = [tmp_path / "pictures" / f"{failed}.png", tmp_path / "data" / f"{failed}.js"]
+    for path in left:
+        path.touch()
+    made.write(cohort / "input", tmp_path / "output", "gli", results)
+    assert not any(path.exists() for path in left)
+    assert len(list((tmp_path / "pictures").iterdir())) == 3
+
+
+def test_parts_of_the_cases_have_reports_of_their_own(cohort: Path, tmp_path: Path) -> None:
+    options = ("--input", cohort / "input", "--output", tmp_path / "out", "--weights", cohort / "weights")
+    for part in ("1/2", "2/2"):
+        brats_opt(*options, "--task", "gli", "--report", tmp_path / "report", "--shard", part)
+    parts = [json.loads((tmp_path / "report" / f"part-{k}-of-2" / "report.json").read_text()) for k in (1, 2)]
+    ids = [{case["id"] for case in part["cases"]} for part in parts]
+    assert set(GOOD) <= ids[0] | ids[1]
+    assert not ids[0] & ids[1]
 
 
 def test_what_a_killed_run_left_in_a_report_goes(tmp_path: Path) -> None:

@@ -152,3 +152,19 @@ def test_modalities_whose_affines_differ_by_more_than_a_thousandth_are_refused(
     else:
         with pytest.raises(CaseError, match=r"t2f.nii.gz: its affine differs by"):
             read_images(paths.values())
+
+
+def test_digits_beyond_float32_that_only_nifti_2_holds_are_dropped_where_it_is_read(tmp_path: Path) -> None:
+    affine = np.array([[1, 0, 0, 123456.789], [0, 1, 0, 0.123456789], [0, 0, 1, 98765.4321], [0, 0, 0, 1]])
+    nib.save(nib.Nifti2Image(head(), affine), tmp_path / "image.nii")
+    geometry = read_geometry(tmp_path / "image.nii")
+    write_labels(tmp_path / "seg.nii.gz", np.zeros(SHAPE, np.uint8), geometry)
+    np.testing.assert_array_equal(read_geometry(tmp_path / "seg.nii.gz").affine, geometry.affine)
+
+
+@pytest.mark.parametrize("name", ["qform_code", "sform_code"])
+def test_codes_that_nifti_1_cannot_hold_are_refused(tmp_path: Path, name: str) -> None:
+    image = nib.Nifti2Image(head(), SRI24)
+    image.header[name] = 66000
+    nib.save(image, tmp_path / "image.nii")
+    assert "is 66000" in reason(tmp_path / "image.nii")
