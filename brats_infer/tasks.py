@@ -84,6 +84,7 @@ T2F = Modality("t2f", "FLAIR", ("-t2f", "_flair"))
 MODALITIES = (T1N, T1C, T2W, T2F)
 
 NCR, ED, ET = 1, 2, 3
+ET_2021 = 4
 LABEL_NAMES = {NCR: "NCR", ED: "ED", ET: "ET"}
 REGIONS = (Region("WT", ED, 0.45, 50), Region("TC", NCR, 0.40, 50), Region("ET", ET, 0.45, 50))
 

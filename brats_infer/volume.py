@@ -53,8 +53,8 @@ def read_volume(path: Path) -> Volume:
         count = finite.size - int(np.count_nonzero(finite))
         if count > MAX_NONFINITE * finite.size:
             raise CaseError(
-                f"{path}: {count / finite.size:.1%} of the voxels are NaN or Inf in float32, more than {MAX_NONFINITE:.0%}: "
-                "export it again"
+                f"{path}: {count / finite.size:.1%} of the voxels are NaN or Inf in float32, more than "
+                f"{MAX_NONFINITE:.0%}: export it again"
             )
         data[~finite] = 0
         warnings = (*warnings, f"{path}: {count} NaN or Inf voxels were replaced by 0")

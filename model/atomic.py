@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PREFIX = ".brats-opt-"
+LOCK = ".lock"
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -47,6 +48,23 @@ def marked(folder: Path) -> Iterator[Path]:
     finally:
         mark.unlink(missing_ok=True)
         os.close(handle)
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Holds a lock on a folder, which is made where it is missing; nothing is held where the file system has no locks.
+
+    Raises OSError, of which BlockingIOError means that another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("wb") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise
+        except OSError:
+            pass
+        yield
 
 
 def _locked_file(folder: Path) -> tuple[int, Path]:

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from brats_infer.options import CHALLENGE, FOLDER, debug, option
+from brats_infer.signals import raise_once
 
 
 @click.command()
@@ -18,5 +19,6 @@ def phantom(task: str, count: int, out: Path, seed: int, anatomy: str) -> None:
     """Write synthetic cases with labels, in the layout of 2023, to train on and to try things on."""
     from brats_infer.phantom.cohort import write_cohort
 
+    raise_once()
     for case_id in write_cohort(out, task, count, seed, anatomy):
         click.echo(out / case_id)

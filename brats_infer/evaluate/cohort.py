@@ -18,14 +18,13 @@ from rich.console import Console
 from rich.progress import Progress
 
 from brats_infer.errors import CaseError, UsageError, printable
-from brats_infer.evaluate.lesionwise import RegionScores, lesionwise_scores, unknown_labels
-from brats_infer.evaluate.pairs import Pair, find_pairs
+from brats_infer.evaluate.lesionwise import RegionScores, lesionwise_scores
+from brats_infer.evaluate.pairs import Pair, find_pairs, read_known, read_reference
 from brats_infer.evaluate.surface import Spacing
-from brats_infer.geometry import AFFINE_TOLERANCE, Geometry
+from brats_infer.geometry import AFFINE_TOLERANCE
 from brats_infer.screen import Screen, say
 from brats_infer.signals import held
 from brats_infer.tasks import Task
-from brats_infer.volume import read_labels
 
 METRICS = ("2023", "2026")
 OWN_GRID = "write it on the grid of the images"
@@ -98,8 +97,9 @@ def score_pair(pair: Pair, task: Task) -> Table:
 
 
 def verify_pair(pair: Pair, task: Task) -> None:
-    """Reads a pair as `score_pair` does, and raises as it does."""
+    """Reads a pair as `score_pair` does, and raises as it does, also for labels of 2021: others read the file."""
     read_pair(pair, task)
+    read_known(pair.reference, task)
 
 
 def mean_of(tables: Iterable[Table]) -> Table:
@@ -126,11 +126,11 @@ def _worst(scores: RegionScores, penalty: float) -> RegionScores:
 
 def read_pair(pair: Pair, task: Task) -> tuple[Labels | None, Labels, Spacing]:
     """Prediction, reference (X, Y, Z) and spacing in mm, verified. Raises CaseError as `evaluate_folders` does."""
-    reference, geometry = _read_known(pair.reference, task)
+    reference, geometry = read_reference(pair.reference, task)
     x, y, z = (round(edge, SPACING_DIGITS) for edge in geometry.spacing)
     if pair.prediction is None:
         return None, reference, (x, y, z)
-    prediction, predicted = _read_known(pair.prediction, task)
+    prediction, predicted = read_known(pair.prediction, task)
     if predicted.shape != geometry.shape:
         raise CaseError(
             f"{pair.prediction}: shape {predicted.shape} is not {geometry.shape} of {pair.reference.name}: {OWN_GRID}"
@@ -140,17 +140,6 @@ def read_pair(pair: Pair, task: Task) -> tuple[Labels | None, Labels, Spacing]:
             f"{pair.prediction}: its affine differs by {distance:.3g} mm from that of {pair.reference.name}: {OWN_GRID}"
         )
     return prediction, reference, (x, y, z)
-
-
-def _read_known(path: Path, task: Task) -> tuple[Labels, Geometry]:
-    """Reads a label map. Raises CaseError if it holds a label that the task does not know."""
-    labels, geometry = read_labels(path)
-    if unknown := unknown_labels(labels, task):
-        raise CaseError(
-            f"{path}: holds the label {', '.join(map(str, unknown))}, {task.name} knows 0 and {task.labels}: "
-            "map it to one of them, or choose another --task"
-        )
-    return labels, geometry
 
 
 def _each(

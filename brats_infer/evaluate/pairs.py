@@ -1,12 +1,19 @@
-"""The label maps of a folder of predictions beside those of one of references."""
+"""Label maps to be scored: which predictions and references belong together, and what may stand in them."""
 
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from brats_infer.cases import IMAGE_ENDINGS
-from brats_infer.errors import NoCasesError, UsageError
+from brats_infer.errors import CaseError, NoCasesError, UsageError
+from brats_infer.evaluate.lesionwise import unknown_labels
+from brats_infer.geometry import Geometry
+from brats_infer.tasks import ET, ET_2021, Task
+from brats_infer.volume import read_labels
 
 PREDICTION = "{ID}.nii.gz"
 REFERENCE = "{ID}-seg.nii.gz"
@@ -39,6 +46,28 @@ def find_pairs(predictions: Path, references: Path) -> list[Pair]:
     if not found:
         raise NoCasesError(f"{predictions}: holds no prediction: expected {PREDICTION}, flat or in folders")
     return [Pair(case_id, path, found.get(case_id)) for case_id, path in sorted(known.items())]
+
+
+def read_known(path: Path, task: Task) -> tuple[NDArray[np.uint8], Geometry]:
+    """Reads a label map (X, Y, Z). Raises CaseError for files that cannot be read and labels that the task lacks."""
+    return _known(path, task, *read_labels(path))
+
+
+def read_reference(path: Path, task: Task) -> tuple[NDArray[np.uint8], Geometry]:
+    """As `read_known`, of an expert's labels of any year: until 2021 the enhancing tumor was 4."""
+    labels, geometry = read_labels(path)
+    if ET not in labels:
+        labels[labels == ET_2021] = ET
+    return _known(path, task, labels, geometry)
+
+
+def _known(path: Path, task: Task, labels: NDArray[np.uint8], geometry: Geometry) -> tuple[NDArray[np.uint8], Geometry]:
+    if unknown := unknown_labels(labels, task):
+        raise CaseError(
+            f"{path}: holds the label {', '.join(map(str, unknown))}, {task.name} knows 0 and {task.labels}: "
+            "map it to one of them, or choose another --task"
+        )
+    return labels, geometry
 
 
 def find_labels(root: Path, endings: tuple[str, ...]) -> dict[str, Path]:

@@ -1,5 +1,6 @@
 """Anatomies: label maps of heads -> tissue classes of the brain, on canonical axes at 1 mm."""
 
+import math
 from enum import IntEnum
 from pathlib import Path
 
@@ -9,12 +10,14 @@ import numpy as np
 import torch
 from nibabel import orientations as nio
 from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
 from brats_infer.errors import UsageError
 from brats_infer.preprocess import CANONICAL_AXES
+from brats_infer.volume import READ_ERRORS
 
 MARGIN = 4  # voxels left around a brain
 MENINGES = 5  # fluid further than this from tissue, in voxels, is no part of a stripped brain
@@ -65,18 +68,21 @@ def load_anatomies(folder: Path) -> list[Tensor]:
 
 
 def read_anatomy(path: Path) -> Tensor | None:
-    """One label map, or None where the file holds an image instead. Raises UsageError for a file nobody can read."""
+    """One label map, or None where the file holds something else. Raises UsageError for a file nobody can read."""
     try:
         image = nib.load(path)
         data = np.asarray(image.dataobj)
-    except (OSError, ImageFileError) as error:
+    except (*READ_ERRORS, ImageFileError, HeaderDataError, ValueError) as error:
         raise UsageError(f"{path}: cannot be read ({error}): remove it or choose another --anatomy") from error
+    if data.ndim < 3 or data.size != math.prod(data.shape[:3]) or data.dtype.kind not in "iuf":
+        return None
     data = data.reshape(data.shape[:3])
     if not np.array_equal(data, np.round(data)) or len(np.unique(data)) > 200:
         return None
     affine = image.affine
     turn = nio.ornt_transform(nio.io_orientation(affine), nio.axcodes2ornt(CANONICAL_AXES))
-    return torch.from_numpy(tissues_of(np.asarray(nio.apply_orientation(data, turn)).astype(np.int64)))
+    tissues = tissues_of(np.asarray(nio.apply_orientation(data, turn)).astype(np.int64))
+    return torch.from_numpy(tissues) if (tissues > Tissue.CSF).any() else None
 
 
 def tissues_of(codes: NDArray[np.int64]) -> NDArray[np.uint8]:

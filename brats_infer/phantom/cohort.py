@@ -10,7 +10,7 @@ from nibabel import orientations as nio
 from numpy.typing import NDArray
 from torch import Tensor
 
-from brats_infer.errors import OutputError
+from brats_infer.errors import OutputError, UsageError
 from brats_infer.geometry import Geometry
 from brats_infer.phantom.anatomy import load_anatomies
 from brats_infer.phantom.case import make_phantom
@@ -42,8 +42,12 @@ def write_cohort(
     """Writes `{ID}/{ID}-{modality}.nii.gz` and `{ID}/{ID}-seg.nii.gz`, case by case; yields the IDs written.
 
     `anatomy` is a folder of label maps, `mni152` (of nilearn) or `ellipsoid`, a simple brain. Same seed, same bytes.
-    Raises UsageError for an unusable anatomy and OutputError.
+    Raises UsageError for an unusable anatomy and for more cases than a seed has, OutputError.
     """
+    if count > CASES_A_SEED:
+        raise UsageError(
+            f"--cases {count}: a seed has {CASES_A_SEED}, the next are the next one's: give several --seed"
+        )
     make = _samples(shape) if anatomy == ELLIPSOID else _phantoms(anatomies_named(anatomy), task_name, shape)
     for number in range(count):
         images, labels, geometry = make(seed * CASES_A_SEED + number)

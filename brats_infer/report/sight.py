@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from brats_infer.boxes import bounding_box
 from brats_infer.cases import Case
 from brats_infer.errors import CaseError
-from brats_infer.evaluate.lesionwise import unknown_labels
+from brats_infer.evaluate.pairs import read_known
 from brats_infer.geometry import Geometry
 from brats_infer.labels import regions_from_labels
 from brats_infer.preprocess import Cropped, Restore, crop_labels, crop_to_brain
 from brats_infer.tasks import Task
-from brats_infer.volume import read_images, read_labels
+from brats_infer.volume import read_images
 from brats_infer.volumetry import label_volumes, region_volumes
 
 
@@ -53,9 +53,7 @@ def sight_of(case_id: str, task: Task, cropped: Cropped, labels: NDArray[np.uint
 def read_sight(case: Case, labels_path: Path) -> Sight:
     """Reads a case's images and its label map. Raises CaseError for files that cannot be read or do not fit."""
     assert case.task
-    labels, grid = read_labels(labels_path)
-    if unknown := unknown_labels(labels, case.task):
-        raise CaseError(f"{labels_path}: holds the label {unknown[0]}: {case.task.name} knows 0, {case.task.labels}")
+    labels, grid = read_known(labels_path, case.task)
     return sight_of(case.id, case.task, read_cropped_for(case, grid, labels_path), labels)
 
 

@@ -10,6 +10,7 @@ from typing import Any, get_args
 import click
 
 from brats_infer.options import CHALLENGE, FOLDER, ByValue, Command, debug, option
+from brats_infer.signals import raise_once
 from brats_infer.tasks import TASKS
 from brats_infer.train.options import TrainOptions, flag
 
@@ -93,6 +94,7 @@ def train(**given: Any) -> None:
     from brats_infer.train.command import run
     from brats_infer.train.distributed import is_first
 
+    raise_once()
     training, others = split_options(given)
     result = run(training, **others)
     if is_first():
@@ -117,6 +119,7 @@ def experiment(table: str, **given: Any) -> None:
     """
     from brats_infer.train.experiment import run_experiment
 
+    raise_once()
     training, others = split_options(given)
     run_experiment(table, training, **others)
     click.echo((others["out"] / "table.md").read_text(encoding="utf-8"), nl=False)
@@ -133,12 +136,13 @@ def tune() -> None:
 @option("--references", type=FOLDER, required=True, help="Label maps {ID}-seg.nii.gz, flat or in folders.")
 @option("--out", type=FOLDER, required=True, help="A folder for the study, study.db.")
 @option("--trials", type=click.IntRange(1), default=200, show_default=True, help="How many in all.")
-@option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@option("--seed", type=click.IntRange(0, 2**31), default=0, show_default=True)
 @debug
 def thresholds(task: str, **given: Any) -> None:
     """Each region's threshold and dust size, for the best lesion-wise Dice."""
     from brats_infer.train.tune_thresholds import tune_thresholds
 
+    raise_once()
     click.echo(json.dumps(tune_thresholds(TASKS[task], **given), indent=2))
 
 
@@ -155,5 +159,6 @@ def losses(terms: str, **given: Any) -> None:
     """The weights of a loss's terms, by one training a trial."""
     from brats_infer.train.tune_losses import tune_losses
 
+    raise_once()
     training, others = split_options(given)
     click.echo(json.dumps(tune_losses(training, terms=terms.split(","), **others), indent=2))

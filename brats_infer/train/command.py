@@ -1,12 +1,13 @@
 """`brats-opt train`: options in, a run's folder out, and on request a member in the weights folder."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from brats_infer.devices import pick_device
-from brats_infer.errors import UsageError
+from brats_infer.errors import OutputError, UsageError
 from brats_infer.normalise import Normalisation
 from brats_infer.tasks import task_named
 from brats_infer.train.choices import Targets
@@ -14,16 +15,16 @@ from brats_infer.train.config import TrainConfig
 from brats_infer.train.data import Split, labelled_ids, load_split
 from brats_infer.train.distributed import my_device, workers_of
 from brats_infer.train.fresh import phantom_maker
-from brats_infer.train.label_dust import without_label_dust
 from brats_infer.train.loop import steps_of_epoch, train
 from brats_infer.train.losses import loss_weights
 from brats_infer.train.options import TrainOptions, merged_options
 from brats_infer.train.overlays import draw_overlays
 from brats_infer.train.progress import silent, teller
-from brats_infer.train.publish import publish
+from brats_infer.train.publish import open_members, publish
 from brats_infer.train.recipes import read_recipe
 from brats_infer.train.splits import fold_hold_outs
 from brats_infer.train.transfer import Initial, read_initial
+from model.atomic import alone_in
 from model.unet import UNetConfig
 
 VALIDATE_EVERY = 200
@@ -72,7 +73,8 @@ def run(
     """Trains and returns the best validation, or with several folds {"fold-0": …}.
 
     `given` are the options of the command line, which win over the recipe's. Raises UsageError for settings that cannot
-    work, WeightsError for `init`, and what `load_split` and `train` raise.
+    work and a folder that another run writes to, WeightsError for `init` and `publish_to`, and what `load_split`,
+    `train` and `publish` raise.
     """
     chosen = read_recipe(recipe) if recipe else None
     if chosen and not chosen.trains:
@@ -85,6 +87,8 @@ def run(
     initial = read_initial(init) if init else None
     options = merged_options(chosen.options if chosen else {}, network_of(initial), given)
     material = Material(data, cache or out / CACHE, phantoms)
+    if publish_to:
+        open_members(publish_to)
     results = {}
     chosen_device = pick_device(my_device(device))
     with workers_of(chosen_device) as workers:
@@ -92,13 +96,30 @@ def run(
             folder = fold.folder(out)
             config, split = prepare(options, fold, task, material, initial)
             tell = teller(config) if workers.first else silent
-            best = train(config, split, task_named(task), folder, chosen_device, initial, tell, workers, tell)
+            with only_run_in(folder) if workers.first else nullcontext():
+                best = train(config, split, task_named(task), folder, chosen_device, initial, tell, workers, tell)
+                if workers.first and split.validation:
+                    draw_overlays(folder, config, split.validation[0], task_named(task), chosen_device)
+                if publish_to and workers.first:
+                    publish(publish_to, folder, task, config, split, best, trained_on, licence)
             results[folder.name] = best
-            if workers.first and split.validation:
-                draw_overlays(folder, config, split.validation[0], task_named(task), chosen_device)
-            if publish_to and workers.first:
-                publish(publish_to, folder, task, config, split, best, trained_on, licence)
     return results if len(results) > 1 else next(iter(results.values()))
+
+
+@contextmanager
+def only_run_in(out: Path) -> Iterator[None]:
+    """Raises UsageError where another run writes into that folder, OutputError where this one cannot."""
+    with ExitStack() as held:
+        try:
+            held.enter_context(alone_in(out))
+        except BlockingIOError as error:
+            raise UsageError(f"{out}: another run writes there: wait for it, or choose another --out") from error
+        except OSError as error:
+            raise OutputError(f"{out}: cannot be written ({error.strerror}): choose another --out") from error
+        try:
+            yield
+        except OSError as error:  # of a full disk, or files that somebody has removed
+            raise OutputError(f"{error.filename or out}: cannot be used ({error.strerror}): check the disk") from error
 
 
 def network_of(initial: Initial | None) -> dict[str, Any]:
@@ -119,6 +140,8 @@ def network_of(initial: Initial | None) -> dict[str, Any]:
 def folds_of(options: TrainOptions, task: str, data: Path) -> Iterator[Fold]:
     """The runs that are asked for. Raises UsageError for a fold that there is not."""
     if options.folds is None:
+        if "fold" in options.model_fields_set:
+            raise UsageError(f"--fold {options.fold}: of how many: give --folds too")
         yield Fold(None, options.hold_out)
         return
     held_out = fold_hold_outs(labelled_ids(data, task, options.skip), options.folds, options.seed)
@@ -136,6 +159,8 @@ def prepare(
     """The settings of a run, checked before any case is read, and its cases. Raises UsageError."""
     config = _config(options, initial)
     config = replace(config, seed=config.seed + fold.index)
+    if options.anatomy and material.phantoms:
+        raise UsageError("--phantoms and --anatomy: new phantoms are drawn in place of those: give one of them")
     split = load_split(
         material.data,
         task,
@@ -145,14 +170,13 @@ def prepare(
         material.cache,
         material.phantoms,
         config.network.spacing,
+        options.clean_labels,
     )
     if options.anatomy:
-        kind = Normalisation(config.normalisation)
-        maker = phantom_maker(options.anatomy, task_named(task), kind, split.histogram, config.network.spacing)
+        kind, spacing = Normalisation(config.normalisation), config.network.spacing
+        named = task_named(task)
+        maker = phantom_maker(options.anatomy, named, kind, split.histogram, spacing, options.clean_labels)
         split = replace(split, fresh=maker)
-    if options.clean_labels:
-        cleaned = tuple(without_label_dust(case, task_named(task)) for case in split.training)
-        split = replace(split, training=cleaned)
     if options.epochs:
         epoch = steps_of_epoch(split, options.batch)
         every = options.validate_every or epoch
@@ -176,7 +200,7 @@ def _config(options: TrainOptions, initial: Initial | None) -> TrainConfig:
     if options.normalisation not in set(Normalisation):
         raise UsageError(f"--normalisation {options.normalisation}: choose {', '.join(Normalisation)}")
     patch, multiple = options.patch, network.multiple
-    if patch % multiple:
+    if patch % multiple or not network.fits((patch, patch, patch)):
         raise UsageError(f"--patch {patch}: choose a multiple of {multiple} for {network.levels} levels")
     if initial is None and options.freeze != "none":
         raise UsageError(f"--freeze {options.freeze}: needs trained weights: give them with --init")

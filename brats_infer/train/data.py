@@ -2,12 +2,14 @@
 
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -17,17 +19,17 @@ from torch import Tensor
 from brats_infer.cases import Case, find_cases
 from brats_infer.ensemble import network_input
 from brats_infer.errors import CaseError, OutputError, UsageError
-from brats_infer.evaluate.pairs import REFERENCE_ENDINGS, find_labels
+from brats_infer.evaluate.pairs import REFERENCE_ENDINGS, find_labels, read_reference
 from brats_infer.geometry import AFFINE_TOLERANCE
 from brats_infer.labels import regions_from_labels
 from brats_infer.normalise import Normalisation, histogram_reference
 from brats_infer.passes import coarser
 from brats_infer.preprocess import crop_labels, crop_to_brain
-from brats_infer.tasks import ET, Task, task_named
-from brats_infer.volume import read_images, read_labels
+from brats_infer.tasks import Task, task_named
+from brats_infer.train.label_dust import without_label_dust
+from brats_infer.volume import read_images
 
 CACHE_VERSION = 1
-ET_2021 = 4
 CENTRES = 4096  # voxels remembered of each region and of the brain, to centre patches on
 
 
@@ -72,14 +74,16 @@ def load_split(
     cache: Path,
     phantoms: Path | None = None,
     spacing: int = 1,
+    clean: bool = False,
 ) -> Split:
     """Loads every case below a folder that has a `{ID}-seg.nii.gz`, wherever in it; all of `phantoms` likewise.
 
     `hold_out` are the IDs to validate on, `skip` those to leave alone. A histogram reference is made from the
-    training cases only (of phantoms, where there are no others). What is trained on is brought to `spacing` mm, what
-    is validated on stays at 1 mm. What is preprocessed is kept below `cache`. Raises UsageError for IDs that cannot be
-    held out or skipped and for nothing to train on, NoCasesError for a folder without cases, CaseError for a case or
-    file that cannot be used, OutputError for a cache that cannot be written.
+    training cases only (of phantoms, where there are no others). What is trained on is brought to `spacing` mm and,
+    with `clean`, has no dust in its labels; what is validated on stays as it is, at 1 mm. What is preprocessed is kept
+    below `cache`. Raises UsageError for IDs that cannot be held out or skipped and for nothing to train on,
+    NoCasesError for a folder without cases, CaseError for a case or file that cannot be used, OutputError for a cache
+    that cannot be written.
     """
     task = task_named(task_name)
     used = labelled_cases(folder, task_name)
@@ -100,7 +104,7 @@ def load_split(
         histogram = histogram_reference(_read(case, reference, task)[0] for case, reference in training or extra)
     load = partial(_load, task, normalisation, histogram, cache)
     validation = [pair for pair in used if pair[0].id in hold_out]
-    return Split(load(training, spacing), load(validation, 1), histogram, load(extra, spacing))
+    return Split(load(training, spacing, clean), load(validation, 1, False), histogram, load(extra, spacing, clean))
 
 
 def labelled_cases(folder: Path, task_name: str) -> list[tuple[Case, Path]]:
@@ -119,18 +123,25 @@ def _load(
     cache: Path,
     cases: Iterable[tuple[Case, Path]],
     spacing: int,
+    clean: bool,
 ) -> tuple[TrainingCase, ...]:
     """From the cache, after what it lacks was added to it."""
-    settings = repr((CACHE_VERSION, task, str(normalisation), spacing)).encode()
+    settings = repr((CACHE_VERSION, task, str(normalisation), spacing, *(["clean"] if clean else []))).encode()
     if histogram is not None:
         settings += histogram.tobytes()
 
     def one(pair: tuple[Case, Path]) -> TrainingCase:
         case, reference = pair
         path = cache / f"{case.id}-{_fingerprint(settings, (*case.paths.values(), reference))}"
-        if not path.exists():
-            images, regions = _read(case, reference, task)
-            _keep(path, training_case(case.id, images, regions, normalisation, histogram, spacing))
+        try:
+            return _mapped(case.id, path)
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError, EOFError, BadZipFile):  # damaged
+            shutil.rmtree(path, ignore_errors=True)
+        images, regions = _read(case, reference, task)
+        regions = without_label_dust(regions, task) if clean else regions
+        _keep(path, training_case(case.id, images, regions, normalisation, histogram, spacing))
         return _mapped(case.id, path)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -169,7 +180,7 @@ def _keep(path: Path, case: TrainingCase) -> None:
     except OSError as error:
         if path.exists():  # another process was faster
             return
-        raise OutputError(f"{path}: cannot be written ({error.strerror}): choose another --cache") from error
+        raise OutputError(f"{path}: cannot be written ({error.strerror or error}): choose another --cache") from error
 
 
 def _mapped(case_id: str, path: Path) -> TrainingCase:
@@ -198,14 +209,10 @@ def _read(case: Case, reference: Path, task: Task) -> tuple[NDArray[np.float32],
     if case.problem:
         raise CaseError(case.problem)
     cropped = crop_to_brain(read_images(case.paths.values()))
-    labels, geometry = read_labels(reference)
+    labels, geometry = read_reference(reference, task)
     expected = cropped.restore.geometry
     if geometry.shape != expected.shape or not np.allclose(geometry.affine, expected.affine, atol=AFFINE_TOLERANCE):
         raise CaseError(f"{reference}: its grid is not that of the images: use the label map of this case")
-    if ET not in labels:
-        labels[labels == ET_2021] = ET
-    if unknown := set(np.unique(labels).tolist()) - {0, *task.labels}:
-        raise CaseError(f"{reference}: holds the labels {sorted(unknown)}, not only {task.labels}: rename them")
     return cropped.images, regions_from_labels(crop_labels(labels, cropped.restore), task)
 
 

@@ -13,8 +13,10 @@ from torch.distributed.nn.functional import all_reduce
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
+from brats_infer.errors import UsageError
 from model.unet import UNet
 
+TORCHRUN = ("WORLD_SIZE", "RANK")
 T = TypeVar("T")
 
 
@@ -74,11 +76,17 @@ def sum_over_workers(x: Tensor) -> Tensor:
 
 @contextmanager
 def workers_of(device: torch.device) -> Iterator[Workers]:
-    """Joins the processes that torchrun started, by its environment variables; leaves them at the end."""
-    count = int(os.environ.get("WORLD_SIZE", "1"))
-    if count == 1:
+    """Joins the processes that torchrun started, by its environment variables; leaves them at the end.
+
+    Raises UsageError where these are not whole.
+    """
+    if os.environ.get("WORLD_SIZE", "") in ("", "1"):
         yield Workers()
         return
+    missing = [name for name in TORCHRUN if not os.environ.get(name, "").isdecimal()]
+    if missing:
+        raise UsageError(f"WORLD_SIZE is set, {' and '.join(missing)} no number: start several processes with torchrun")
+    count = int(os.environ["WORLD_SIZE"])
     store, rank, _ = next(rendezvous("env://"))
     # torchrun keeps one store over its restarts (torch 2.13): addresses of processes that died are not to be found
     store = PrefixStore(f"start-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)

@@ -13,9 +13,9 @@ from brats_infer.errors import UsageError
 from brats_infer.evaluate.cohort import CohortScores
 from brats_infer.screen import Screen, say
 from brats_infer.tasks import task_named
-from brats_infer.train.command import CACHE, Fold, Material, folds_of, network_of, prepare
+from brats_infer.train.command import CACHE, Fold, Material, folds_of, network_of, only_run_in, prepare
 from brats_infer.train.data import labelled_ids
-from brats_infer.train.held_out import score_held_out
+from brats_infer.train.held_out import NO_MANIFEST, score_held_out
 from brats_infer.train.loop import train
 from brats_infer.train.options import TrainOptions, merged_options
 from brats_infer.train.progress import teller
@@ -60,12 +60,16 @@ def run_experiment(
     """
     initial = read_initial(init) if init else None
     material = Material(data, cache or out / CACHE, phantoms)
-    plans = [_plan(name, given, task, material, initial) for name in names_of(table)]
+    names = names_of(table)
+    if initial and not any(read_recipe(name).init for name in names):
+        raise UsageError(f"experiment {table}: none of its rows starts with trained weights: leave --init out")
+    plans = [_plan(name, given, task, material, initial) for name in names]
     rows = []
-    for number, plan in enumerate(plans, start=1):
-        say(Screen(), f"row {number} of {len(plans)}: {plan.name}")
-        rows.append(_row(plan, material, out / plan.name, initial, device))
-        write_tables(rows, out)
+    with only_run_in(out):
+        for number, plan in enumerate(plans, start=1):
+            say(Screen(), f"row {number} of {len(plans)}: {plan.name}")
+            rows.append(_row(plan, material, out / plan.name, initial, device))
+            write_tables(rows, out)
     return rows
 
 
@@ -83,6 +87,8 @@ def _plan(name: str, given: Mapping[str, Any], task: str | None, material: Mater
     recipe = read_recipe(name)
     if recipe.init and initial is None:
         raise UsageError(f"experiment: the row {name} needs trained weights: give them with --init")
+    if not recipe.trains and initial and initial.member is None:
+        raise UsageError(f"--init {initial.path}: {NO_MANIFEST}")
     task = task or recipe.task
     assert task
     options = merged_options(recipe.options, network_of(initial), given)
@@ -104,10 +110,14 @@ def _row(plan: Plan, material: Material, out: Path, initial: Initial | None, dev
     """Runs a row, or reads what it gave before."""
     assert plan.recipe.row
     if (out / RESULT).exists():
-        found = json.loads((out / RESULT).read_text(encoding="utf-8"))
-        if found["identity"] != plan.identity:
+        try:
+            found = json.loads((out / RESULT).read_text(encoding="utf-8"))
+            here, voxelwise = (Figures.model_validate(found[kind]) for kind in ("here", "voxelwise"))
+            identity = found["identity"]
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            raise UsageError(f"{out / RESULT}: cannot be read ({error}): remove it, to run the row again") from error
+        if identity != plan.identity:
             raise UsageError(f"{out / RESULT}: was run with other options or cases: choose another --out")
-        here, voxelwise = (Figures.model_validate(found[kind]) for kind in ("here", "voxelwise"))
         return Row(plan.recipe.row, here, voxelwise, plan.recipe.paper)
     if plan.recipe.trains:
         weights = _trained(plan, material, out, initial if plan.recipe.init else None, device)

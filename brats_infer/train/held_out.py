@@ -24,6 +24,8 @@ from brats_infer.volume import read_images, write_labels
 from model.checkpoint import CheckpointError, load_reference
 from model.unet import UNet
 
+NO_MANIFEST = "no manifest beside it tells how to use it: give a weights folder"
+
 
 def score_held_out(
     weights: Initial, ids: Sequence[str], data: Path, task: Task, postprocess: bool, out: Path, device: torch.device
@@ -49,7 +51,7 @@ def score_held_out(
 
 def _ensemble(weights: Initial, device: torch.device) -> Ensemble:
     if weights.member is None:
-        raise UsageError(f"--init {weights.path}: no manifest beside it tells how to use it: give a weights folder")
+        raise UsageError(f"--init {weights.path}: {NO_MANIFEST}")
     network = UNet(weights.member.config).eval()
     weights.put_into(network)
     references = {}

@@ -5,21 +5,19 @@ from numpy.typing import NDArray
 
 from brats_infer.evaluate.lesionwise import dilated_lesions
 from brats_infer.tasks import Task
-from brats_infer.train.data import TrainingCase
 
 
-def without_label_dust(case: TrainingCase, task: Task) -> TrainingCase:
-    """Takes the lesions of a region's dust size or less out of it, voxels being of 1 mm.
+def without_label_dust(regions: NDArray[np.bool_], task: Task) -> NDArray[np.bool_]:
+    """(R, X, Y, Z) at 1 mm without the lesions of a region's dust size or less.
 
     Lesions are those of the official evaluation: components whose dilations overlap are one. A lesion inside a small
     one is smaller still, so the regions stay nested where no region's dust is larger than that of one inside it.
     """
     iterations = task.metrics.dilation_iterations
-    regions = [
-        large_lesions(mask, iterations, region.dust_voxels)
-        for region, mask in zip(task.regions, case.regions.numpy(), strict=True)
+    kept = [
+        large_lesions(mask, iterations, region.dust_voxels) for region, mask in zip(task.regions, regions, strict=True)
     ]
-    return TrainingCase.of_arrays(case.id, case.image.numpy(), np.stack(regions))
+    return np.stack(kept)
 
 
 def large_lesions(mask: NDArray[np.bool_], iterations: int, limit: int) -> NDArray[np.bool_]:

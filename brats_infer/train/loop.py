@@ -64,6 +64,10 @@ class Run:
         return max(reversed(self.log), key=lambda entry: float(entry[key]), default={})
 
 
+class LossIsNoNumberError(UsageError):
+    """Training went astray."""
+
+
 def train(
     config: TrainConfig,
     split: Split,
@@ -81,8 +85,8 @@ def train(
     curves there. Returns the best validation's entry of the log; without validation cases the last checkpoint is the
     best one. A run that Ctrl-C or SIGTERM stopped ends, resumed, with the parameters of one that nobody stopped.
     `on_validation` is told each entry of the log, `on_pace` every minute how far it is; what they raise ends the run.
-    Raises UsageError if `out` holds another
-    run, or if the settings do not fit or make the loss NaN, OutputError if it cannot be written.
+    Raises UsageError if `out` holds another run, or if the settings do not fit or make the loss NaN, OutputError if it
+    cannot be written.
     """
     if not config.network.fits(config.patch):
         raise UsageError(f"patches of {config.patch} do not fit {config.network.levels} levels: choose another --patch")
@@ -150,7 +154,7 @@ def _step(run: Run, config: TrainConfig, split: Split, loss: Loss, rate: float, 
     total = deep_supervision_loss(heads, targets, loss)
     value = workers.mean(total)
     if not math.isfinite(value):
-        raise UsageError(f"the loss became {value} at step {run.step}: choose a lower --learning-rate")
+        raise LossIsNoNumberError(f"the loss became {value} at step {run.step}: choose a lower --learning-rate")
     run.optimizer.zero_grad(set_to_none=True)
     total.backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_([p for p in run.network.parameters() if p.requires_grad], MAX_GRADIENT_NORM)
@@ -196,7 +200,7 @@ def _start(
     if path.exists():
         try:
             _restore(run, settings, path)
-        except (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, TypeError, ValueError) as error:
+        except (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, TypeError, ValueError, OSError) as error:
             raise UsageError(f"{path}: is damaged, or of another version: choose another --out") from error
     try:
         if workers.first:

@@ -89,13 +89,16 @@ def loss_weights(text: str) -> dict[str, float]:
     """{term: weight} of a named combination, or of one written out, such as `dice=1,edge=0.05`. Raises UsageError."""
     if text in LOSSES:
         return LOSSES[text]
+    parts = text.split(",")
     try:
-        weights = {name: float(weight) for name, weight in (part.split("=") for part in text.split(","))}
+        weights = {name: float(weight) for name, weight in (part.split("=") for part in parts)}
     except ValueError:
         weights = {}
-    if not weights or not set(weights) <= set(TERMS) or not 0 < sum(weights.values()) < float("inf"):
+    known = len(weights) == len(parts) and set(weights) <= set(TERMS)
+    if not known or not 0 < sum(weights.values()) < float("inf") or min(weights.values()) < 0:
         raise UsageError(
-            f"--loss {text}: choose {', '.join(LOSSES)}, or weights such as dice=1,edge=0.05 of {', '.join(TERMS)}"
+            f"--loss {text}: choose {', '.join(LOSSES)}, or weights such as dice=1,edge=0.05, from 0, each once, of "
+            f"{', '.join(TERMS)}"
         )
     return weights
 

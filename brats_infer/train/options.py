@@ -51,7 +51,7 @@ class TrainOptions(BaseModel):
     ema: float = Field(0.99, ge=0, lt=1, description="Running mean of the weights that is kept; 0: none.")
     select: Selection = Field(Selection.DICE, description="By what the best checkpoint is known.")
     freeze: Freeze = Field(Freeze.NONE, description="Layers that keep the weights of --init.")
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, le=2**31)
     hold_out: tuple[str, ...] = Field((), description="ID to validate on; may be given several times.")
     skip: tuple[str, ...] = Field((), description="ID to leave alone; may be given several times.")
     folds: int | None = Field(None, ge=2, description="Hold out one of K folds of the patients; 10: the paper's 90:10.")

@@ -1,15 +1,27 @@
 """From a finished run to a member of a weights folder."""
 
 import hashlib
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from brats_infer.errors import OutputError, WeightsError
 from brats_infer.train.config import TrainConfig
 from brats_infer.train.data import Split
 from brats_infer.train.loop import BEST
-from model.checkpoint import MANIFEST, Member, read_manifest, save_reference, write_manifest
+from model.atomic import write_atomically
+from model.checkpoint import MANIFEST, CheckpointError, Member, read_manifest, save_reference, write_manifest
+
+
+def open_members(folder: Path) -> list[Member]:
+    """The members of a weights folder, which is made where it is missing. Raises WeightsError, OutputError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return read_manifest(folder) if (folder / MANIFEST).exists() else []
+    except CheckpointError as error:
+        raise WeightsError(str(error)) from error
+    except OSError as error:
+        raise _unwritable(folder, error) from error
 
 
 def publish(
@@ -17,39 +29,55 @@ def publish(
 ) -> Member:
     """Copies a run's best checkpoint into a weights folder and lists it as the task's next fold. Returns the entry.
 
-    A checkpoint that is listed for the task already is left as it is, so that a command can be given again.
+    A checkpoint that is listed for the task already is left as it is, so that a command can be given again; a file
+    that is there is never written over. Raises WeightsError, OutputError.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    members = read_manifest(folder) if (folder / MANIFEST).exists() else []
-    sha256 = hashlib.sha256((run / BEST).read_bytes()).hexdigest()
-    for member in members:
-        if (member.task, member.sha256) == (task, sha256):
-            return member
-    fold = 1 + max((member.fold for member in members if member.task == task), default=-1)
-    name = f"{task}-{fold}.safetensors"
-    shutil.copyfile(run / BEST, folder / name)
-    member = Member(
-        file=name,
-        sha256=sha256,
-        task=task,
-        fold=fold,
-        config=config.network,
-        normalisation=str(config.normalisation),
-        window=config.patch,
-        trained_on=text or ", ".join(case.id for case in split.training),
-        licence=licence,
-        scores={"held out": best.get("cases", {}), "dice": best.get("dice"), "step": best.get("step")},
-    )
-    if split.histogram is not None:
-        member = replace(member, histogram_sha256=save_reference(folder / member.histogram_file, split.histogram))
-    write_manifest(folder, [*members, member])
+    members = open_members(folder)
+    try:
+        content = (run / BEST).read_bytes()
+        sha256 = hashlib.sha256(content).hexdigest()
+        for member in members:
+            if (member.task, member.sha256) == (task, sha256):
+                return member
+        fold = 1 + max((member.fold for member in members if member.task == task), default=-1)
+        while (folder / _file(task, fold)).exists():  # of another task, which shares it, or of nobody
+            fold += 1
+        member = Member(
+            file=_file(task, fold),
+            sha256=sha256,
+            task=task,
+            fold=fold,
+            config=config.network,
+            normalisation=str(config.normalisation),
+            window=config.patch,
+            trained_on=text or trained_on(config, split),
+            licence=licence,
+            scores={"held out": best.get("cases", {}), "dice": best.get("dice"), "step": best.get("step")},
+        )
+        write_atomically(folder / member.file, content)
+        if split.histogram is not None:
+            member = replace(member, histogram_sha256=save_reference(folder / member.histogram_file, split.histogram))
+        write_manifest(folder, [*members, member])
+    except OSError as error:
+        raise _unwritable(folder, error) from error
     return member
 
 
-def share(folder: Path, source: str, target: str, note: str) -> None:
-    """Lists a task's members for another task as they are, saying so."""
-    members = read_manifest(folder)
-    shared = [
-        replace(m, task=target, trained_on=f"{note} {m.trained_on}", scores={}) for m in members if m.task == source
-    ]
-    write_manifest(folder, [*members, *shared])
+def trained_on(config: TrainConfig, split: Split) -> str:
+    """What a run was trained on, for the manifest, where nobody says it better."""
+    parts = [", ".join(case.id for case in split.training)]
+    if split.phantoms:
+        parts.append(f"{len(split.phantoms)} phantoms")
+    if config.anatomy:
+        parts.append(f"phantoms made while training (anatomy: {config.anatomy})")
+    if config.initial_sha256:
+        parts.append(f"begun with the weights of sha256 {config.initial_sha256}")
+    return "; ".join(part for part in parts if part)
+
+
+def _file(task: str, fold: int) -> str:
+    return f"{task}-{fold}.safetensors"
+
+
+def _unwritable(folder: Path, error: OSError) -> OutputError:
+    return OutputError(f"{error.filename or folder}: cannot be used ({error.strerror}): choose another --publish")

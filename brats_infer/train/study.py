@@ -31,6 +31,25 @@ def search(
     if not find_spec("optuna"):
         raise UsageError("tune: needs Optuna: install brats-opt[train]")
     import optuna
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        return _search(objective, out, identity, trials, seed, first or {})
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        reason = str(error).partition("\n")[0]
+        raise OutputError(f"{out / STUDY}: cannot be used ({reason}): check the disk, or remove the file") from error
+
+
+def _search(
+    objective: "Callable[[optuna.Trial], float]",
+    out: Path,
+    identity: Mapping[str, Any],
+    trials: int,
+    seed: int,
+    first: Mapping[str, float],
+) -> "optuna.Study":
+    """As `search`."""
+    import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:

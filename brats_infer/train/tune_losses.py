@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from brats_infer.devices import pick_device
 from brats_infer.errors import UsageError
 from brats_infer.tasks import task_named
-from brats_infer.train.command import CACHE, Material, folds_of, prepare
-from brats_infer.train.loop import train
+from brats_infer.train.command import CACHE, Material, folds_of, only_run_in, prepare
+from brats_infer.train.loop import LossIsNoNumberError, train
 from brats_infer.train.losses import TERMS
 from brats_infer.train.options import merged_options
 from brats_infer.train.study import search
@@ -51,7 +51,7 @@ def tune_losses(
         changed = replace(config, loss=loss)
         try:
             best = train(changed, split, task_named(task), folder, pick_device(device), on_validation=ask)
-        except UsageError as error:  # the settings were checked before: this loss makes no number
+        except LossIsNoNumberError as error:
             raise optuna.TrialPruned(str(error)) from error
         return float(best["score"])
 
@@ -62,7 +62,8 @@ def tune_losses(
         "options": options.model_dump(mode="json"),
         "training": [case.id for case in split.training],
     }
-    study = search(objective, out, identity, trials, options.seed)
+    with only_run_in(out):
+        study = search(objective, out, identity, trials, options.seed)
     loss = _spelled(terms, [1.0, *(study.best_params[term] for term in terms[1:])])
     return {"score": study.best_value, "trials": len(study.trials), "loss": loss}
 

@@ -12,12 +12,12 @@ from brats_infer.boxes import bounding_box
 from brats_infer.errors import CaseError
 from brats_infer.evaluate.cohort import SPACING_DIGITS
 from brats_infer.evaluate.lesionwise import lesionwise_scores
-from brats_infer.evaluate.pairs import find_pairs
+from brats_infer.evaluate.pairs import find_pairs, read_reference
 from brats_infer.labels import labels_from_probabilities
 from brats_infer.postprocess import clean
 from brats_infer.tasks import Task
 from brats_infer.train.study import search
-from brats_infer.volume import read_labels, read_probabilities
+from brats_infer.volume import read_probabilities
 
 if TYPE_CHECKING:
     import optuna
@@ -83,7 +83,7 @@ def tune_thresholds(
 def read_stored(case_id: str, probabilities: Path, reference: Path, task: Task) -> Stored:
     """Reads a case. Raises CaseError for files that cannot be read or do not fit each other."""
     found, geometry = read_probabilities(probabilities)
-    labels, _ = read_labels(reference)
+    labels, _ = read_reference(reference, task)
     if labels.shape != geometry.shape or len(found) != len(task.regions):
         raise CaseError(f"{probabilities}: its shape does not fit {reference.name} and {task.name}: check both folders")
     margin = task.metrics.dilation_iterations + 1

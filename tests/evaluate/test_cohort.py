@@ -18,6 +18,7 @@ from rich.console import Console
 
 from brats_infer.errors import CaseError, NoCasesError, Terminated, UsageError
 from brats_infer.evaluate import cohort, evaluate_folders, lesionwise_scores
+from brats_infer.evaluate.pairs import find_pairs
 from brats_infer.geometry import Geometry
 from brats_infer.signals import raise_once
 from brats_infer.tasks import task_named
@@ -108,6 +109,20 @@ def test_all_faults_are_named_at_once(folders: tuple[Path, Path]) -> None:
     assert f"{predictions}/{IDS[0]}.nii.gz: shape (9, 9, 9) is not {SHAPE}" in message
     assert f"{references}/{IDS[1]}-seg.nii.gz: holds the label 4" in message
     assert f"{predictions}/{IDS[2]}.nii.gz: cannot be read" in message
+
+
+def test_enhancing_tumor_that_is_4_as_until_2021_is_scored_in_references_only(folders: tuple[Path, Path]) -> None:
+    plain = evaluate_folders(*folders, GLI, jobs=1)
+    for number, case_id in enumerate(IDS):
+        old = labels(number)
+        old[old == 3] = 4
+        write_map(folders[1] / f"{case_id}-seg.nii.gz", old)
+    assert evaluate_folders(*folders, GLI, jobs=1) == plain
+    with pytest.raises(CaseError, match="holds the label 4"):
+        cohort.verify_pair(find_pairs(*folders)[0], GLI)
+    write_map(folders[0] / f"{IDS[0]}.nii.gz", old)
+    with pytest.raises(CaseError, match=rf"predictions/{IDS[0]}\.nii\.gz: holds the label 4"):
+        evaluate_folders(*folders, GLI, jobs=1)
 
 
 def test_a_prediction_moved_in_space_is_refused(folders: tuple[Path, Path]) -> None:

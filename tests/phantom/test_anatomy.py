@@ -63,6 +63,20 @@ def test_images_and_a_trailing_axis(tmp_path: Path) -> None:
     assert len(load_anatomies(tmp_path)) == 1
 
 
+@pytest.mark.parametrize(
+    "data", [np.ones((9, 8, 7), np.uint8), np.zeros((9, 8, 7)), np.ones((9, 8)), np.ones((9, 8, 7, 3))]
+)
+def test_a_file_that_is_no_map_of_tissues_is_passed_by(tmp_path: Path, data: np.ndarray) -> None:
+    assert read_anatomy(save(tmp_path / "a.nii.gz", data.astype(np.uint8))) is None
+
+
+def test_a_file_that_ends_early_is_named(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.nii.gz", np.random.default_rng(0).integers(0, 4, (30, 30, 30), np.uint8))
+    path.write_bytes(path.read_bytes()[:-2000])
+    with pytest.raises(UsageError, match=r"a\.nii\.gz: cannot be read"):
+        load_anatomies(tmp_path)
+
+
 def test_unusable_folders_are_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"holds no label map.*--anatomy"):
         load_anatomies(tmp_path)

@@ -53,6 +53,12 @@ def test_same_seed_same_bytes(anatomy: Path, tmp_path: Path) -> None:
         assert path.read_bytes() == (tmp_path / "b" / path.relative_to(tmp_path / "a")).read_bytes()
 
 
+def test_more_cases_than_a_seed_has_would_be_those_of_the_next(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--cases 1001: a seed has 1000"):
+        next(write_cohort(tmp_path, "gli", 1001, seed=0))
+    assert not list(tmp_path.iterdir())
+
+
 def test_anatomy_that_does_not_exist_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"nowhere.*--anatomy"):
         list(write_cohort(tmp_path, "gli", 1, seed=0, anatomy=str(tmp_path / "nowhere")))

@@ -9,14 +9,16 @@ from typing import Any
 import pytest
 
 from brats_infer.cli import main
-from brats_infer.errors import UsageError
+from brats_infer.errors import OutputError, UsageError, WeightsError
 from brats_infer.evaluate import evaluate_folders
 from brats_infer.normalise import Normalisation
 from brats_infer.phantom.cohort import write_cohort
 from brats_infer.tasks import TASKS
+from brats_infer.train import command
 from brats_infer.train.command import run
 from brats_infer.train.loop import SETTINGS
 from brats_infer.train.losses import LOSSES, TERMS
+from model.atomic import alone_in
 from model.checkpoint import read_manifest
 from model.unet import UNetConfig
 from tests.small_networks import random_network, write_weights
@@ -81,6 +83,12 @@ def test_command_line_trains_with_a_recipe_and_explicit_options_win(data: Path, 
         (["--task", "gli", "--steps", "3", "--epochs", "2"], "--steps and --epochs exclude each other"),
         (["--task", "gli", "--folds", "9"], "--folds 9: there are labelled cases of 3 patients only"),
         (["--task", "gli", "--folds", "3", "--fold", "3"], "--fold 3: choose one from 0 to 2"),
+        (["--task", "gli", "--fold", "1"], "--fold 1: of how many: give --folds too"),
+        (["--task", "gli", "--phantoms", "p", "--anatomy", "mni152"], "--phantoms and --anatomy: "),
+        (["--task", "gli", "--loss", "dice=1,dice=2"], "--loss dice=1,dice=2: choose"),
+        (["--task", "gli", "--loss", "dice=2,edge=-1"], "--loss dice=2,edge=-1: choose"),
+        (["--task", "gli", "--seed", "9999999999"], "--seed: Input should be less"),
+        (["--task", "gli", "--channels", "2,3,4", "--patch", "4"], "--patch 4: choose a multiple of 4"),
         (["--task", "gli", "--dropout", "1"], "--dropout: Input should be less"),
         (["--task", "gli", "--patch", "33"], "--patch 33: choose a multiple of 32"),
         ([], "--task: is missing"),
@@ -120,6 +128,48 @@ def test_every_command_can_show_where_it_went_wrong(words: list[str], monkeypatc
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 0
+
+
+def test_a_folder_that_another_run_writes_to_is_refused(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with alone_in(out), pytest.raises(UsageError, match="out: another run writes there"):
+        train({}, data, out)
+    assert [path.name for path in out.iterdir() if not path.name.startswith(".")] == ["cache"]
+    train({}, data, out)
+
+
+def test_where_to_publish_is_looked_at_before_anything_is_trained(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text("{")
+    with pytest.raises(WeightsError, match=r"manifest\.json"):
+        train({}, data, tmp_path / "out", publish_to=tmp_path)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_lost_on_the_disk_in_the_middle_is_named(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(*_: object) -> None:
+        raise FileNotFoundError(2, "No such file or directory", "best.safetensors")
+
+    monkeypatch.setattr(command, "draw_overlays", lost)
+    with pytest.raises(OutputError, match=r"best\.safetensors: cannot be used \(No such file"):
+        train({"hold_out": (IDS[0],)}, data, tmp_path)
+
+
+def test_a_damaged_file_is_no_interruption(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """click takes the end of any file for a user's Ctrl-D."""
+
+    def ended(*_: object, **__: object) -> None:
+        raise EOFError("ended early")
+
+    monkeypatch.setattr(command, "load_split", ended)
+    monkeypatch.setattr(sys, "argv", ["brats-opt", "train", "--task=gli", f"--data={data}", f"--out={tmp_path}"])
+    with pytest.raises(SystemExit) as exit_code:
+        main()
+    assert exit_code.value.code == 1
+    assert "EOFError: ended early: this is a fault of brats-opt" in capsys.readouterr().err
 
 
 def test_folds_become_an_ensemble_that_infers_and_nothing_is_published_twice(data: Path, tmp_path: Path) -> None:

@@ -208,3 +208,28 @@ def test_coarse_cases_hold_means_and_what_fills_half_of_a_voxel(folder: Path) ->
     assert np.array_equal(coarse.regions, blocks(fine.regions.numpy()) >= 0.5)
     assert coarse.regions.any()
     assert split.validation[0].image.shape == load(folder).training[1].image.shape
+
+
+def test_a_damaged_entry_of_the_cache_is_made_anew(folder: Path) -> None:
+    before = load(folder).training[0]
+    for name in ("image.npy", "regions.npy", "centres.npz"):
+        for path in (folder.parent / f"{folder.name} cache").glob(f"*/{name}"):
+            path.write_bytes(path.read_bytes()[:-20])
+        found = load(folder).training[0]
+        assert np.array_equal(found.image.numpy(), before.image.numpy())
+        assert np.array_equal(found.regions.numpy(), before.regions.numpy())
+
+
+@pytest.mark.parametrize("spacing", [1, 2])
+def test_dust_is_taken_out_of_labels_at_1_mm_and_of_those_of_phantoms_too(folder: Path, spacing: int) -> None:
+    speck, lesion = np.zeros(SHAPE, np.uint8), np.zeros(SHAPE, np.uint8)
+    speck[8:10, 7:9, 6:8], lesion[8:12, 7:11, 6:10] = 2, 2  # 8 and 64 mm3
+    for case_id, labels in zip(IDS[:2], (speck, lesion), strict=True):
+        write(folder / "labels" / f"{case_id}-seg.nii.gz", labels)
+    cache = folder.parent / "cleaned"
+    kinds = [
+        load_split(folder, "gli", [IDS[2]], (), Normalisation.RESCALE, cache, folder, spacing, clean)
+        for clean in (False, True)
+    ]
+    found = [[bool(case.regions.any()) for case in (*kind.training, *kind.phantoms[:2])] for kind in kinds]
+    assert found == [[True] * 4, [False, True] * 2]

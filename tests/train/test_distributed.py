@@ -6,9 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+from brats_infer.errors import UsageError
 from brats_infer.phantom.cohort import write_cohort
-from brats_infer.train.distributed import Workers
+from brats_infer.train.distributed import Workers, workers_of
 
 REPOSITORY = Path(__file__).parents[2]
 ONE = [sys.executable, "-m", "brats_infer.train"]
@@ -57,6 +59,16 @@ def test_a_finished_run_is_told_again_by_any_number_of_processes(data: Path, tmp
     again = train(TWO, data, out, "--batch", "2")
     assert again.returncode == 0, again.stderr
     assert (out / "log.jsonl").read_text() == log
+
+
+def test_variables_of_torchrun_that_are_not_whole_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "")
+    with workers_of(torch.device("cpu")) as workers:
+        assert workers.count == 1
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("RANK", raising=False)
+    with pytest.raises(UsageError, match="RANK no number"), workers_of(torch.device("cpu")):
+        pass
 
 
 def test_batch_that_cannot_be_shared_is_named(data: Path, tmp_path: Path) -> None:

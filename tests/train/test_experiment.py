@@ -155,7 +155,8 @@ def test_post_processing_is_what_tells_the_rows_of_table_4(data: Path, weights: 
             "experiment table6: is unknown: choose one of data, options, table1, table2, table3, table4, table5",
         ),
         ("table5", {"fold": "all"}, "all rows are scored on the same held-out cases"),
-        ("table1", {"fold": 5}, "--fold 5: choose one from 0 to 2"),
+        ("table5", {"fold": 5}, "--fold 5: choose one from 0 to 2"),
+        ("table1", {}, "experiment table1: none of its rows starts with trained weights: leave --init out"),
     ],
 )
 def test_experiment_that_cannot_work(
@@ -182,3 +183,22 @@ def test_every_recipe_of_the_other_tables_trains_two_epochs(data: Path, tmp_path
         assert settings["steps"] == 4  # two cases to train on, twice
         assert len((tmp_path / name / "run" / "log.jsonl").read_text().splitlines()) == 2
     assert (tmp_path / "table.md").exists()
+
+
+def test_a_damaged_result_is_named(data: Path, weights: Path, tmp_path: Path) -> None:
+    result = tmp_path / "table4-off" / "row.json"
+    for text in ("{", "[]", '{"identity": {}}'):
+        result.parent.mkdir(exist_ok=True)
+        result.write_text(text)
+        with pytest.raises(UsageError, match=r"row\.json: cannot be read .* remove it"):
+            run("table4", data, tmp_path, weights)
+
+
+def test_weights_without_a_manifest_are_refused_before_a_row_is_trained(
+    data: Path, weights: Path, tmp_path: Path
+) -> None:
+    bare = tmp_path / "small.safetensors"
+    bare.write_bytes(next(weights.glob("*.safetensors")).read_bytes())
+    with pytest.raises(UsageError, match="no manifest beside it"):
+        run("table5", data, tmp_path / "out", bare, channels=(3, 5, 6))
+    assert not (tmp_path / "out" / "table5-scratch").exists()

@@ -2,12 +2,10 @@
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from brats_infer.tasks import TASKS
-from brats_infer.train.data import TrainingCase
 from brats_infer.train.label_dust import large_lesions, without_label_dust
 
 GLI = TASKS["gli"]
@@ -45,13 +43,10 @@ def test_dust_is_fifty_voxels_or_fewer(size: tuple[int, int, int], stays: bool) 
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_regions_stay_nested_and_the_image_as_it_is(seed: int) -> None:
+def test_regions_stay_nested(seed: int) -> None:
     smooth = ndimage.gaussian_filter(np.random.default_rng(seed).standard_normal((40, 40, 40)), 2)
     regions = np.stack([smooth > np.quantile(smooth, share) for share in (0.95, 0.97, 0.99)])
-    case = TrainingCase.of_arrays("BraTS-GLI-00000-000", np.zeros((5, 40, 40, 40), np.float16), regions)
-    clean = without_label_dust(case, GLI)
-    outer, middle, inner = clean.regions.numpy()
+    outer, middle, inner = clean = without_label_dust(regions, GLI)
     assert not (middle & ~outer).any()
     assert not (inner & ~middle).any()
-    assert (clean.regions.numpy() != regions).any()
-    assert torch.equal(clean.image, case.image)
+    assert (clean != regions).any()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from brats_infer.errors import CaseError, UsageError
+from brats_infer.errors import CaseError, OutputError, UsageError
 from brats_infer.evaluate import evaluate_folders
 from brats_infer.geometry import Geometry
 from brats_infer.labels import labels_from_probabilities
@@ -16,7 +16,9 @@ from brats_infer.phantom.cohort import write_cohort
 from brats_infer.postprocess import clean
 from brats_infer.tasks import TASKS
 from brats_infer.train import study, tune_losses, tune_thresholds
+from brats_infer.train.loop import LossIsNoNumberError
 from brats_infer.train.losses import loss_weights
+from brats_infer.train.study import search
 from brats_infer.train.tune_thresholds import lesionwise_dice, read_stored
 from brats_infer.volume import read_probabilities, write_labels, write_probabilities
 from tests.test_cli import brats_opt
@@ -144,6 +146,29 @@ def test_weights_of_losses_are_searched_by_trainings(tmp_path: Path) -> None:
     assert losses(tmp_path / "data", tmp_path / "out", 2) == found
     with pytest.raises(UsageError, match="other cases or options"):
         losses(tmp_path / "data", tmp_path / "out", 3, seed=1)
+
+
+def test_only_a_loss_that_is_no_number_is_a_trial_like_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    list(write_cohort(tmp_path / "data", "gli", 2, seed=6, shape=(20, 22, 18)))
+
+    def failing(error: Exception) -> None:
+        def train(*_: object, **__: object) -> None:
+            raise error
+
+        monkeypatch.setattr(tune_losses, "train", train)
+
+    failing(LossIsNoNumberError("nan"))
+    with pytest.raises(UsageError, match="no trial was finished"):
+        losses(tmp_path / "data", tmp_path / "nan", 2)
+    failing(UsageError("the folder is of another run"))
+    with pytest.raises(UsageError, match="of another run"):
+        losses(tmp_path / "data", tmp_path / "other", 2)
+
+
+def test_a_damaged_study_is_named(tmp_path: Path) -> None:
+    (tmp_path / "study.db").write_bytes(b"SQLite format 3\0" + b"nothing" * 1000)
+    with pytest.raises(OutputError, match=r"study\.db: cannot be used"):
+        search(lambda _: 0.0, tmp_path, {}, 1, 0)
 
 
 @pytest.mark.parametrize("terms", [("dice",), ("dice", "hinge"), ("ce", "ce")])
