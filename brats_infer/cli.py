@@ -3,6 +3,7 @@
 import logging
 import sys
 import traceback
+from types import ModuleType
 
 import click
 
@@ -59,7 +60,9 @@ def main() -> None:
     except BratsOptError as error:
         log.debug("", exc_info=error)
         code = _fail(str(error), error.exit_code)
-    except SystemExit:  # of click, where whoever read stdout has gone
+    except SystemExit as error:
+        if not _raised_in(error, click.core):  # which it is where whoever read stdout has gone
+            raise
         code = _fail(STDOUT.format("its reader has gone"), ExitCode.OUTPUT)
     except Exception as error:
         code = _fail(*_told(error))
@@ -70,9 +73,13 @@ def main() -> None:
 def _told(error: Exception) -> tuple[str, int]:
     """What is said of an error that nobody foresaw, and its exit code."""
     log.debug("", exc_info=error)
-    if isinstance(error, OSError) and traceback.extract_tb(error.__traceback__)[-1].filename == click.utils.__file__:
+    if isinstance(error, OSError) and _raised_in(error, click.utils):
         return STDOUT.format(error.strerror), ExitCode.OUTPUT
     return f"{type(error).__name__}: {error}: this is a fault of brats-opt, --debug shows where", INTERNAL_ERROR
+
+
+def _raised_in(error: BaseException, module: ModuleType) -> bool:
+    return traceback.extract_tb(error.__traceback__)[-1].filename == module.__file__
 
 
 def _fail(message: str, code: int) -> int:

@@ -86,12 +86,13 @@ def report(ctx: click.Context, /, out: Path, task: str, predictions: Path, refer
     from brats_infer.report import compare_folders
 
     raise_once()
-    taken = {"the folder of the predictions": predictions, "that of the references": references}
-    taken |= {
-        "that of the images": given["images"],
-        **({"that of --before": given["before"]} if given["before"] else {}),
+    others = {
+        "predictions": predictions,
+        "references": references,
+        "images": given["images"],
+        "before": given["before"],
     }
-    prepare_folder(out, "--out", taken)
+    prepare_folder(out, "--out", {f"the folder of --{name}": folder for name, folder in others.items() if folder})
     scores = compare_folders(predictions, references, given["images"], out, TASKS[task], given["before"], given["jobs"])
     click.echo(out / "index.html")
     ctx.exit(ExitCode.CASES_FAILED if scores.missing else ExitCode.OK)

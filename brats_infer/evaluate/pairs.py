@@ -56,7 +56,7 @@ def read_known(path: Path, task: Task) -> tuple[NDArray[np.uint8], Geometry]:
 def read_reference(path: Path, task: Task) -> tuple[NDArray[np.uint8], Geometry]:
     """As `read_known`, of an expert's labels of any year: until 2021 the enhancing tumor was 4."""
     labels, geometry = read_labels(path)
-    if ET not in labels:
+    if ET not in labels and ET_2021 not in task.labels:
         labels[labels == ET_2021] = ET
     return _known(path, task, labels, geometry)
 

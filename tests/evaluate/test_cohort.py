@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from rich.console import Console
 
 from brats_infer.errors import CaseError, NoCasesError, Terminated, UsageError
 from brats_infer.evaluate import cohort, evaluate_folders, lesionwise_scores
-from brats_infer.evaluate.pairs import find_pairs
+from brats_infer.evaluate.pairs import find_pairs, read_reference
 from brats_infer.geometry import Geometry
 from brats_infer.signals import raise_once
 from brats_infer.tasks import task_named
@@ -118,6 +118,8 @@ def test_enhancing_tumor_that_is_4_as_until_2021_is_scored_in_references_only(fo
         old[old == 3] = 4
         write_map(folders[1] / f"{case_id}-seg.nii.gz", old)
     assert evaluate_folders(*folders, GLI, jobs=1) == plain
+    with_its_own = replace(GLI, regions=(*GLI.regions[:2], replace(GLI.regions[2], label=4)))
+    assert 4 in read_reference(folders[1] / f"{IDS[0]}-seg.nii.gz", with_its_own)[0]
     with pytest.raises(CaseError, match="holds the label 4"):
         cohort.verify_pair(find_pairs(*folders)[0], GLI)
     write_map(folders[0] / f"{IDS[0]}.nii.gz", old)

@@ -115,4 +115,4 @@ def test_command_tells_of_a_missing_prediction_by_its_exit_code(inputs: Path, tm
     assert (done.returncode, done.stdout.strip()) == (3, str(tmp_path / "out" / "index.html"))
     taken = brats_opt("report", "--task", "gli", *options, "--out", inputs / "predictions")
     assert taken.returncode == 2
-    assert "is the folder of the predictions: choose another --out" in one_line(taken)
+    assert "is the folder of --predictions: choose another --out" in one_line(taken)
