@@ -206,8 +206,11 @@ def _report_of(given: dict[str, Any], shard: Shard) -> "RunReport | None":
     taken = {"the input folder": given["input_folder"], "the output folder": given["output_folder"]}
     if given["probabilities"]:
         taken["the folder of the probabilities"] = given["probabilities"]
-    prepare_folder(given["report"], "--report", taken)
-    folder = given["report"] / (f"part-{shard.number}-of-{shard.count}" if shard.count > 1 else "")
+    folder: Path = given["report"]
+    prepare_folder(folder, "--report", taken)
+    if shard.count > 1:
+        folder /= f"part-{shard.number}-of-{shard.count}"
+        prepare_folder(folder, "--report", taken)
     return RunReport(folder, {name: str(value) for name, value in given.items() if value is not None})
 
 
