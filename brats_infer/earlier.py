@@ -23,7 +23,7 @@ def is_whole(path: Path, case: Case) -> bool:
         return False
 
 
-def are_whole(path: Path, labels: Path, case: Case) -> bool:
+def probabilities_are_whole(path: Path, labels: Path, case: Case) -> bool:
     """Whether region probabilities, on the grid of the case's label map, lie under that name."""
     if not path.is_file() or not case.task:
         return False

@@ -18,7 +18,7 @@ import torch
 
 from brats_infer.cases import Case, find_cases
 from brats_infer.devices import CPU, limit_threads, pick_device
-from brats_infer.earlier import are_whole, is_whole
+from brats_infer.earlier import is_whole, probabilities_are_whole
 from brats_infer.endings import CaseResult, Status, fail_case
 from brats_infer.ensemble import SHIPPED_WEIGHTS, Ensemble, Prepared, load_ensemble
 from brats_infer.errors import CaseError, OutputError, UsageError
@@ -179,7 +179,9 @@ def read_case(case: Case, ensembles: dict[str, Ensemble], output: Path, settings
 def _is_there(case: Case, output: Path, settings: Settings) -> bool:
     """Whether an earlier run has written all that this one would."""
     labels, others = output / case.output_name, settings.probabilities
-    return is_whole(labels, case) and (others is None or are_whole(others / case.output_name, labels, case))
+    return is_whole(labels, case) and (
+        others is None or probabilities_are_whole(others / case.output_name, labels, case)
+    )
 
 
 def predict_case(

@@ -45,9 +45,7 @@ def write_cohort(
     Raises UsageError for an unusable anatomy and for more cases than a seed has, OutputError.
     """
     if count > CASES_A_SEED:
-        raise UsageError(
-            f"--cases {count}: a seed has {CASES_A_SEED}, the next are the next one's: give several --seed"
-        )
+        raise UsageError(f"--cases {count}: a seed has {CASES_A_SEED}: make the others with another --seed")
     make = _samples(shape) if anatomy == ELLIPSOID else _phantoms(anatomies_named(anatomy), task_name, shape)
     for number in range(count):
         images, labels, geometry = make(seed * CASES_A_SEED + number)

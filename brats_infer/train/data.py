@@ -130,14 +130,15 @@ def _load(
     if histogram is not None:
         settings += histogram.tobytes()
 
-    def one(pair: tuple[Case, Path]) -> TrainingCase:
+    def kept(pair: tuple[Case, Path]) -> TrainingCase:
+        """From its entry, which is made where it is missing or damaged."""
         case, reference = pair
         path = cache / f"{case.id}-{_fingerprint(settings, (*case.paths.values(), reference))}"
         try:
             return _mapped(case.id, path)
         except FileNotFoundError:
             pass
-        except (OSError, ValueError, EOFError, BadZipFile):  # damaged
+        except (OSError, ValueError, EOFError, BadZipFile):
             shutil.rmtree(path, ignore_errors=True)
         images, regions = _read(case, reference, task)
         regions = without_label_dust(regions, task) if clean else regions
@@ -145,7 +146,7 @@ def _load(
         return _mapped(case.id, path)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return tuple(pool.map(one, cases))
+        return tuple(pool.map(kept, cases))
 
 
 def _on_grid(case: TrainingCase, spacing: int) -> TrainingCase:
