@@ -1,6 +1,6 @@
 """Seconds, memory and labels of a case through ours, MONAI and nnU-Net v2, with the same network and weights.
 
-    python benchmarks/inference.py [--member weights/gli-0.safetensors | --channels 16,32,64,128,256]
+    python benchmarks/inference.py [--member weights/gli-0.safetensors] [--channels 64,96,128,192,256,384,512]
                                    [--window 128] [--modes accurate,fast] [--peers monai,monai-cropped,nnunet]
                                    [--case FOLDER] [--cases 1] [--rounds 5] [--device auto] [--flips]
 
@@ -22,8 +22,9 @@ run in turns; a first run, in which things are compiled and cached, does not cou
 
 Peers average what ours averages, probabilities, and take our thresholds; neither removes components, and for the
 comparison ours keeps them too (`--dust 0 --component-probability 0`; the times are of the default). All normalise each
-modality over its voxels that are not 0. Dice is between a label map and that of ours in the first of `--modes`; of a
-network with random weights (`--channels`) it says little.
+modality over its voxels that are not 0. Dice is between a label map and that of ours in the first of `--modes`.
+
+With `--channels` the network is as wide and as deep as they say and computes what the member does (`widened.py`).
 
 With `--cases N`, N copies of the case are in the folder, and seconds are those of one case.
 
@@ -187,10 +188,9 @@ def rows_of(given: argparse.Namespace, folder: Path) -> Iterator[Row]:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    network = parser.add_mutually_exclusive_group()
-    network.add_argument("--member", type=Path, default=REPOSITORY / "weights" / "gli-0.safetensors")
-    network.add_argument("--channels", help="of a network with random weights, such as 16,32,64,128,256")
-    parser.add_argument("--window", type=int, help="side in voxels of windows; default: the member's, else 128")
+    parser.add_argument("--member", type=Path, default=REPOSITORY / "weights" / "gli-0.safetensors")
+    parser.add_argument("--channels", help="of a wider network that computes what the member does")
+    parser.add_argument("--window", type=int, help="side in voxels of windows; default: the member's")
     parser.add_argument("--case", type=Path, help="its folder; default: a real one of ../shared, else a phantom")
     parser.add_argument("--cases", type=int, default=1, help="copies of it in the folder")
     parser.add_argument("--rounds", type=int, default=5)

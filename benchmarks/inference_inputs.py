@@ -10,19 +10,18 @@ from pathlib import Path
 import nibabel as nib
 import torch
 from inference_contenders import TASK
+from widened import widened
 
 from brats_infer.cases import Case, find_cases
 from brats_infer.errors import BratsOptError
 from brats_infer.normalise import Normalisation
 from brats_infer.preprocess import CANONICAL_AXES
 from brats_infer.volume import read_geometry
-from model.checkpoint import Member, read_manifest, save_weights, write_manifest
-from model.unet import UNet, UNetConfig
+from model.checkpoint import Member, load_member, read_manifest, save_weights, write_manifest
 
 REPOSITORY = Path(__file__).parents[1]
 REAL = REPOSITORY.parent / "shared" / "cases" / "gli" / "images"
 SEED = 0
-RANDOM_WINDOW = 128  # side of the windows of random weights, as long as nobody asks for another
 
 
 def sample_case(asked: Path | None, folder: Path) -> Case:
@@ -52,34 +51,34 @@ def copy_case(case: Case, count: int, folder: Path) -> None:
 
 
 def weights_of(given: argparse.Namespace, folder: Path) -> Member:
-    """Makes the weights folder: a member of an existing one, with its manifest's entry, or random weights."""
+    """Makes the weights folder: a member of an existing one, with its manifest's entry, perhaps widened."""
     folder.mkdir()
+    source = given.member
+    entries = [member for member in read_manifest(source.parent) if member.file == source.name]
+    if not entries:
+        raise SystemExit(f"{source}: is not in the manifest of its folder")
+    member = replace(entries[0], task=TASK.name)
+    for name in (member.file, member.histogram_file):
+        if (source.parent / name).exists():
+            shutil.copyfile(source.parent / name, folder / name)
     if given.channels:
-        config = UNetConfig(tuple(int(c) for c in given.channels.split(",")))
-        side = _fitting(given.window or RANDOM_WINDOW, config)
-        torch.manual_seed(SEED)
-        file = "random.safetensors"
-        sha256 = save_weights(folder / file, UNet(config))
-        member = Member(file, sha256, TASK.name, 0, config, Normalisation.ZSCORE, (side,) * 3, "nothing", "Apache-2.0")
-    else:
-        source = given.member
-        entries = [member for member in read_manifest(source.parent) if member.file == source.name]
-        if not entries:
-            raise SystemExit(f"{source}: is not in the manifest of its folder")
-        member = replace(entries[0], task=TASK.name)
-        if given.window:
-            member = replace(member, window=(_fitting(given.window, member.config),) * 3)
-        for name in (member.file, member.histogram_file):
-            if (source.parent / name).exists():
-                shutil.copyfile(source.parent / name, folder / name)
+        member = _widened(member, tuple(int(c) for c in given.channels.split(",")), folder)
+    if given.window:
+        member = replace(member, window=(given.window,) * 3)
+    if not member.config.fits(member.window):
+        raise SystemExit(f"--window {member.window[0]}: choose a larger multiple of {member.config.multiple}")
     write_manifest(folder, [member])
     return member
 
 
-def _fitting(side: int, config: UNetConfig) -> int:
-    if not config.fits((side,) * 3):
-        raise SystemExit(f"--window {side}: choose a larger multiple of {config.multiple}")
-    return side
+def _widened(member: Member, channels: tuple[int, ...], folder: Path) -> Member:
+    torch.manual_seed(SEED)
+    try:
+        network = widened(load_member(folder, member), channels)
+    except ValueError as error:
+        raise SystemExit(f"--channels: {error}") from error
+    file = f"widened-{member.file}"
+    return replace(member, file=file, sha256=save_weights(folder / file, network), config=network.config)
 
 
 def refuse_for_peers(member: Member, case: Case) -> None:
