@@ -300,6 +300,13 @@ def test_answer_that_cannot_be_written_is_exit_code_6(folder: Path, tmp_path: Pa
     assert "Traceback" not in done.stderr
 
 
+def test_the_environment_that_makes_runs_tell_json_names_no_file_of_scores(tmp_path: Path) -> None:
+    predictions, references = write_maps(tmp_path)
+    options = ("--predictions", predictions, "--references", references, "--task", "gli", "--jobs", "1")
+    done = brats_opt("evaluate", *options, before=("env", "-C", str(tmp_path)), BRATS_OPT_JSON="1")
+    assert (done.returncode, (tmp_path / "1").exists()) == (0, False), done.stderr
+
+
 def test_folder_that_cannot_be_looked_into_is_named(folder: Path, tmp_path: Path) -> None:
     closed = tmp_path / "closed"
     (closed / "in").mkdir(parents=True)

@@ -49,7 +49,9 @@ def check(ctx: click.Context, input_folder: Path, output_folder: Path, task: str
 @scoring
 @option("--metrics", type=click.Choice(["2023", "2026"]), default="2023", show_default=True)
 @option("--csv", "csv_file", type=FOLDER, help="A file for the table.")
-@option("--json", "json_file", type=FOLDER, help="A file for the table and the means.")
+@click.option(  # in the environment it is the flag of `infer`
+    "--json", "json_file", type=FOLDER, help="A file for the table and the means."
+)
 @debug
 @click.pass_context
 def evaluate(
