@@ -1,6 +1,7 @@
 """The command line: its commands, and how each ending becomes an exit code."""
 
 import logging
+import os
 import sys
 import traceback
 from types import ModuleType
@@ -61,7 +62,8 @@ def main() -> None:
         log.debug("", exc_info=error)
         code = _fail(str(error), error.exit_code)
     except SystemExit as error:
-        if not _raised_in(error, click.core):  # which it is where whoever read stdout has gone
+        completes = "_BRATS_OPT_COMPLETE" in os.environ
+        if completes or not _raised_in(error, click.core):  # where it means that whoever read stdout has gone
             raise
         code = _fail(STDOUT.format("its reader has gone"), ExitCode.OUTPUT)
     except Exception as error:

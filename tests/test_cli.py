@@ -390,8 +390,13 @@ def test_help_lists_options_under_headings_with_examples() -> None:
 
 def test_shell_completes_commands_and_options() -> None:
     def completed(words: str, number: int) -> str:
-        return brats_opt(_BRATS_OPT_COMPLETE="bash_complete", COMP_WORDS=words, COMP_CWORD=str(number)).stdout
+        done = brats_opt(_BRATS_OPT_COMPLETE="bash_complete", COMP_WORDS=words, COMP_CWORD=str(number))
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout
 
+    script = brats_opt(_BRATS_OPT_COMPLETE="bash_source")
+    assert (script.returncode, script.stderr) == (0, "")
+    assert "_BRATS_OPT_COMPLETE=bash_complete" in script.stdout
     assert completed("brats-opt inf", 1).split() == ["plain,infer", "plain,info"]
     assert completed("brats-opt --mo", 1).split() == ["plain,--mode"], "of the command that is meant without one"
     assert completed("brats-opt infer --mode ", 3).split() == ["plain,accurate", "plain,fast"]

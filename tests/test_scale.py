@@ -262,5 +262,5 @@ def test_ray_that_is_not_installed_is_said_at_once(
     args = ["--input", str(folder / "input"), "--output", str(tmp_path / "out"), "--ray", "local"]
     done = CliRunner().invoke(cli.cli, args)
     assert isinstance(done.exception, UsageError)
-    assert "pip install 'brats-opt[scale]'" in str(done.exception)
+    assert "pip install '.[scale]'" in str(done.exception)
     assert not (tmp_path / "out").exists()

@@ -219,7 +219,7 @@ def _runner(ray: str | None) -> "Runner | None":
     if ray is None:
         return None
     if not find_spec("ray"):
-        raise UsageError("--ray needs ray: pip install 'brats-opt[scale]'")
+        raise UsageError("--ray needs ray: pip install '.[scale]' in the project's folder")
     from brats_infer.scale import on_ray
 
     return on_ray(ray)

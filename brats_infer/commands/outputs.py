@@ -57,7 +57,11 @@ def check(ctx: click.Context, input_folder: Path, output_folder: Path, task: str
 def evaluate(
     ctx: click.Context, /, predictions: Path, references: Path, task: str, metrics: str, jobs: int | None, **files: Path
 ) -> None:
-    """Score label maps as the challenges do. Exit code 3 if predictions are missing; they get the worst scores."""
+    """Score label maps as the challenges do.
+
+    Exit code 2 for a prediction without a reference; 3 if predictions are missing, which get the worst scores, or a
+    file cannot be read, without which no table is written; 4 where a folder holds no map.
+    """
     from brats_infer.evaluate import evaluate_folders
     from brats_infer.evaluate.tables import print_table, write_csv, write_json
 
