@@ -18,6 +18,7 @@ from brats_infer.train.distributed import heads_of
 from brats_infer.train.losses import deep_supervision_loss, loss_weights, weighted
 from brats_infer.train.optimisers import make_optimizer
 from brats_infer.train.patches import draw_batch
+from brats_infer.train.state import Run
 from brats_infer.train.validation import ALONE
 from model.unet import UNet
 
@@ -67,7 +68,7 @@ class Ours:
         self.terms = weighted(loss_weights(self.config.loss))
         network = setting.network()
         optimizer = make_optimizer(self.config, network.parameters())
-        self.run = loop.Run(network, copy.deepcopy(network), optimizer, ALONE, heads_of(network, ALONE))
+        self.run = Run(network, copy.deepcopy(network), optimizer, ALONE, heads_of(network, ALONE))
         self.seeds = itertools.count()
 
     def draw(self) -> tuple[Tensor, Tensor]:

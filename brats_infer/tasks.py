@@ -125,8 +125,8 @@ TASKS = {
 
 
 def patient_of(case_id: str) -> str:
-    """The patient whose case it is: the IDs of 2023 end with the number of the examination."""
-    return re.sub(r"-\d{3}$", "", case_id)
+    """The patient whose case it is: the IDs of 2023 end with the number of the examination, no others do."""
+    return re.sub(r"^(BraTS-[A-Z]+-\d{5})-\d{3}$", r"\1", case_id)
 
 
 def task_of_id(case_id: str) -> Task | None:

@@ -9,6 +9,7 @@ import nibabel as nib
 import numpy as np
 import torch
 from nibabel import orientations as nio
+from nibabel.affines import voxel_sizes
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from brats_infer.errors import UsageError
-from brats_infer.preprocess import CANONICAL_AXES
+from brats_infer.preprocess import CANONICAL_AXES, SPACING_TOLERANCE
 from brats_infer.volume import READ_ERRORS
 
 MARGIN = 4  # voxels left around a brain
@@ -42,15 +43,15 @@ class Tissue(IntEnum):
 FREESURFER = {
     Tissue.CSF: (24, 30, 62, 85, 0),
     Tissue.VENTRICLE: (4, 5, 14, 15, 43, 44, 31, 63, 72),
-    Tissue.CORTEX: (3, 42, 17, 18, 53, 54, 25, 57, 136, 137, 163, 164),
-    Tissue.WHITE: (2, 41, 77, 78, 79, 251, 252, 253, 254, 255),
+    Tissue.CORTEX: (3, 42, 17, 18, 53, 54, 25, 57, 136, 137, 163, 164, *range(1000, 1036), *range(2000, 2036)),
+    Tissue.WHITE: (2, 41, 77, 78, 79, 251, 252, 253, 254, 255, *range(3000, 3036), *range(4000, 4036), 5001, 5002),
     Tissue.DEEP_GREY: (10, 11, 12, 26, 49, 50, 51, 58),
     Tissue.PALLIDUM: (13, 52, 28, 60),
     Tissue.CEREBELLAR_CORTEX: (8, 47),
     Tissue.CEREBELLAR_WHITE: (7, 46),
     Tissue.BRAINSTEM: (16,),
 }
-"""FreeSurfer's codes, as in SynthSeg's label maps, whose codes from 500 on lie outside the brain."""
+"""FreeSurfer's codes, with those of aparc+aseg and wmparc; SynthSeg's from 500 to 999 lie outside the brain."""
 SIMPLE = {Tissue.CSF: (1,), Tissue.CORTEX: (2,), Tissue.WHITE: (3,)}
 """Tissue maps: 1 CSF, 2 grey, 3 white matter, as in the SRI24 atlas."""
 
@@ -80,6 +81,10 @@ def read_anatomy(path: Path) -> Tensor | None:
     if not np.array_equal(data, np.round(data)) or len(np.unique(data)) > 200:
         return None
     affine = image.affine
+    size = voxel_sizes(affine)
+    if np.abs(size - 1).max() > SPACING_TOLERANCE:
+        found = "x".join(f"{mm:.3g}" for mm in size)
+        raise UsageError(f"{path}: its voxels are of {found} mm: resample it to 1 mm, or choose another --anatomy")
     turn = nio.ornt_transform(nio.io_orientation(affine), nio.axcodes2ornt(CANONICAL_AXES))
     tissues = tissues_of(np.asarray(nio.apply_orientation(data, turn)).astype(np.int64))
     return torch.from_numpy(tissues) if (tissues > Tissue.CSF).any() else None

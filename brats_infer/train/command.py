@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from brats_infer.devices import pick_device
+from brats_infer.devices import is_out_of_memory, pick_device
 from brats_infer.errors import OutputError, UsageError
 from brats_infer.normalise import Normalisation
 from brats_infer.tasks import task_named
-from brats_infer.train.choices import Targets
+from brats_infer.train.choices import Optimizer, Targets
 from brats_infer.train.config import TrainConfig
 from brats_infer.train.data import Split, labelled_ids, load_split
 from brats_infer.train.distributed import my_device, workers_of
@@ -24,7 +24,7 @@ from brats_infer.train.publish import open_members, publish
 from brats_infer.train.recipes import read_recipe
 from brats_infer.train.splits import fold_hold_outs
 from brats_infer.train.transfer import Initial, read_initial
-from model.atomic import alone_in
+from model.atomic import alone_in, remove_leftovers
 from model.unet import UNetConfig
 
 VALIDATE_EVERY = 200
@@ -116,8 +116,13 @@ def only_run_in(out: Path) -> Iterator[None]:
             raise UsageError(f"{out}: another run writes there: wait for it, or choose another --out") from error
         except OSError as error:
             raise OutputError(f"{out}: cannot be written ({error.strerror}): choose another --out") from error
+        remove_leftovers(out)
         try:
             yield
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise UsageError("too little memory: choose a smaller --patch, --batch or --channels") from error
         except OSError as error:  # of a full disk, or files that somebody has removed
             raise OutputError(f"{error.filename or out}: cannot be used ({error.strerror}): check the disk") from error
 
@@ -158,6 +163,7 @@ def prepare(
 ) -> tuple[TrainConfig, Split]:
     """The settings of a run, checked before any case is read, and its cases. Raises UsageError."""
     config = _config(options, initial)
+    check_share(options, material)
     config = replace(config, seed=config.seed + fold.index)
     if options.anatomy and material.phantoms:
         raise UsageError("--phantoms and --anatomy: new phantoms are drawn in place of those: give one of them")
@@ -177,11 +183,20 @@ def prepare(
         named = task_named(task)
         maker = phantom_maker(options.anatomy, named, kind, split.histogram, spacing, options.clean_labels)
         split = replace(split, fresh=maker)
+    if config.phantom_share == 0 and not split.training:
+        raise UsageError(f"--phantom-share 0: all cases of {material.data} are held out or skipped: hold out fewer")
     if options.epochs:
         epoch = steps_of_epoch(split, options.batch)
         every = options.validate_every or epoch
         config = replace(config, steps=options.epochs * epoch, validate_every=every)
     return config, split
+
+
+def check_share(options: TrainOptions, material: Material) -> None:
+    """Raises UsageError where a share of phantoms is asked for and there are none."""
+    asked = "phantom_share" in options.model_fields_set and options.phantom_share > 0
+    if asked and not (material.phantoms or options.anatomy):
+        raise UsageError(f"--phantom-share {options.phantom_share:g}: of what: give --phantoms or --anatomy")
 
 
 def _config(options: TrainOptions, initial: Initial | None) -> TrainConfig:
@@ -202,6 +217,8 @@ def _config(options: TrainOptions, initial: Initial | None) -> TrainConfig:
     patch, multiple = options.patch, network.multiple
     if patch % multiple or not network.fits((patch, patch, patch)):
         raise UsageError(f"--patch {patch}: choose a multiple of {multiple} for {network.levels} levels")
+    if options.amsgrad and options.optimizer == Optimizer.SGD:
+        raise UsageError("--amsgrad: is for adam and adamw: give --no-amsgrad or another --optimizer")
     if initial is None and options.freeze != "none":
         raise UsageError(f"--freeze {options.freeze}: needs trained weights: give them with --init")
     loss_weights(options.loss)

@@ -48,7 +48,7 @@ class Curves:
         from torch.utils.tensorboard import SummaryWriter
 
         # made late: a finished run that is only told again gets no empty file
-        self.writer = self.writer or SummaryWriter(str(self.folder), purge_step=self.step)
+        self.writer = self.writer or SummaryWriter(str(self.folder), purge_step=self.step + 1)
         values = {"learning rate": learning_rate, "score": entry["score"]}
         if entry["loss"] is not None:
             values["loss"] = entry["loss"]

@@ -2,18 +2,17 @@
 
 import hashlib
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from brats_infer.cases import Case, find_cases
@@ -25,12 +24,14 @@ from brats_infer.labels import regions_from_labels
 from brats_infer.normalise import Normalisation, histogram_reference
 from brats_infer.passes import coarser
 from brats_infer.preprocess import crop_labels, crop_to_brain
-from brats_infer.tasks import Task, task_named
+from brats_infer.tasks import Task, patient_of, task_named
 from brats_infer.train.label_dust import without_label_dust
 from brats_infer.volume import read_images
+from model.atomic import remove_leftovers, write_atomically
 
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 CENTRES = 4096  # voxels remembered of each region and of the brain, to centre patches on
+CENTRES_OF = "centres-"  # and the number of the region; last comes the brain
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,9 @@ def load_split(
     if lost := set(hold_out) - {case.id for case, _ in used}:
         raise UsageError(f"{folder}: cannot hold out {', '.join(sorted(lost))}: skipped, or without {{ID}}-seg.nii.gz")
     training = [pair for pair in used if pair[0].id not in hold_out]
+    patients = {patient_of(case_id) for case_id in hold_out}
+    if leaks := [case.id for case, _ in training if patient_of(case.id) in patients]:
+        raise UsageError(f"--hold-out: {leaks[0]} is of a patient who is held out: --hold-out or --skip it too")
     extra = labelled_cases(phantoms, task_name) if phantoms else []
     if not training and not extra:
         raise UsageError(
@@ -104,6 +108,9 @@ def load_split(
         histogram = histogram_reference(_read(case, reference, task)[0] for case, reference in training or extra)
     load = partial(_load, task, normalisation, histogram, cache)
     validation = [pair for pair in used if pair[0].id in hold_out]
+    held = {reference.resolve(): case.id for case, reference in validation}
+    if leaks := [held[reference.resolve()] for _, reference in extra if reference.resolve() in held]:
+        raise UsageError(f"--phantoms {phantoms}: holds {leaks[0]}, which is held out: give a folder of phantoms alone")
     return Split(load(training, spacing, clean), load(validation, 1, False), histogram, load(extra, spacing, clean))
 
 
@@ -133,18 +140,19 @@ def _load(
     def kept(pair: tuple[Case, Path]) -> TrainingCase:
         """From its entry, which is made where it is missing or damaged."""
         case, reference = pair
-        path = cache / f"{case.id}-{_fingerprint(settings, (*case.paths.values(), reference))}"
+        path = cache / f"{case.id}-{_fingerprint(settings, (*case.paths.values(), reference))}.safetensors"
         try:
             return _mapped(case.id, path)
-        except FileNotFoundError:
+        except (FileNotFoundError, SafetensorError, LookupError):
             pass
-        except (OSError, ValueError, EOFError, BadZipFile):
-            shutil.rmtree(path, ignore_errors=True)
+        except OSError as error:
+            raise UsageError(f"{path}: cannot be read ({error.strerror or error}): choose another --cache") from error
         images, regions = _read(case, reference, task)
         regions = without_label_dust(regions, task) if clean else regions
         _keep(path, training_case(case.id, images, regions, normalisation, histogram, spacing))
         return _mapped(case.id, path)
 
+    remove_leftovers(cache)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return tuple(pool.map(kept, cases))
 
@@ -168,28 +176,20 @@ def _fingerprint(settings: bytes, paths: Iterable[Path]) -> str:
 
 
 def _keep(path: Path, case: TrainingCase) -> None:
-    """Writes a case's folder of the cache, whole or not at all."""
+    """Writes a case's file of the cache, whole or not at all."""
+    centres = {f"{CENTRES_OF}{n}": torch.from_numpy(voxels) for n, voxels in enumerate(case.centres)}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as name:
-            folder = Path(name) / "case"
-            folder.mkdir()
-            np.save(folder / "image.npy", case.image.numpy())
-            np.save(folder / "regions.npy", case.regions.numpy())
-            np.savez(folder / "centres.npz", *case.centres)
-            folder.rename(path)
+        write_atomically(path, save({"image": case.image, "regions": case.regions, **centres}))
     except OSError as error:
-        if path.exists():  # another process was faster
-            return
         raise OutputError(f"{path}: cannot be written ({error.strerror or error}): choose another --cache") from error
 
 
 def _mapped(case_id: str, path: Path) -> TrainingCase:
-    image = np.load(path / "image.npy", mmap_mode="c")  # copy on write: torch wants arrays that it could write to
-    regions = np.load(path / "regions.npy", mmap_mode="c")
-    with np.load(path / "centres.npz") as stored:
-        centres = tuple(stored[name] for name in stored.files)
-    return TrainingCase(case_id, torch.from_numpy(image), torch.from_numpy(regions), centres)
+    """Memory-mapped, and the file closed: of thousands a system lets nobody hold as many open."""
+    stored = load_file(path)
+    centres = (stored[name].numpy() for name in sorted(stored) if name.startswith(CENTRES_OF))
+    return TrainingCase(case_id, stored["image"], stored["regions"], tuple(centres))
 
 
 def _some_voxels(mask: NDArray[np.bool_]) -> NDArray[np.int32]:

@@ -16,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from brats_infer.errors import UsageError
 from model.unet import UNet
 
-TORCHRUN = ("WORLD_SIZE", "RANK")
+TORCHRUN = ("WORLD_SIZE", "RANK", "MASTER_PORT")
 T = TypeVar("T")
 
 
@@ -84,8 +84,9 @@ def workers_of(device: torch.device) -> Iterator[Workers]:
         yield Workers()
         return
     missing = [name for name in TORCHRUN if not os.environ.get(name, "").isdecimal()]
+    missing += [] if os.environ.get("MASTER_ADDR") else ["MASTER_ADDR"]
     if missing:
-        raise UsageError(f"WORLD_SIZE is set, {' and '.join(missing)} no number: start several processes with torchrun")
+        raise UsageError(f"WORLD_SIZE is set, but not {' and '.join(missing)}: start several processes with torchrun")
     count = int(os.environ["WORLD_SIZE"])
     store, rank, _ = next(rendezvous("env://"))
     # torchrun keeps one store over its restarts (torch 2.13): addresses of processes that died are not to be found

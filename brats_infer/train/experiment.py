@@ -13,7 +13,7 @@ from brats_infer.errors import UsageError
 from brats_infer.evaluate.cohort import CohortScores
 from brats_infer.screen import Screen, say
 from brats_infer.tasks import task_named
-from brats_infer.train.command import CACHE, Fold, Material, folds_of, network_of, only_run_in, prepare
+from brats_infer.train.command import CACHE, Fold, Material, check_share, folds_of, network_of, only_run_in, prepare
 from brats_infer.train.data import labelled_ids
 from brats_infer.train.held_out import NO_MANIFEST, score_held_out
 from brats_infer.train.loop import train
@@ -92,6 +92,7 @@ def _plan(name: str, given: Mapping[str, Any], task: str | None, material: Mater
     task = task or recipe.task
     assert task
     options = merged_options(recipe.options, network_of(initial), given)
+    check_share(options, material)
     folds = list(folds_of(options, task, material.data))
     if len(folds) != 1 or not folds[0].hold_out:
         raise UsageError("experiment: all rows are scored on the same held-out cases: give --fold N, or --hold-out ID")

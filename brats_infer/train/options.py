@@ -13,8 +13,8 @@ LOSS_HELP = (
     "dice-bce, mse-ce-edge, dice-focal-edge or dice-focal-edge-light; or weights, such as dice=1,edge=0.05, of mse, "
     "ce, dice, focal, edge."
 )
-ALTERNATIVES = (("steps", "epochs"), ("hold_out", "folds"))
-"""Options of which only one can be meant."""
+ALTERNATIVES = ((("steps",), ("epochs",)), (("hold_out",), ("folds", "fold")))
+"""Groups of options of which only one can be meant, known by the first."""
 
 
 class TrainOptions(BaseModel):
@@ -67,10 +67,10 @@ def merged_options(*layers: Mapping[str, Any]) -> TrainOptions:
     merged: dict[str, Any] = {}
     for layer in layers:
         for one, other in ALTERNATIVES:
-            if one in layer and other in layer:
-                raise UsageError(f"{flag(one)} and {flag(other)} exclude each other: give one of them")
-            if one in layer or other in layer:
-                merged = {name: value for name, value in merged.items() if name not in (one, other)}
+            if one[0] in layer and other[0] in layer:
+                raise UsageError(f"{flag(one[0])} and {flag(other[0])} exclude each other: give one of them")
+            dropped = other if one[0] in layer else one if other[0] in layer else ()
+            merged = {name: value for name, value in merged.items() if name not in dropped}
         merged |= layer
     try:
         return TrainOptions.model_validate_json(json.dumps(merged))  # as JSON, texts may name enumerated values

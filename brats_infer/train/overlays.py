@@ -11,7 +11,7 @@ from brats_infer.report.picture import draw_picture, grey
 from brats_infer.tasks import LABEL_NAMES, Task
 from brats_infer.train.config import TrainConfig
 from brats_infer.train.data import TrainingCase
-from brats_infer.train.loop import BEST
+from brats_infer.train.state import BEST
 from brats_infer.train.validation import predicted_labels
 from model.unet import UNet
 

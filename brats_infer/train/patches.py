@@ -95,9 +95,7 @@ def _change_one(x: Tensor, rng: np.random.Generator) -> Tensor:
         knots = torch.from_numpy(rng.uniform(-0.5, 0.5, (1, 1, 3, 3, 3)).astype(np.float32)).to(x.device)
         x = x.add_(functional.interpolate(knots, size=x.shape, mode="trilinear", align_corners=True)[0, 0])
     if chance[4] < NOISE_SHARE:
-        scale = 1 / rng.uniform(1.2, 2.5)
-        small = functional.interpolate(x[None, None], scale_factor=scale, mode="trilinear")
-        x = functional.interpolate(small, size=x.shape, mode="trilinear")[0, 0]
+        x = at_low_resolution(x, rng.uniform(1.2, 2.5))
     if chance[5] < NOISE_SHARE:
         x = blur(x[None], rng.uniform(0.4, 1.0))[0]
     if chance[6] < NOISE_SHARE:
@@ -105,6 +103,16 @@ def _change_one(x: Tensor, rng: np.random.Generator) -> Tensor:
         noise = torch.randn(x.shape, generator=generator, device=x.device)
         x = x.add_(noise, alpha=rng.uniform(0, 0.3))
     return x
+
+
+def at_low_resolution(x: Tensor, factor: float) -> Tensor:
+    """(X, Y, Z) brought to voxels `factor` times as large and back; what it shows stays where it is.
+
+    By sizes both ways: with a factor and the size it came from, it would be stretched by the rest of the division.
+    """
+    sides = [max(1, round(n / factor)) for n in x.shape]
+    small = functional.interpolate(x[None, None], size=sides, mode="trilinear")
+    return functional.interpolate(small, size=x.shape, mode="trilinear")[0, 0]
 
 
 def _gamma(x: Tensor, gamma: float, inverted: bool) -> Tensor:
@@ -183,7 +191,7 @@ def bend_patch(
         functional.grid_sample(volumes[None], grid, mode=mode, align_corners=False)[0]
         for volumes, mode in ((image[:4], "bilinear"), (image[4:], "nearest"), (target, "nearest"))
     )
-    return torch.cat((linear, brain)), regions
+    return torch.cat((linear.mul_(brain > 0), brain)), regions  # the mask's edge is not where interpolation ends
 
 
 def random_rotation(rng: np.random.Generator) -> NDArray[np.float64]:

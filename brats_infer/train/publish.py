@@ -8,7 +8,7 @@ from typing import Any
 from brats_infer.errors import OutputError, WeightsError
 from brats_infer.train.config import TrainConfig
 from brats_infer.train.data import Split
-from brats_infer.train.loop import BEST
+from brats_infer.train.state import BEST
 from model.atomic import write_atomically
 from model.checkpoint import MANIFEST, CheckpointError, Member, read_manifest, save_reference, write_manifest
 

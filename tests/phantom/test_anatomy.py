@@ -45,6 +45,20 @@ def test_tissue_maps_of_three_classes_are_read_as_such() -> None:
     assert (counts[Tissue.CSF], counts[Tissue.CORTEX], counts[Tissue.WHITE]) == (728, 784, 216)
 
 
+def test_parcellated_cortex_is_cortex_and_white_matter_white() -> None:
+    codes = head_codes().astype(np.int64)
+    expected = tissues_of(codes)
+    left = np.arange(codes.shape[0])[:, None, None] < codes.shape[0] // 2
+    parcels = np.where(codes == 3, np.where(left, 1008, 2035), np.where(codes == 2, np.where(left, 3001, 5002), codes))
+    assert np.array_equal(tissues_of(parcels), expected)
+
+
+def test_a_map_of_other_voxels_than_1_mm_is_named(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.nii.gz", head_codes(), LPS @ np.diag([2, 2, 2, 1]))
+    with pytest.raises(UsageError, match=r"a\.nii\.gz: its voxels are of 2x2x2 mm: resample it to 1 mm"):
+        read_anatomy(path)
+
+
 @pytest.mark.parametrize("signs", [(1, 1, 1), (-1, 1, -1), (-1, -1, 1)])
 def test_any_orientation_ends_on_the_same_axes(tmp_path: Path, signs: tuple[int, int, int]) -> None:
     codes = head_codes(40)

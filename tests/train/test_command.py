@@ -16,8 +16,8 @@ from brats_infer.phantom.cohort import write_cohort
 from brats_infer.tasks import TASKS
 from brats_infer.train import command
 from brats_infer.train.command import run
-from brats_infer.train.loop import SETTINGS
 from brats_infer.train.losses import LOSSES, TERMS
+from brats_infer.train.state import SETTINGS
 from model.atomic import alone_in
 from model.checkpoint import read_manifest
 from model.unet import UNetConfig
@@ -85,6 +85,8 @@ def test_command_line_trains_with_a_recipe_and_explicit_options_win(data: Path, 
         (["--task", "gli", "--folds", "3", "--fold", "3"], "--fold 3: choose one from 0 to 2"),
         (["--task", "gli", "--fold", "1"], "--fold 1: of how many: give --folds too"),
         (["--task", "gli", "--phantoms", "p", "--anatomy", "mni152"], "--phantoms and --anatomy: "),
+        (["--task", "gli", "--phantom-share", "0.5"], "--phantom-share 0.5: of what: give --phantoms or --anatomy"),
+        (["--task", "gli", "--amsgrad", "--optimizer", "sgd"], "--amsgrad: is for adam and adamw"),
         (["--task", "gli", "--loss", "dice=1,dice=2"], "--loss dice=1,dice=2: choose"),
         (["--task", "gli", "--loss", "dice=2,edge=-1"], "--loss dice=2,edge=-1: choose"),
         (["--task", "gli", "--seed", "9999999999"], "--seed: Input should be less"),
@@ -154,6 +156,40 @@ def test_what_is_lost_on_the_disk_in_the_middle_is_named(
     monkeypatch.setattr(command, "draw_overlays", lost)
     with pytest.raises(OutputError, match=r"best\.safetensors: cannot be used \(No such file"):
         train({"hold_out": (IDS[0],)}, data, tmp_path)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+def test_too_little_memory_is_a_users_matter(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def full(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(command, "train", full)
+    with pytest.raises(UsageError, match="too little memory: choose a smaller --patch, --batch or --channels"):
+        train({}, data, tmp_path)
+
+
+def test_what_a_killed_run_left_in_the_folder_is_removed(data: Path, tmp_path: Path) -> None:
+    (tmp_path / ".brats-opt-left").touch()
+    train({}, data, tmp_path)
+    assert not (tmp_path / ".brats-opt-left").exists()
+
+
+def test_a_recipe_of_a_fold_takes_cases_that_are_held_out_by_name(data: Path, tmp_path: Path) -> None:
+    given = {"recipe": "table1-none", "task": None}
+    train({"hold_out": (IDS[2],), "amsgrad": False}, data, tmp_path, **given)
+    assert settings_of(tmp_path)["validation"] == [IDS[2]]
+
+
+def test_real_cases_alone_need_some(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"--phantom-share 0: all cases of .* are held out or skipped"):
+        train({"hold_out": tuple(IDS), "phantom_share": 0.0}, data, tmp_path, phantoms=other_cohort(tmp_path))
+
+
+def other_cohort(folder: Path) -> Path:
+    assert list(write_cohort(folder / "phantoms", "gli", 1, seed=4, shape=(20, 22, 18)))
+    return folder / "phantoms"
 
 
 def test_a_damaged_file_is_no_interruption(

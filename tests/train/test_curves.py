@@ -31,15 +31,16 @@ def test_curves_are_what_tensorboard_reads(tmp_path: Path) -> None:
     reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     with Curves(tmp_path, 0) as first:
         first.add(entry_of(1), 0.01)
+        first.add(entry_of(2), 0.01)
         first.add(entry_of(3), 0.02)
     time.sleep(1.1)  # tensorboard tells the order of its files by the second they were begun in
     with Curves(tmp_path, 2) as resumed:  # of a run that died behind its checkpoint of step 2
         resumed.add(entry_of(4, loss=None), 0.03)
     events = reader.EventAccumulator(str(tmp_path))
     events.Reload()
-    assert [(e.step, round(e.value, 4)) for e in events.Scalars("learning rate")] == [(1, 0.01), (4, 0.03)]
-    assert [(e.step, e.value) for e in events.Scalars("dice/WT")] == [(1, (1.5 + 0.25) / 2), (4, (4.5 + 0.25) / 2)]
-    assert [e.value for e in events.Scalars("loss")] == [0.5]
+    assert [(e.step, round(e.value, 4)) for e in events.Scalars("learning rate")] == [(1, 0.01), (2, 0.01), (4, 0.03)]
+    assert [(e.step, e.value) for e in events.Scalars("dice/WT")] == [(n, (n + 0.75) / 2) for n in (1, 2, 4)]
+    assert [e.value for e in events.Scalars("loss")] == [0.5, 0.5]
     assert set(events.Tags()["scalars"]) == {
         "learning rate",
         "loss",

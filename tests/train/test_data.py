@@ -1,16 +1,20 @@
 """Training cases from real files: what is found, what is held out, what is refused."""
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
+from safetensors.torch import save
 
 from brats_infer.errors import CaseError, OutputError, UsageError
 from brats_infer.normalise import Normalisation, histogram_reference, normalise
 from brats_infer.preprocess import CROP_MARGIN
+from brats_infer.train import data
 from brats_infer.train.data import Split, load_split
 
 AFFINE = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -212,12 +216,66 @@ def test_coarse_cases_hold_means_and_what_fills_half_of_a_voxel(folder: Path) ->
 
 def test_a_damaged_entry_of_the_cache_is_made_anew(folder: Path) -> None:
     before = load(folder).training[0]
-    for name in ("image.npy", "regions.npy", "centres.npz"):
-        for path in (folder.parent / f"{folder.name} cache").glob(f"*/{name}"):
-            path.write_bytes(path.read_bytes()[:-20])
+    image, regions = before.image.clone(), before.regions.clone()
+    entries = list((folder.parent / f"{folder.name} cache").glob("*.safetensors"))
+    assert len(entries) == 3
+    for damaged in (lambda whole: whole[:-20], lambda whole: whole[:20], lambda _: b"", lambda _: save({})):
+        for path in entries:
+            whole = path.read_bytes()
+            path.unlink()  # what is mapped from it stays
+            path.write_bytes(damaged(whole))
         found = load(folder).training[0]
-        assert np.array_equal(found.image.numpy(), before.image.numpy())
-        assert np.array_equal(found.regions.numpy(), before.regions.numpy())
+        assert torch.equal(found.image, image)
+        assert torch.equal(found.regions, regions)
+        assert all(np.array_equal(a, b) for a, b in zip(found.centres, before.centres, strict=True))
+
+
+def test_the_cache_holds_no_file_open_and_is_never_written_to_by_what_is_drawn(folder: Path) -> None:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    kept = [load(folder) for _ in range(5)]
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    kept[0].training[0].image.fill_(1)
+    assert not torch.equal(load(folder).training[0].image, kept[0].training[0].image)
+
+
+def test_what_a_killed_run_left_in_the_cache_is_removed(folder: Path) -> None:
+    load(folder)
+    left = folder.parent / f"{folder.name} cache" / ".brats-opt-left"
+    left.touch()
+    load(folder)
+    assert not left.exists()
+
+
+def test_an_entry_that_cannot_be_opened_is_named_and_stays(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_many(path: Path) -> None:
+        raise OSError(24, "Too many open files")
+
+    load(folder)
+    entries = sorted((folder.parent / f"{folder.name} cache").iterdir())
+    monkeypatch.setattr(data, "load_file", too_many)
+    with pytest.raises(
+        UsageError, match=r"safetensors: cannot be read \(Too many open files\): choose another --cache"
+    ):
+        load(folder)
+    assert sorted((folder.parent / f"{folder.name} cache").iterdir()) == entries
+
+
+def test_another_examination_of_a_held_out_patient_is_not_trained_on(folder: Path) -> None:
+    later = "BraTS-GLI-00001-001"
+    for path in (folder / "images" / IDS[1]).iterdir():
+        (folder / "images" / later).mkdir(exist_ok=True)
+        shutil.copy(path, folder / "images" / later / path.name.replace(IDS[1], later))
+    shutil.copy(folder / "labels" / f"{IDS[1]}-seg.nii.gz", folder / "labels" / f"{later}-seg.nii.gz")
+    with pytest.raises(UsageError, match=f"--hold-out: {later} is of a patient who is held out"):
+        load(folder, hold_out=[IDS[1]])
+    assert load(folder, hold_out=[IDS[1], later]).training
+    assert load(folder, hold_out=[IDS[1]], skip=[later]).training
+
+
+def test_a_held_out_case_is_no_phantom(folder: Path) -> None:
+    cache = folder.parent / f"{folder.name} cache"
+    with pytest.raises(UsageError, match=rf"--phantoms .*: holds {IDS[1]}, which is held out"):
+        load_split(folder, "gli", [IDS[1]], [], Normalisation.ZSCORE, cache, folder)
 
 
 @pytest.mark.parametrize("spacing", [1, 2])
@@ -228,7 +286,7 @@ def test_dust_is_taken_out_of_labels_at_1_mm_and_of_those_of_phantoms_too(folder
         write(folder / "labels" / f"{case_id}-seg.nii.gz", labels)
     cache = folder.parent / "cleaned"
     kinds = [
-        load_split(folder, "gli", [IDS[2]], (), Normalisation.RESCALE, cache, folder, spacing, clean)
+        load_split(folder, "gli", (), [IDS[2]], Normalisation.RESCALE, cache, folder, spacing, clean)
         for clean in (False, True)
     ]
     found = [[bool(case.regions.any()) for case in (*kind.training, *kind.phantoms[:2])] for kind in kinds]

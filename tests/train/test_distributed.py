@@ -67,7 +67,12 @@ def test_variables_of_torchrun_that_are_not_whole_are_named(monkeypatch: pytest.
         assert workers.count == 1
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.delenv("RANK", raising=False)
-    with pytest.raises(UsageError, match="RANK no number"), workers_of(torch.device("cpu")):
+    with pytest.raises(UsageError, match="WORLD_SIZE is set, but not RANK and "), workers_of(torch.device("cpu")):
+        pass
+    for name in ("RANK", "MASTER_PORT"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    with pytest.raises(UsageError, match="but not MASTER_ADDR: start"), workers_of(torch.device("cpu")):
         pass
 
 

@@ -175,7 +175,9 @@ def test_table_of_transfer_needs_weights(data: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("table", ["table1", "table2", "table3", "options", "data"])
 def test_every_recipe_of_the_other_tables_trains_two_epochs(data: Path, tmp_path: Path, table: str) -> None:
     given = {"channels": (3, 5), "patch": 8, "epochs": 2, "validate_every": 2, "folds": 3, "fold": 0}
-    found = run_experiment(table, given, task="ssa", data=data, phantoms=data, out=tmp_path, init=None, device="cpu")
+    others = tmp_path / "phantoms"
+    assert len(list(write_cohort(others, "ssa", 2, seed=5, shape=(20, 22, 18)))) == 2
+    found = run_experiment(table, given, task="ssa", data=data, phantoms=others, out=tmp_path, init=None, device="cpu")
     names = names_of(table)
     assert [row.place.name for row in found] == [place.name for name in names if (place := read_recipe(name).row)]
     for name in names:
@@ -183,6 +185,12 @@ def test_every_recipe_of_the_other_tables_trains_two_epochs(data: Path, tmp_path
         assert settings["steps"] == 4  # two cases to train on, twice
         assert len((tmp_path / name / "run" / "log.jsonl").read_text().splitlines()) == 2
     assert (tmp_path / "table.md").exists()
+
+
+def test_rows_of_phantoms_need_some_before_any_is_trained(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--phantom-share 1: of what: give --phantoms or --anatomy"):
+        run("data", data, tmp_path, None, fold=0)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_damaged_result_is_named(data: Path, weights: Path, tmp_path: Path) -> None:

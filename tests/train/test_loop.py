@@ -15,14 +15,17 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from brats_infer.devices import computes_in_bf16
 from brats_infer.errors import OutputError, Terminated, UsageError
 from brats_infer.tasks import TASKS
-from brats_infer.train import loop
+from brats_infer.train import loop, state
 from brats_infer.train.choices import Optimizer, Schedule, Selection
 from brats_infer.train.config import TrainConfig
 from brats_infer.train.data import Split
-from brats_infer.train.loop import BEST, LAST, LOG, SETTINGS, TABLE, train
+from brats_infer.train.distributed import Heads, Workers
+from brats_infer.train.loop import train
 from brats_infer.train.losses import deep_supervision_loss
+from brats_infer.train.state import BEST, LAST, LOG, SETTINGS, TABLE, Run
 from brats_infer.train.validation import validate
 from model.unet import UNet, UNetConfig
 from tests.small_networks import training_case
@@ -142,7 +145,7 @@ def test_of_equals_the_later_checkpoint_is_kept_and_told(tmp_path: Path, monkeyp
     config = replace(CONFIG, validate_every=1)
     monkeypatch.setattr(loop, "validate", lambda *_: {"score": next(scores), "dice": 0, "hd95": 0, "cases": {}})
     saved: list[Path] = []
-    monkeypatch.setattr(loop, "save_weights", lambda path, _: saved.append(path))
+    monkeypatch.setattr(state, "save_weights", lambda path, _: saved.append(path))
     assert run(tmp_path, config)["step"] == 2
     assert saved == [tmp_path / BEST] * 2
     assert run(tmp_path, config)["step"] == 2
@@ -171,6 +174,22 @@ def send_at(function: Callable[..., Any], call: int, number: int) -> Callable[..
     return at_call(function, call, lambda: os.kill(os.getpid(), number))
 
 
+class Two(Workers):
+    """One of two processes, alone."""
+
+    def __init__(self) -> None:
+        super().__init__(0, 2)
+
+    def share(self, total: int) -> range:
+        return range(total)
+
+    def gather(self, mine: dict[str, Any]) -> dict[str, Any]:
+        return mine
+
+    def mean(self, value: torch.Tensor) -> float:
+        return float(value.detach())
+
+
 def fail_at(function: Callable[..., Any], call: int) -> Callable[..., Any]:
     def fail() -> None:
         raise MemoryError
@@ -197,8 +216,9 @@ def test_run_stopped_by_a_signal_goes_on_as_if_it_had_not_been(
     error: type[BaseException],
 ) -> None:
     before = signal.getsignal(number)
+    module = state if name == "save_weights" else loop
     with monkeypatch.context() as patched:
-        patched.setattr(loop, name, send_at(getattr(loop, name), call, number))
+        patched.setattr(module, name, send_at(getattr(module, name), call, number))
         with pytest.raises(error):
             run(tmp_path)
     assert signal.getsignal(number) == before
@@ -230,12 +250,81 @@ def test_stopped_after_every_step_it_still_ends_the_same(
 def test_run_that_died_goes_on_from_its_last_checkpoint(
     uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, call: int
 ) -> None:
+    module = state if name == "save_weights" else loop
     with monkeypatch.context() as patched:
-        patched.setattr(loop, name, fail_at(getattr(loop, name), call))
+        patched.setattr(module, name, fail_at(getattr(module, name), call))
         with pytest.raises(MemoryError):
             run(tmp_path)
     run(tmp_path)
     assert_same_run(uninterrupted, tmp_path)
+
+
+def gone() -> None:
+    raise RuntimeError("Connection closed by peer\nat some line")
+
+
+@pytest.mark.parametrize("signalled", [False, True])
+def test_a_run_whose_other_process_has_gone_leaves_the_step_that_it_is_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signalled: bool
+) -> None:
+    """Of two, one that a signal has stopped; the signal may have come to this one too, or not yet."""
+
+    def end() -> None:
+        if signalled:
+            os.kill(os.getpid(), signal.SIGTERM)
+        gone()
+
+    config, out = replace(CONFIG, batch=2), tmp_path / "out"
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "deep_supervision_loss", at_call(loop.deep_supervision_loss, 2, end))
+        patched.setattr(state, "heads_of", lambda network, _: Heads(network))
+        with pytest.raises((Terminated, UsageError)) as raised:
+            train(config, SPLIT, GLI, out, CPU, workers=Two())
+    assert isinstance(raised.value, Terminated) is signalled
+    if not signalled:
+        assert str(raised.value) == (
+            f"{out}: another process has ended (Connection closed by peer): see why, then start the run again"
+        )
+    assert state_of(out)["step"] == 1
+    for folder in (out, tmp_path / "whole"):
+        run(folder, config)
+    assert_same_run(tmp_path / "whole", out)
+
+
+def test_a_runtime_error_of_one_process_is_no_others_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "deep_supervision_loss", at_call(loop.deep_supervision_loss, 2, gone))
+    with pytest.raises(RuntimeError, match="Connection closed by peer"):
+        run(tmp_path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e7])
+def test_weights_that_no_file_can_hold_are_not_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float
+) -> None:
+    started = loop.start_run
+
+    def spoilt(*args: Any) -> Run:
+        found = started(*args)
+        with torch.no_grad():
+            next(found.mean.parameters())[0] = value
+        return found
+
+    monkeypatch.setattr(loop, "start_run", spoilt)
+    with pytest.raises(UsageError, match="the weights are no longer finite at step 2: choose a lower --learning-rate"):
+        run(tmp_path)
+    assert not (tmp_path / BEST).exists()
+
+
+@pytest.mark.skipif(not computes_in_bf16(), reason="the processor does not compute in bf16")
+def test_a_bottom_of_two_voxels_a_side_trains_the_same_whatever_memory_holds(tmp_path: Path) -> None:
+    """In bf16, torch's gradient of its weights is made of memory that nobody wrote to."""
+    network = UNetConfig(channels=(16, 64, 128))
+    config = TrainConfig(network, "zscore+rescale", patch=(8, 8, 8), steps=2, validate_every=2, batch=2)
+    for number, out in enumerate(("one", "other")):
+        rest = [torch.full((2**n,), float(number)) for n in range(8, 23, 2) for _ in range(8)]
+        del rest  # which the next ones are given
+        run(tmp_path / out, config)
+    assert_same_run(tmp_path / "one", tmp_path / "other")
 
 
 def test_ignored_interrupt_stays_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -366,13 +455,13 @@ def test_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 
 def test_disk_that_is_full_in_the_middle_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write = loop.write_atomically
+    write = state.write_atomically
 
     def full(path: Path, content: bytes) -> None:
         if path.name == LAST:
             raise OSError(28, "No space left on device")
         write(path, content)
 
-    monkeypatch.setattr(loop, "write_atomically", full)
+    monkeypatch.setattr(state, "write_atomically", full)
     with pytest.raises(OutputError, match=r"cannot be written \(No space left on device\): free some space"):
         run(tmp_path)

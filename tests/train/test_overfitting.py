@@ -9,7 +9,8 @@ from brats_infer.tasks import TASKS
 from brats_infer.train.choices import Selection
 from brats_infer.train.config import TrainConfig
 from brats_infer.train.data import Split
-from brats_infer.train.loop import BEST, train
+from brats_infer.train.loop import train
+from brats_infer.train.state import BEST
 from brats_infer.train.transfer import read_initial
 from brats_infer.train.validation import validate
 from model.unet import UNet, UNetConfig

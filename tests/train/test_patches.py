@@ -17,6 +17,7 @@ from brats_infer.train.config import TrainConfig
 from brats_infer.train.data import Split, TrainingCase
 from brats_infer.train.patches import (
     _centre,
+    at_low_resolution,
     bend_patch,
     change_contrast,
     cut_patch,
@@ -236,6 +237,23 @@ def test_contrast_keeps_the_anatomy_at_any_scale(
         assert changed.shape == image.shape
         ratio = (changed[3, tumor].mean() - changed[3, brain & ~tumor].mean()) / contrast
         assert 0.2 < ratio < 4
+
+
+@pytest.mark.parametrize("factor", [1.25, 1.7, 2.25])
+def test_low_resolution_leaves_everything_where_it_is(factor: float) -> None:
+    at = torch.arange(96.0)
+    blob = torch.exp(-((at - 84) ** 2) / 32).expand(8, 8, 96)
+    found = at_low_resolution(blob, factor)[4, 4]
+    assert float((found * at).sum() / found.sum()) == pytest.approx(84, abs=0.05)
+
+
+@pytest.mark.parametrize("augment", list(Augment))
+def test_background_is_0_however_a_patch_is_changed(
+    case: TrainingCase, rng: np.random.Generator, augment: Augment
+) -> None:
+    for _ in range(20):
+        image, _ = draw_patch(case, (16, 16, 16), rng, CPU, augment)
+        assert not image[:4][:, image[4] == 0].any()
 
 
 def test_contrast_of_an_empty_patch_is_finite(rng: np.random.Generator) -> None:

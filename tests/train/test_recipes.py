@@ -118,7 +118,7 @@ def test_later_options_win_and_defaults_fill_up() -> None:
     [
         ({"epochs": 9}, {"steps": 5}, {"steps": 5}),
         ({"steps": 5}, {"epochs": 9}, {"epochs": 9}),
-        ({"folds": 10, "fold": 0}, {"hold_out": ["A"]}, {"hold_out": ("A",), "fold": 0}),
+        ({"folds": 10, "fold": 0}, {"hold_out": ["A"]}, {"hold_out": ("A",)}),
         ({"hold_out": ["A"]}, {"folds": 3}, {"folds": 3}),
     ],
 )

@@ -33,6 +33,11 @@ def test_names_of_2021_are_patients_of_their_own() -> None:
     )
 
 
+def test_numbers_of_other_names_are_no_examinations() -> None:
+    names = [f"{hospital}-{number:03d}" for hospital in ("sub", "HOSPA") for number in range(3)]
+    assert sorted(len(fold) for fold in fold_hold_outs(names, 3, 0)) == [2, 2, 2]
+
+
 def test_more_folds_than_patients_are_refused() -> None:
     with pytest.raises(UsageError, match="--folds 11: there are labelled cases of 10 patients only"):
         fold_hold_outs(IDS, 11, 0)
