@@ -62,9 +62,10 @@ def main() -> None:
         log.debug("", exc_info=error)
         code = _fail(str(error), error.exit_code)
     except SystemExit as error:
-        completes = "_BRATS_OPT_COMPLETE" in os.environ
-        if completes or not _raised_in(error, click.core):  # where it means that whoever read stdout has gone
+        completed = "_BRATS_OPT_COMPLETE" in os.environ
+        if completed or not _raised_in(error, click.core):
             raise
+        # else click means that whoever read stdout has gone
         code = _fail(STDOUT.format("its reader has gone"), ExitCode.OUTPUT)
     except Exception as error:
         code = _fail(*_told(error))

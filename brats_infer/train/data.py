@@ -34,6 +34,10 @@ CENTRES = 4096  # voxels remembered of each region and of the brain, to centre p
 CENTRES_OF = "centres-"  # and the number of the region; last comes the brain
 
 
+Labelled = Sequence[tuple[Case, Path]]
+"""Cases, each with its label map."""
+
+
 @dataclass(frozen=True)
 class TrainingCase:
     """One case as the network sees it, in memory or memory-mapped, on a grid of 1 mm or more."""
@@ -82,9 +86,9 @@ def load_split(
     `hold_out` are the IDs to validate on, `skip` those to leave alone. A histogram reference is made from the
     training cases only (of phantoms, where there are no others). What is trained on is brought to `spacing` mm and,
     with `clean`, has no dust in its labels; what is validated on stays as it is, at 1 mm. What is preprocessed is kept
-    below `cache`. Raises UsageError for IDs that cannot be held out or skipped and for nothing to train on,
-    NoCasesError for a folder without cases, CaseError for a case or file that cannot be used, OutputError for a cache
-    that cannot be written.
+    below `cache`. Raises UsageError for IDs that cannot be held out or skipped, for a held-out patient of whom
+    something is trained on, and for nothing to train on, NoCasesError for a folder without cases, CaseError for a case
+    or file that cannot be used, OutputError for a cache that cannot be written.
     """
     task = task_named(task_name)
     used = labelled_cases(folder, task_name)
@@ -95,23 +99,28 @@ def load_split(
     if lost := set(hold_out) - {case.id for case, _ in used}:
         raise UsageError(f"{folder}: cannot hold out {', '.join(sorted(lost))}: skipped, or without {{ID}}-seg.nii.gz")
     training = [pair for pair in used if pair[0].id not in hold_out]
-    patients = {patient_of(case_id) for case_id in hold_out}
-    if leaks := [case.id for case, _ in training if patient_of(case.id) in patients]:
-        raise UsageError(f"--hold-out: {leaks[0]} is of a patient who is held out: --hold-out or --skip it too")
     extra = labelled_cases(phantoms, task_name) if phantoms else []
     if not training and not extra:
         raise UsageError(
             f"{folder}: no case to train on has a {{ID}}-seg.nii.gz: give the folder that holds images and labels"
         )
+    validation = [pair for pair in used if pair[0].id in hold_out]
+    _check_held_out(validation, training, extra, phantoms)
     histogram = None
     if normalisation == Normalisation.HISTOGRAM:
         histogram = histogram_reference(_read(case, reference, task)[0] for case, reference in training or extra)
     load = partial(_load, task, normalisation, histogram, cache)
-    validation = [pair for pair in used if pair[0].id in hold_out]
-    held = {reference.resolve(): case.id for case, reference in validation}
-    if leaks := [held[reference.resolve()] for _, reference in extra if reference.resolve() in held]:
-        raise UsageError(f"--phantoms {phantoms}: holds {leaks[0]}, which is held out: give a folder of phantoms alone")
     return Split(load(training, spacing, clean), load(validation, 1, False), histogram, load(extra, spacing, clean))
+
+
+def _check_held_out(validation: Labelled, training: Labelled, extra: Labelled, phantoms: Path | None) -> None:
+    """Raises UsageError where something of a held-out patient would be trained on."""
+    patients = {patient_of(case.id) for case, _ in validation}
+    if leaks := [case.id for case, _ in training if patient_of(case.id) in patients]:
+        raise UsageError(f"--hold-out: {leaks[0]} is of a patient who is held out: --hold-out or --skip it too")
+    held = {reference.resolve() for _, reference in validation}
+    if leaks := [case.id for case, reference in extra if reference.resolve() in held]:
+        raise UsageError(f"--phantoms {phantoms}: holds {leaks[0]}, which is held out: give a folder of phantoms alone")
 
 
 def labelled_cases(folder: Path, task_name: str) -> list[tuple[Case, Path]]:

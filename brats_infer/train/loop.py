@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from brats_infer.devices import autocast
+from brats_infer.devices import autocast, is_out_of_memory
 from brats_infer.errors import Terminated, UsageError
 from brats_infer.settings import Mode, Settings
 from brats_infer.tasks import Task
@@ -55,8 +55,8 @@ def train(
     curves there. Returns the best validation's entry of the log; without validation cases the last checkpoint is the
     best one. A run that Ctrl-C or SIGTERM stopped ends, resumed, with the parameters of one that nobody stopped.
     `on_validation` is told each entry of the log, `on_pace` every minute how far it is; what they raise ends the run.
-    Raises UsageError if `out` holds another run, or if the settings do not fit or make the loss NaN, OutputError if it
-    cannot be written.
+    Raises UsageError if `out` holds another run, if the settings do not fit or make the loss or the weights NaN, or if
+    another process ends; OutputError if it cannot be written.
     """
     if not config.network.fits(config.patch):
         raise UsageError(f"patches of {config.patch} do not fit {config.network.levels} levels: choose another --patch")
@@ -106,7 +106,7 @@ def _saved_when_stopped(run: Run, settings: dict[str, Any], out: Path, interrupt
             save_run(run, settings, out)
         raise
     except RuntimeError as error:  # of what all processes do together: no step is half done
-        if run.workers.count == 1:
+        if run.workers.count == 1 or is_out_of_memory(error):
             raise
         if run.workers.first:
             save_run(run, settings, out)
