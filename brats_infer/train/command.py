@@ -177,6 +177,7 @@ def prepare(
         material.phantoms,
         config.network.spacing,
         options.clean_labels,
+        others=options.anatomy is not None,
     )
     if options.anatomy:
         kind, spacing = Normalisation(config.normalisation), config.network.spacing

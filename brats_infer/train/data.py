@@ -80,6 +80,7 @@ def load_split(
     phantoms: Path | None = None,
     spacing: int = 1,
     clean: bool = False,
+    others: bool = False,
 ) -> Split:
     """Loads every case below a folder that has a `{ID}-seg.nii.gz`, wherever in it; all of `phantoms` likewise.
 
@@ -87,8 +88,8 @@ def load_split(
     training cases only (of phantoms, where there are no others). What is trained on is brought to `spacing` mm and,
     with `clean`, has no dust in its labels; what is validated on stays as it is, at 1 mm. What is preprocessed is kept
     below `cache`. Raises UsageError for IDs that cannot be held out or skipped, for a held-out patient of whom
-    something is trained on, and for nothing to train on, NoCasesError for a folder without cases, CaseError for a case
-    or file that cannot be used, OutputError for a cache that cannot be written.
+    something is trained on, and for nothing to train on (unless there will be `others`), NoCasesError for a folder
+    without cases, CaseError for a case or file that cannot be used, OutputError for a cache that cannot be written.
     """
     task = task_named(task_name)
     used = labelled_cases(folder, task_name)
@@ -100,7 +101,7 @@ def load_split(
         raise UsageError(f"{folder}: cannot hold out {', '.join(sorted(lost))}: skipped, or without {{ID}}-seg.nii.gz")
     training = [pair for pair in used if pair[0].id not in hold_out]
     extra = labelled_cases(phantoms, task_name) if phantoms else []
-    if not training and not extra:
+    if not training and not extra and not (others and normalisation != Normalisation.HISTOGRAM):
         raise UsageError(
             f"{folder}: no case to train on has a {{ID}}-seg.nii.gz: give the folder that holds images and labels"
         )

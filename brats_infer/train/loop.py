@@ -116,8 +116,8 @@ def _saved_when_stopped(run: Run, settings: dict[str, Any], out: Path, interrupt
 
 
 def steps_of_epoch(split: Split, batch: int) -> int:
-    """An epoch is one patch for each training case, or where there is none, for each phantom."""
-    return -(-len(split.training or split.phantoms) // batch)
+    """An epoch is one patch for each training case, or where there is none, for each phantom; a step at least."""
+    return max(1, -(-len(split.training or split.phantoms) // batch))
 
 
 def _validation_due(run: Run, config: TrainConfig) -> bool:

@@ -1,7 +1,9 @@
 """Synthetic cases made while training: a new one a patch, the same for the same seed."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -12,7 +14,9 @@ from brats_infer.errors import UsageError
 from brats_infer.normalise import Normalisation
 from brats_infer.phantom.anatomy import tissues_of
 from brats_infer.phantom.case import make_phantom
+from brats_infer.phantom.cohort import write_cohort
 from brats_infer.tasks import TASKS
+from brats_infer.train.command import run
 from brats_infer.train.config import TrainConfig
 from brats_infer.train.data import Split
 from brats_infer.train.fresh import phantom_maker
@@ -65,6 +69,27 @@ def test_each_synthetic_patch_is_of_a_new_case_and_drawn_again_alike(anatomy: Pa
     del made[:]
     draw_batch(split, replace(config, phantom_share=0.0), [np.random.default_rng(0)], CPU)
     assert not made
+
+
+@pytest.mark.parametrize("length", [{"steps": 2}, {"epochs": 2}], ids=str)
+def test_made_cases_alone_train_while_every_real_one_is_held_out(
+    anatomy: Path, tmp_path: Path, length: dict[str, int]
+) -> None:
+    ids = list(write_cohort(tmp_path / "data", "gli", 2, seed=3, shape=(20, 22, 18)))
+    given: dict[str, Any] = {
+        "channels": (2, 3),
+        "patch": 8,
+        "normalisation": "zscore",
+        "hold_out": tuple(ids),
+        **length,
+    }
+    places: dict[str, Any] = {"data": tmp_path / "data", "out": tmp_path / "out", "init": None, "publish_to": None}
+    rest: dict[str, Any] = {"recipe": None, "task": "gli", "device": "cpu", "trained_on": "", "licence": ""}
+    best = run({**given, "anatomy": str(anatomy)}, **places, **rest)
+    assert list(best["cases"]) == ids
+    assert json.loads((tmp_path / "out" / "log.jsonl").read_text().splitlines()[-1])["step"] == 2
+    with pytest.raises(UsageError, match="no case to train on"):
+        run({**given, "anatomy": str(anatomy), "normalisation": "zscore+rescale+histogram"}, **places, **rest)
 
 
 def test_folder_without_anatomies_is_named(tmp_path: Path) -> None:
