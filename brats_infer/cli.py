@@ -62,8 +62,8 @@ def main() -> None:
         log.debug("", exc_info=error)
         code = _fail(str(error), error.exit_code)
     except SystemExit as error:
-        completed = "_BRATS_OPT_COMPLETE" in os.environ
-        if completed or not _raised_in(error, click.core):
+        completing = "_BRATS_OPT_COMPLETE" in os.environ
+        if completing or not _raised_in(error, click.core):
             raise
         # else click means that whoever read stdout has gone
         code = _fail(STDOUT.format("its reader has gone"), ExitCode.OUTPUT)
