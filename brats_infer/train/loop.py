@@ -21,7 +21,7 @@ from brats_infer.train.distributed import Workers
 from brats_infer.train.interrupts import Interrupts, interrupts_as_exceptions
 from brats_infer.train.losses import Loss, deep_supervision_loss, disjoint_targets, loss_weights, weighted
 from brats_infer.train.optimisers import learning_rate
-from brats_infer.train.patches import draw_batch
+from brats_infer.train.patches import draw_batch, kept_on
 from brats_infer.train.progress import Pace
 from brats_infer.train.state import Run, save_run, settings_of, start_run
 from brats_infer.train.transfer import Initial
@@ -65,6 +65,7 @@ def train(
     loss = weighted(loss_weights(config.loss))
     settings = settings_of(config, split, task)
     run = start_run(config, settings, out, device, initial, workers)
+    split = kept_on(split, device)
     window = config.patch if Settings.mode == Mode.ACCURATE else None  # as `brats-opt infer` unless told otherwise
     epoch_steps = steps_of_epoch(split, config.batch)
     pace = Pace(config.batch)

@@ -3,8 +3,8 @@
 Each patch is drawn from a generator of its own, so that neither a resumed run nor several processes change it.
 """
 
-import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 from torch.nn import functional
 
+from brats_infer.devices import pinned
 from brats_infer.phantom.fields import blur
 from brats_infer.train.choices import Augment
 from brats_infer.train.config import TrainConfig
@@ -24,6 +25,21 @@ MAX_ROTATION = np.pi / 6
 ZOOM = (0.75, 1.35)
 CONTRAST_SHARE = 0.3  # probability of each change of contrast, a modality at a time
 NOISE_SHARE = 0.15
+
+
+def kept_on(split: Split, device: torch.device) -> Split:
+    """The split with what is trained on in a GPU's memory, where that takes no more than half of what is free."""
+    if device.type == "cpu":
+        return split
+    volumes = [volume for case in (*split.training, *split.phantoms) for volume in (case.image, case.regions)]
+    free, _ = torch.cuda.mem_get_info(device)
+    if sum(volume.nbytes for volume in volumes) > free / 2:
+        return split
+    return replace(split, training=_moved_cases(split.training, device), phantoms=_moved_cases(split.phantoms, device))
+
+
+def _moved_cases(cases: Sequence[TrainingCase], device: torch.device) -> tuple[TrainingCase, ...]:
+    return tuple(replace(case, image=case.image.to(device), regions=case.regions.to(device)) for case in cases)
 
 
 def draw_batch(
@@ -71,13 +87,15 @@ def change_contrast(image: Tensor, rng: np.random.Generator) -> Tensor:
     """(C, X, Y, Z): each modality on its own: gamma, contrast, brightness, bias field, blur, low resolution, noise.
 
     Strengths are relative to the mean and standard deviation of the brain's voxels (those that are not 0), so that
-    they are the same for every normalisation. The background is changed as well: mask it afterwards.
+    they are the same for every normalisation. The background is changed as well: mask it afterwards. No number
+    is brought from the device, for which the host would have to wait.
     """
     changed = []
     for channel in image:
-        brain = int(channel.count_nonzero())
-        mean = float(channel.sum()) / max(1, brain)  # the background adds nothing to the sums
-        spread = math.sqrt(max(0.0, float(channel.square().sum()) / max(1, brain) - mean**2)) or 1.0
+        brain = channel.count_nonzero().clamp_(min=1)
+        mean = channel.sum() / brain  # the background adds nothing to the sums
+        variance = channel.square().sum() / brain - mean.square()
+        spread = torch.where(variance > 0, variance, 1.0).sqrt_()
         changed.append(_change_one((channel - mean).div_(spread), rng).mul_(spread).add_(mean))
     return torch.stack(changed)
 
@@ -92,7 +110,7 @@ def _change_one(x: Tensor, rng: np.random.Generator) -> Tensor:
     if chance[2] < CONTRAST_SHARE:
         x = x.add_(rng.uniform(-0.5, 0.5))
     if chance[3] < CONTRAST_SHARE:
-        knots = torch.from_numpy(rng.uniform(-0.5, 0.5, (1, 1, 3, 3, 3)).astype(np.float32)).to(x.device)
+        knots = _moved(torch.from_numpy(rng.uniform(-0.5, 0.5, (1, 1, 3, 3, 3)).astype(np.float32)), x.device)
         x = x.add_(functional.interpolate(knots, size=x.shape, mode="trilinear", align_corners=True)[0, 0])
     if chance[4] < NOISE_SHARE:
         x = at_low_resolution(x, rng.uniform(1.2, 2.5))
@@ -159,10 +177,10 @@ def _cut(
 
 
 def _moved(volumes: Tensor, device: torch.device) -> Tensor:
-    """To a GPU through pinned memory, without waiting for it."""
-    if device.type == "cpu":
+    """To a GPU through pinned memory, without waiting for it; as they are where they lie there."""
+    if volumes.device == device:
         return volumes
-    return volumes.contiguous().pin_memory().to(device, non_blocking=True)
+    return pinned(volumes.contiguous()).to(device, non_blocking=True)
 
 
 def bend_patch(
@@ -185,7 +203,7 @@ def bend_patch(
     theta = matrix * np.array(patch)[np.newaxis] / sizes[:, np.newaxis]
     shift = 2 * (centre.astype(int) - lows) / sizes - 1
     affine = np.concatenate((theta[::-1, ::-1], shift[::-1, np.newaxis]), axis=1)  # grid_sample wants z, y, x
-    matrices = torch.from_numpy(affine)[None].float().to(device)
+    matrices = _moved(torch.from_numpy(affine)[None].float(), device)
     grid = functional.affine_grid(matrices, [1, 1, *patch], align_corners=False)
     linear, brain, regions = (
         functional.grid_sample(volumes[None], grid, mode=mode, align_corners=False)[0]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
+from brats_infer.train import patches
 from brats_infer.train.choices import Augment
 from brats_infer.train.config import TrainConfig
 from brats_infer.train.data import Split, TrainingCase
@@ -23,6 +24,7 @@ from brats_infer.train.patches import (
     cut_patch,
     draw_batch,
     draw_patch,
+    kept_on,
     random_rotation,
 )
 from model.unet import UNetConfig
@@ -30,7 +32,7 @@ from tests.small_networks import training_case
 
 Array = NDArray[np.float64]
 Shape = tuple[int, int, int]
-CPU = torch.device("cpu")
+CPU, META = torch.device("cpu"), torch.device("meta")
 CENTRE = np.array([10.0, 9.0, 11.0])
 
 
@@ -259,3 +261,27 @@ def test_background_is_0_however_a_patch_is_changed(
 def test_contrast_of_an_empty_patch_is_finite(rng: np.random.Generator) -> None:
     for _ in range(20):
         assert change_contrast(torch.zeros((4, 8, 8, 8)), rng).isfinite().all()
+
+
+def test_on_a_device_no_number_is_waited_for(
+    case: TrainingCase, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`meta` holds no numbers: asking for one raises. (It has no generator either, which noise needs.)"""
+    monkeypatch.setattr(patches, "NOISE_SHARE", 0)
+    for _ in range(20):
+        image, target = draw_patch(case, (8, 8, 8), rng, META)
+        assert image.device == target.device == META
+
+
+@pytest.mark.parametrize(("room", "where"), [(2.01, META), (1.99, CPU)])
+def test_cases_are_kept_on_the_device_where_they_leave_half_of_it(
+    case: TrainingCase, room: float, where: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = case.image.nbytes + case.regions.nbytes
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (room * 2 * size, 4 * size))
+    kept = kept_on(Split((case,), (case,), phantoms=(case,)), META)
+    for moved in (*kept.training, *kept.phantoms):
+        assert moved.image.device == moved.regions.device == where
+        assert moved.centres is case.centres
+    assert kept.validation == (case,)
+    assert kept_on(Split((case,), ()), CPU).training == (case,)
