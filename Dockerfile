@@ -55,13 +55,18 @@ FROM scratch
 COPY --from=system / /
 COPY --from=packages /opt/venv /opt/venv
 COPY --from=app /app /app
-# HOME and caches: nothing is written but to the output folder and, where it can be, /tmp.
+# HOME and caches: nothing is written but to the output folder and, where it can be, /tmp. OpenBLAS, of which nothing
+# is asked, would start a thread for every core of the host. A runner's own variables do not choose among the cases.
 ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/bin:/bin \
     LANG=C.UTF-8 \
     HOME=/tmp \
     XDG_CACHE_HOME=/tmp \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
+    OPENBLAS_NUM_THREADS=1 \
+    NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility \
+    BRATS_OPT_SHARD=1/1 \
     BRATS_OPT_ON_ERROR=blank \
     BRATS_OPT_BECOME_OWNER=1
 WORKDIR /app

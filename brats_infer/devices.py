@@ -4,7 +4,7 @@ import logging
 import math
 import os
 import re
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,9 @@ CPU_QUOTAS = (
     ("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"),
 )
 """Microseconds granted and per how many, of control groups version 2 and 1."""
+THREAD_COUNTS = ("/sys/fs/cgroup/pids.max", "/sys/fs/cgroup/pids/pids.max")
+SHARE = 4
+"""A library's part of the threads that a container may have: torch and OpenVINO take so many each, others a few."""
 OUT_OF_MEMORY = (
     "out of memory",
     "can't allocate memory",
@@ -141,8 +144,8 @@ def limit_threads() -> None:
 def thread_limit() -> int | None:
     """How many threads may compute where something limits them below what the processor has; None: nothing does.
 
-    OMP_NUM_THREADS, or the container's share of the processor's time: libraries do not see the latter, start a thread
-    for every core of the host, and wait for each other.
+    OMP_NUM_THREADS, or the container's share of the processor's time or of threads: libraries do not see the latter,
+    start a thread for every core of the host, and wait for each other or find that no more can be started.
     """
     limits = [int(text) for text in [os.environ.get("OMP_NUM_THREADS", "")] if text.isdecimal() and int(text)]
     for quota, period in CPU_QUOTAS:
@@ -151,6 +154,9 @@ def thread_limit() -> int | None:
             limits += [math.ceil(int(granted) / int(per))] if int(granted) > 0 else []
         except (OSError, ValueError):  # another version of control groups, or "max"
             continue
+    for file in THREAD_COUNTS:
+        with suppress(OSError, ValueError):
+            limits.append(max(1, int(Path(file).read_text(encoding="ascii")) // SHARE))
     limit = min(limits, default=0)
     return limit if 0 < limit < (os.cpu_count() or 1) else None
 

@@ -74,19 +74,21 @@ FOLDER = PathOption()
 TARGET = PathOption(readable=False)  # of what has an exit code of its own, click judges nothing
 
 
-class Part(click.ParamType[Shard]):
-    """K/N, the K-th of N parts."""
+class Part(click.ParamType[Shard | None]):
+    """K/N, the K-th of N parts, or auto: as the environment says."""
 
-    name = "K/N"
+    name = "K/N|auto"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Shard:
-        """The shard; a usage error where it is none."""
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Shard | None:
+        """The shard, None for auto; a usage error where it is neither."""
         if isinstance(value, Shard):
             return value
+        if value == "auto":
+            return None
         found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", str(value), re.ASCII)
         k, n = (int(part) for part in found.groups()) if found else (0, 0)
         if not 1 <= k <= n:
-            self.fail(f"{value!r} is not K/N with 1 <= K <= N, such as 2/8", param, ctx)
+            self.fail(f"{value!r} is neither auto nor K/N with 1 <= K <= N, such as 2/8", param, ctx)
         return Shard(k, n)
 
 

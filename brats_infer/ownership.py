@@ -6,29 +6,35 @@ heavy is loaded and no input read by root.
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 CASE_DEPTH = 2  # input folder, case folders, images
+GPUS = (Path("/dev"), "nvidia*")
 
 
-def become_owner(output: Path, inputs: Iterable[Path]) -> None:
-    """Becomes user and group of the output folder (or of the nearest folder above it), for good; groups are dropped.
+def become_owner(outputs: Sequence[Path], inputs: Iterable[Path]) -> None:
+    """Becomes user and group of the first output folder (or of the nearest above it), for good; groups are dropped.
 
     Stays what it is where it is not root or the owner is, where it may not change (no such capability), and where the
-    owner could not write to the folder or not read one of `inputs`.
+    owner could not write to one of `outputs`, not read one of `inputs`, or not use a GPU that is there.
     """
-    folder = next(path for path in (output.absolute(), *output.absolute().parents) if _there(path))
-    owner = folder.stat()
+    folders = [
+        next(path for path in (output.absolute(), *output.absolute().parents) if _there(path)) for output in outputs
+    ]
+    owner = folders[0].stat()
     if os.geteuid() != 0 or owner.st_uid == 0:
         return
     there = [path for path in inputs if _there(path)]
+    gpus = [path for path in GPUS[0].glob(GPUS[1]) if path.is_char_device()]
     groups, group = os.getgroups(), os.getegid()
     try:
         os.setgroups([])
         os.setegid(owner.st_gid)
         os.seteuid(owner.st_uid)
-        works = _allowed(folder, os.W_OK | os.X_OK) and all(_readable(path, CASE_DEPTH) for path in there)
+        works = all(_allowed(path, os.W_OK | os.X_OK) for path in folders)
+        works = works and all(_allowed(path, os.R_OK | os.W_OK) for path in gpus)
+        works = works and all(_readable(path, CASE_DEPTH) for path in there)
     except OSError:
         works = False
     os.seteuid(0)

@@ -22,7 +22,8 @@ def write_atomically(path: Path, content: bytes) -> None:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
-            temporary.chmod(0o644)
+            with contextlib.suppress(OSError):  # not every file system has modes
+                temporary.chmod(0o644)
             temporary.replace(path)  # the lock is held until it has its name
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -193,6 +193,7 @@ def test_exit_codes_and_messages(folder: Path, tmp_path: Path) -> None:
     [
         (("--task", "met"), "Invalid value for '--task'"),
         (("--shard", "3/2"), "Invalid value for '--shard'"),
+        (("--shard", "Auto"), "Invalid value for '--shard'"),
         (("--shard", "1_0/2_0"), "Invalid value for '--shard'"),
         (("--shard", "1/2/3"), "Invalid value for '--shard'"),
         (("--input", ""), "Invalid value for '--input' / '--data_path': is empty: name a file or folder"),
@@ -226,6 +227,8 @@ def test_part_of_the_cases_is_taken_from_the_environment_and_said(folder: Path, 
     assert names(tmp_path / "given") == BOTH[:1]
     assert brats_opt(*args, tmp_path / "all", BRATS_OPT_SHARD="1/1", **SECOND_TASK).returncode == 0
     assert names(tmp_path / "all") == BOTH
+    assert brats_opt(*args, tmp_path / "auto", "--shard=auto", BRATS_OPT_SHARD="1/1", **SECOND_TASK).returncode == 0
+    assert names(tmp_path / "auto") == BOTH[1:]
     half = brats_opt(*args, tmp_path / "half", JOB_COMPLETION_INDEX="0")
     assert (half.returncode, "JOB_COMPLETIONS" in one_line(half)) == (2, True)
 

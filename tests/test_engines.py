@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from brats_infer import devices, engines
+from brats_infer import devices, engines, openvino_engine
 from brats_infer.devices import CPU, thread_limit
 from brats_infer.engines import (
     HalfEngine,
@@ -307,9 +307,38 @@ def test_threads_are_those_that_the_container_was_granted(
     monkeypatch.setattr(
         devices, "CPU_QUOTAS", (missing, (files[0], files[1] if len(files) > 1 else "")) if files else ()
     )
+    monkeypatch.setattr(devices, "THREAD_COUNTS", ())
     monkeypatch.setattr("os.cpu_count", lambda: cores)
     monkeypatch.setenv("OMP_NUM_THREADS", variable)
     assert thread_limit() == expected
+
+
+@pytest.mark.parametrize(("granted", "expected"), [("128", 32), ("max", None), ("4096", None), ("2", 1)])
+def test_threads_are_a_part_of_those_that_a_container_may_start(
+    granted: str, expected: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pids.max").write_text(f"{granted}\n")
+    monkeypatch.setattr(devices, "CPU_QUOTAS", ())
+    monkeypatch.setattr(devices, "THREAD_COUNTS", (str(tmp_path / "missing"), str(tmp_path / "pids.max")))
+    monkeypatch.setattr("os.cpu_count", lambda: 96)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert thread_limit() == expected
+
+
+def test_an_engine_starts_no_more_threads_than_it_may_and_is_bound_to_no_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[dict[str, object]] = []
+    core = openvino_engine._CORE
+
+    class Core:
+        def compile_model(self, model: object, device: str, config: dict[str, object]) -> object:
+            given.append(config)
+            return core.compile_model(model, device, config)
+
+    monkeypatch.setattr(openvino_engine, "_CORE", Core())
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    OpenVinoEngine(random_network())(torch.zeros(1, 5, 8, 8, 8))
+    assert [(config["INFERENCE_NUM_THREADS"], config["ENABLE_CPU_PINNING"]) for config in given] == [(1, False)]
 
 
 def test_every_layer_of_the_network_is_in_the_graph() -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -34,14 +35,17 @@ def folder() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-def becomes(folder: Path, output: str = "output", *, before: str = "", wrapper: tuple[str, ...] = ()) -> object:
+def becomes(
+    folder: Path, output: str = "output", *others: str, before: str = "", wrapper: tuple[str, ...] = ()
+) -> object:
     """User, group (real, effective, saved) and groups after becoming the owner, as root of the groups 7 and 8."""
     code = f"""
 import json, os
 from pathlib import Path
-from brats_infer.ownership import become_owner
+from brats_infer import ownership
 {before}
-become_owner(Path({str(folder / output)!r}), [Path({str(folder / "input")!r}), Path("/absent")])
+outputs = [Path({str(folder)!r}, name) for name in {[output, *others]!r}]
+ownership.become_owner(outputs, [Path({str(folder / "input")!r}), Path("/absent")])
 print({WHO})
 """
     done = subprocess.run(
@@ -89,6 +93,26 @@ def test_root_stays_where_the_owner_could_not_write(folder: Path) -> None:
     assert becomes(folder) == ROOTS
 
 
+def test_root_stays_where_the_owner_could_not_write_the_report(folder: Path) -> None:
+    """As the engine makes a folder to mount that is missing: root's."""
+    (folder / "report").mkdir()
+    assert becomes(folder, "output", "report/run") == ROOTS
+    os.chown(folder / "report", USER, 0)
+    assert becomes(folder, "output", "report/run") == OWNERS
+
+
+@pytest.mark.parametrize(("mode", "expected"), [(0o660, ROOTS), (0o644, ROOTS), (0o666, OWNERS)])
+def test_root_stays_where_the_owner_could_not_use_a_gpu(folder: Path, mode: int, expected: object) -> None:
+    gpu = folder / "nvidia0"
+    (folder / "nvidia-caps").mkdir(0o755)
+    try:
+        os.mknod(gpu, 0o600 | stat.S_IFCHR, os.makedev(1, 3))
+    except PermissionError:
+        pytest.skip("no devices can be made here")
+    gpu.chmod(mode)
+    assert becomes(folder, before=f"ownership.GPUS = Path({str(folder)!r}), 'nvidia*'") == expected
+
+
 @pytest.mark.parametrize("lost", ["-setuid", "-setgid", "-setuid,-setgid"])
 def test_without_the_capability_it_stays_as_it_is(folder: Path, lost: str) -> None:
     assert becomes(folder, wrapper=("setpriv", f"--bounding-set={lost}", f"--inh-caps={lost}")) == ROOTS
@@ -106,9 +130,9 @@ import sys
 from pathlib import Path
 from brats_infer import cli
 from brats_infer.commands import infer
-def become_owner(output, inputs):
+def become_owner(outputs, inputs):
     assert not {"numpy", "torch", "nibabel"} & set(sys.modules)
-    print(output, *inputs)
+    print(*outputs, *inputs)
 infer.become_owner = become_owner
 infer.read_parameters = lambda path: print("parameters") or sys.exit(77)
 cli.main()

@@ -115,9 +115,10 @@ Every option can also be given in the environment: BRATS_OPT_INPUT, BRATS_OPT_ON
 @option(
     "--shard",
     type=Part(),
-    show_default="as Slurm, Kubernetes or torchrun say, else 1/1",
+    default="auto",
+    show_default=True,
     heading=RUN,
-    help="Only the K-th of N parts of the cases.",
+    help="Only the K-th of N parts of the cases; auto: as Slurm, Kubernetes or torchrun say, else all.",
 )
 @option(
     "--ray",
@@ -169,7 +170,8 @@ def infer(
     speak_as(voice or Voice.PLAIN)
     if becoming_owner:
         inputs = (given["input_folder"], given["weights"], given["additional_files"], parameters_file)
-        become_owner(given["output_folder"], [path for path in inputs if path])
+        outputs = (given["output_folder"], given["report"], given["probabilities"])
+        become_owner([path for path in outputs if path], [path for path in inputs if path])
     given |= _from_file(ctx, parameters_file)
     shard = given["shard"] or shard_of(os.environ)
     with end_at_once():

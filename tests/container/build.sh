@@ -35,7 +35,7 @@ args=(
     --build-arg "VARIANT=$VARIANT"
     --build-arg "VERSION=$(project version)"
     --build-arg "REVISION=$(git describe --always --abbrev=40 --dirty --exclude='*' 2>/dev/null || echo unknown)"
-    --build-arg "SOURCE=$(git config --get remote.origin.url | web | grep . || echo unknown)"
+    --build-arg "SOURCE=$(git config --get remote.origin.url | web | sed 's#//[^/]*@#//#' | grep . || echo unknown)"
     --build-arg "PIP_INDEX_URL=$(pip_setting index-url)"
     --build-arg "PIP_EXTRA_INDEX_URL=$(pip_setting extra-index-url | web)"
 )

@@ -81,6 +81,28 @@ def test_an_output_folder_that_the_user_cannot_write_is_said_at_once(small: Path
     assert "/output: cannot be written" in done.stderr
 
 
+def test_the_report_goes_into_a_folder_that_the_engine_makes(small: Path, output: Path, tmp_path: Path) -> None:
+    """As root's, which the output folder's owner could not write to."""
+    os.chown(output, 1000, 1001)
+    done = run("--report", "/report", volumes=(*folders(small, output), f"{tmp_path}/report:/report"))
+    assert done.returncode == 0, done.stderr
+    assert (check_output(small, output), (tmp_path / "report" / "index.html").is_file()) == ([], True)
+
+
+def test_a_schedulers_variables_leave_no_case_out_unless_they_are_asked_for(
+    small: Path, output: Path, tmp_path: Path, expected: dict[str, bytes]
+) -> None:
+    first = ("-e", "RANK=0", "-e", "WORLD_SIZE=2")
+    done = run(volumes=folders(small, output), options=first)
+    assert done.returncode == 0, done.stderr
+    assert contents(output) == expected
+    part = tmp_path / "part"
+    part.mkdir()
+    done = run("--shard", "auto", volumes=folders(small, part), options=first)
+    assert done.returncode == 0, done.stderr
+    assert sorted(contents(part)) == sorted(expected)[::2]
+
+
 def test_a_stop_in_the_middle_leaves_whole_files_and_resume_writes_the_rest(many: Path, output: Path) -> None:
     name = f"brats-opt-stop-{os.getpid()}"
     options = ("--name", name)

@@ -69,6 +69,7 @@ def test_version_and_labels(image: str) -> None:
     assert labels[f"{prefix}licenses"] == "Apache-2.0"
     assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?", labels[f"{prefix}revision"])
     assert labels[f"{prefix}source"]
+    assert "@" not in labels[f"{prefix}source"], "a name and a password"
 
 
 def test_it_knows_its_members(image: str) -> None:
