@@ -134,13 +134,14 @@ def test_fp16_of_a_gpu_is_near_float32(samples: int) -> None:
 @pytest.mark.parametrize("window", [None, (8, 8, 8)], ids=["whole", "windows"])
 @pytest.mark.parametrize("flips", [False, True])
 @pytest.mark.parametrize("spacing", [1, 2])
+@pytest.mark.parametrize("at", [(2, 3, 4), (18, 17, 16)], ids=["first", "last"])
 def test_what_overflows_fp16_is_computed_in_float32(
-    window: tuple[int, int, int] | None, flips: bool, spacing: int
+    window: tuple[int, int, int] | None, flips: bool, spacing: int, at: tuple[int, int, int]
 ) -> None:
     network = random_network(replace(SMALL, spacing=spacing))
     engine = HalfEngine(network, half=in_half(network))
     x = torch.randn((5, 19, 18, 17), generator=torch.Generator().manual_seed(4))
-    x[1, 2, 3, 4] = 1e6  # one voxel, which only one of the windows holds
+    x[1, *at] = 1e6  # one voxel, which only one of the windows holds
     found = predict_member(engine, x, window, flips)
     torch.testing.assert_close(found, predict_member(Float32(network), x, window, flips), rtol=0, atol=1e-6)
 

@@ -425,6 +425,25 @@ def test_finer_members_look_where_coarser_ones_hold_a_tumor_possible(mode: Mode,
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
 
 
+def test_a_closer_look_of_a_coarse_member_fits_its_own_grid() -> None:
+    images = np.zeros((4, 150, 100, 12), np.float32)
+    images[0, 20:128, 92:100, 4:8] = 1
+    configs = COARSE, replace(COARSE, spacing=4)
+    seen: list[tuple[int, ...]] = []
+
+    def engine(network: UNet, _: torch.device) -> Engine:
+        def answer(batch: Tensor) -> Tensor:
+            seen.append(tuple(batch.shape[2:]))
+            return bright(batch) * 0.625  # of 4 mm, 0.3 would be interpolated beside the lump
+
+        return Told(network.config, answer)
+
+    members = tuple((replace(member_of(config=c), normalisation="none"), random_network(c)) for c in configs)
+    ensemble = Ensemble(members, CPU, make_engine=engine)
+    ensemble.predict(ensemble.prepare(cropped_of(images)), Mode.FAST, flips=False)
+    assert seen == [(38, 25, 3), (64, 48, 6)], "124 voxels with a margin, in steps of 4 that are 2 mm wide; 96"
+
+
 def test_background_around_a_brain_smaller_than_the_window_is_shared_out() -> None:
     x = random_input((2, 3, 4, 5))
     seen: list[Tensor] = []

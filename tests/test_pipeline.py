@@ -202,6 +202,60 @@ def test_resume_tries_a_case_again_that_was_left_blank(cases: Path, weights: Pat
     assert [result.status for result in mended.values()] == [Status.SKIPPED, Status.WRITTEN, Status.SKIPPED]
 
 
+def test_resume_looks_at_the_images_too_and_at_the_grid_of_probabilities(
+    cases: Path, weights: Path, tmp_path: Path
+) -> None:
+    settings = {"resume": True, "probabilities": tmp_path / "p"}
+    run(cases, tmp_path / "out", weights, **settings)
+    (cases / "BraTS-GLI-01000-000" / "BraTS-GLI-01000-000-t1n.nii.gz").write_bytes(b"damaged since")
+    moved = tmp_path / "p" / "BraTS-GLI-01001-000.nii.gz"
+    image = nib.load(moved)
+    nib.Nifti1Image(np.asarray(image.dataobj), image.affine + np.eye(4, k=3), image.header).to_filename(moved)
+    results = run(cases, tmp_path / "out", weights, **settings)
+    assert [result.status for result in results.values()] == [Status.FAILED, Status.WRITTEN, Status.SKIPPED]
+
+
+def test_a_full_disk_ends_the_run_where_a_blank_map_was_to_be_written(
+    cases: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OutputError("no space left")
+
+    for path in (cases / "BraTS-GLI-01000-000").iterdir():
+        path.write_bytes(b"")
+    monkeypatch.setattr(endings, "write_labels", full)
+    with pytest.raises(OutputError, match="no space left"):
+        run(cases, tmp_path / "out", weights, on_error=OnError.BLANK)
+
+
+def test_no_more_cases_wait_for_the_disk_than_are_written_at_once(
+    cases: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, third = pipeline.write_labels, threading.Event()
+    early: list[bool] = []
+
+    def stage(case_id: str, name: str) -> None:
+        if (case_id, name) == ("BraTS-GLI-01002-000", "network"):
+            third.set()
+
+    monkeypatch.setattr(pipeline, "write_labels", lambda *given: (early.append(third.wait(1)), write(*given))[1])
+    segment_folder(cases, tmp_path / "out", task="gli", weights=weights, device="cpu", watcher=Watcher(stage=stage))
+    assert early == [False, True, True]
+
+
+def test_all_computes_on_the_threads_that_it_may_have(
+    cases: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = torch.get_num_threads()
+    monkeypatch.setattr("os.cpu_count", lambda: before + 2)
+    monkeypatch.setenv("OMP_NUM_THREADS", str(before + 1))
+    try:
+        run(cases, tmp_path / "out", weights)
+        assert torch.get_num_threads() == before + 1
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_case_that_does_not_fit_into_memory_stops_no_other(
     cases: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -129,6 +129,10 @@ def test_dust_is_measured_in_cubic_millimetres() -> None:
     box(labels, 2, 5, 2)  # 27 voxels
     assert not clean(labels, GLI, voxel_mm3=1.0).any()
     assert clean(labels, GLI, voxel_mm3=2.0).any()  # 54 mm3
+    labels = np.zeros((167, 3, 3), np.uint8)
+    labels[:, 1, 1] = 2
+    assert clean(labels, GLI, voxel_mm3=3.0, dust_voxels=500).any()  # 501 mm3
+    assert not clean(labels[1:], GLI, voxel_mm3=3.0, dust_voxels=500).any()
 
 
 def test_spacing_of_a_float32_affine_does_not_move_the_limit() -> None:
@@ -211,6 +215,7 @@ def test_an_unsure_tumor_stays_where_there_is_no_other() -> None:
     unsure = np.full((3, *labels.shape), 0.5, np.float32)
     assert np.array_equal(tidy(labels, unsure, GLI, 1.0, Settings()), labels)
     labels[15:, 15:, 15:] = 2
+    assert (tidy(labels, unsure, GLI, 1.0, Settings()) > 0).sum() == 1000, "of two unsure ones the smaller is dust"
     assert (tidy(labels, unsure, GLI, 1.0, Settings(dust=0)) > 0).sum() == 1125
     unsure[:, 15:] = 0.9
     assert (tidy(labels, unsure, GLI, 1.0, Settings(dust=0)) > 0).sum() == 125

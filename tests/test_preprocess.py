@@ -212,6 +212,24 @@ def test_a_blob_survives_the_way_to_1_mm_and_back(spacing: tuple[float, float, f
     assert dice(back[0] > 0.5, ball) > 0.93
 
 
+@pytest.mark.parametrize("spacing", SPACINGS)
+def test_probabilities_come_back_by_linear_interpolation_between_voxel_centres(
+    spacing: tuple[float, float, float],
+) -> None:
+    volumes, ball = smooth_case(extent(spacing), spacing)
+    restore = crop_to_brain(volumes).restore
+    at_1mm = np.zeros(restore.canonical_shape, np.float32)
+    inside = at_1mm[restore.box]
+    inside[:] = np.random.default_rng(0).random(inside.shape, np.float32)
+    back = restore_probabilities(inside[np.newaxis], restore)[0]
+    at = [(np.arange(n) + 0.5) * mm - 0.5 for n, mm in zip(ball.shape, spacing, strict=True)]
+    there = np.stack(np.meshgrid(*at, indexing="ij"))
+    within = np.logical_and.reduce([(p >= 0) & (p <= n - 1) for p, n in zip(there, at_1mm.shape, strict=True)])
+    assert within.mean() > 0.5
+    expected = ndimage.map_coordinates(at_1mm, there, order=1)
+    np.testing.assert_allclose(back[within], expected[within], rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize(("order", "flips"), ORIENTATIONS)
 def test_other_spacings_and_axes_together_give_the_same_brain(order: tuple[int, ...], flips: tuple[int, ...]) -> None:
     spacing = (1.4, 0.9, 2.0)
