@@ -70,7 +70,7 @@ def on_ray(address: str) -> Runner:
         finally:
             for folder in (plan.output, plan.settings.probabilities):
                 if folder:
-                    remove_leftovers(folder)
+                    remove_leftovers(folder, elsewhere_s=0)  # no worker of this run is left
 
     return run
 

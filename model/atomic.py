@@ -3,11 +3,15 @@
 import contextlib
 import fcntl
 import os
+import re
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 PREFIX = ".brats-opt-"
+BOOT = Path("/proc/sys/kernel/random/boot_id")  # the same in all containers of a machine
+SURELY_LEFT_S = 3600
 LOCK = ".lock"
 
 
@@ -32,10 +36,17 @@ def write_atomically(path: Path, content: bytes) -> None:
         _flush_folder(path.parent)
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Removes the temporary files of runs that were killed; those of live runs, which hold a lock on them, stay."""
+def remove_leftovers(folder: Path, elsewhere_s: float = SURELY_LEFT_S) -> None:
+    """Removes the temporary files of runs that were killed; those of live runs, which hold a lock on them, stay.
+
+    Other machines know nothing of some file systems' locks: what these wrote goes only when it is `elsewhere_s` old.
+    """
+    here = _prefix()
     for path in folder.glob(f"{PREFIX}*"):
+        elsewhere = re.match(rf"{PREFIX}[0-9a-f]{{8}}-", path.name) and not path.name.startswith(here)
         with contextlib.suppress(OSError), path.open("rb+") as stream:
+            if elsewhere and time.time() - os.fstat(stream.fileno()).st_mtime < elsewhere_s:
+                continue
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             path.unlink()
 
@@ -71,12 +82,20 @@ def alone_in(folder: Path) -> Iterator[None]:
 def _locked_file(folder: Path) -> tuple[int, Path]:
     """(handle, name) of a new file that no other run takes for a leftover."""
     while True:
-        handle, name = tempfile.mkstemp(dir=folder, prefix=PREFIX)
+        handle, name = tempfile.mkstemp(dir=folder, prefix=_prefix())
         with contextlib.suppress(OSError):  # not every file system has locks
             fcntl.flock(handle, fcntl.LOCK_EX)
         if Path(name).exists():
             return handle, Path(name)
         os.close(handle)  # another run removed it between its making and its lock
+
+
+def _prefix() -> str:
+    """Of this machine's temporary files, until it starts anew."""
+    try:
+        return f"{PREFIX}{BOOT.read_text(encoding='ascii')[:8]}-"
+    except OSError:
+        return PREFIX
 
 
 def _flush_folder(folder: Path) -> None:

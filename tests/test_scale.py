@@ -53,6 +53,41 @@ def ray_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         yield Path(short)
 
 
+class Asked:
+    """An actor that remembers which cases it was asked for."""
+
+    def __init__(self) -> None:
+        self.cases: list[str] = []
+
+    @property
+    def segment(self) -> "Asked":
+        return self
+
+    def remote(self, case: Case) -> object:
+        self.cases.append(case.id)
+        return object()
+
+
+def test_a_case_whose_worker_died_is_the_only_one_of_its_next() -> None:
+    """So that no other case is blamed when it dies too."""
+    plan = Plan(Path("in"), Path("out"), Path("weights"), (), "cpu", Settings())
+    first, second, deadly = (Case(case_id, {}, TASKS["gli"]) for case_id in (*CASES[:2], DEADLY))
+    foreman = scale._Foreman([first, second], plan, Path("mark"))
+    foreman.suspects.append((deadly, 1))
+    worker = scale._Hired(Asked(), Slot(1, 0), deaths=0, ready=True)
+    for _ in range(2):
+        foreman._give(worker)
+        assert worker.actor.cases == [DEADLY]
+    worker.calls = 0  # it has ended
+    foreman._give(worker)
+    assert worker.actor.cases == [DEADLY, *CASES[:2]]
+    assert [(call.case and call.case.id, call.deaths) for call in foreman.calls.values()] == [
+        (DEADLY, 1),
+        (CASES[0], 0),
+        (CASES[1], 0),
+    ]
+
+
 def maps(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 

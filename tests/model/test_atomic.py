@@ -4,10 +4,12 @@ import fcntl
 import os
 import signal
 import stat
+import time
 from pathlib import Path
 
 import pytest
 
+from model import atomic
 from model.atomic import PREFIX, remove_leftovers, write_atomically
 
 
@@ -74,6 +76,35 @@ def test_leftovers_of_a_killed_run_are_removed_and_the_file_of_a_live_one_is_not
         patch.setattr(os, "fsync", other_run_starts)
         write_atomically(tmp_path / "live", b"whole")
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"live": b"whole"}
+
+
+@pytest.mark.parametrize(
+    ("machine", "age", "stays"), [(None, 0, False), ("0123abcd", 3500, True), ("0123abcd", 3700, False)]
+)
+def test_another_machines_file_may_be_of_a_live_run_whatever_its_lock_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machine: str | None, age: int, stays: bool
+) -> None:
+    if machine:
+        (tmp_path / "boot").write_text(f"{machine}-89ab\n")
+        monkeypatch.setattr(atomic, "BOOT", tmp_path / "boot")
+    with atomic.marked(tmp_path) as mark:
+        left = tmp_path / "left" / mark.name
+        left.parent.mkdir()
+        left.touch()
+        os.utime(left, (time.time() - age,) * 2)
+    monkeypatch.undo()
+    remove_leftovers(left.parent)
+    assert left.exists() == stays
+
+
+def test_modes_and_the_machines_name_may_be_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "chmod", refuse)
+    monkeypatch.setattr(atomic, "BOOT", tmp_path / "none")
+    write_atomically(tmp_path / "file", b"new")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_file_that_another_run_took_for_a_leftover_is_made_again(
