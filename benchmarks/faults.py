@@ -218,6 +218,8 @@ def found(output: Path, case_id: str) -> str:
 
 
 def main() -> None:
+    if not set(sys.argv[1:2]) & set(RUNS) or set(sys.argv[2:]) - set(DAMAGES):
+        sys.exit(__doc__)
     run = RUNS[sys.argv[1]]
     print(f"| - | no fault | {tried(run, None)} |", flush=True)
     for row in sys.argv[2:] or DAMAGES:

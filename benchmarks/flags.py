@@ -104,6 +104,8 @@ def make_hard(source: Path, target: Path) -> None:
 
 
 def main() -> None:
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
     phantoms, work = Path(sys.argv[1]), Path(sys.argv[2])
     if not (work / "hard").exists():
         make_hard(phantoms, work / "hard")
