@@ -4,6 +4,7 @@ import logging
 import os
 import re
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -162,7 +163,16 @@ def _cases_in(folder: Path, names: list[str], inside: Path) -> list[Case]:
         if parsed := parse_name(name):
             case_id, modality = parsed
             groups[case_id][modality].append(folder / name)
+    for case_id in _derived(groups):
+        log.warning("%s: is left out, its name adds to that of a case beside it", printable(str(folder / case_id)))
+        del groups[case_id]
     return [_case(case_id, folder, files, inside) for case_id, files in groups.items()]
+
+
+def _derived(ids: Iterable[str]) -> list[str]:
+    """Those of files that something made of a case's own, such as `BraTS-GLI-00001-000-brain`."""
+    whole = tuple(f"{case_id}{mark}" for case_id in ids if task_of_id(case_id) for mark in "-_.")
+    return [case_id for case_id in ids if case_id.startswith(whole) and not task_of_id(case_id)]
 
 
 def _case(case_id: str, folder: Path, files: dict[str, list[Path]], inside: Path) -> Case:

@@ -30,11 +30,14 @@ OUT_OF_MEMORY = (
     "out of memory",
     "can't allocate memory",
     "not enough memory",
+    "Failed to allocate",
+    "bad_alloc",
     "CUDNN_STATUS_ALLOC_FAILED",
     "CUBLAS_STATUS_ALLOC_FAILED",
     "unable to find an engine to execute this computation",  # cuDNN, where no workspace is left for any
 )
-"""What torch says in a plain RuntimeError where the host's, the driver's or a library's own allocator fails."""
+"""What torch and OpenVINO say in a plain RuntimeError where the host's, the driver's or their own allocator fails."""
+GPU_FAULTS = ("CUDA error", "cuDNN error", "CUDNN_STATUS", "cuBLAS error", "CUBLAS_STATUS", "CUDA driver")
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,11 @@ def is_out_of_memory(error: Exception) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and any(text in str(error) for text in OUT_OF_MEMORY)
+
+
+def is_gpu_fault(error: Exception) -> bool:
+    """Whether a GPU failed at something else than memory. Of most such faults CUDA does not recover in a process."""
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in GPU_FAULTS)
 
 
 def autocast(device: torch.device) -> AbstractContextManager[None]:

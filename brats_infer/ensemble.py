@@ -3,7 +3,7 @@
 import itertools
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from brats_infer.boxes import EVERYTHING, Box
-from brats_infer.devices import Placement, is_out_of_memory, pinned, placements
+from brats_infer.devices import Placement, is_gpu_fault, is_out_of_memory, pinned, placements
 from brats_infer.engines import Engine, fastest_engine
-from brats_infer.errors import WeightsError
+from brats_infer.errors import WeightsError, printable
 from brats_infer.normalise import Normalisation, normalise
 from brats_infer.passes import closer_box, predict_member
 from brats_infer.preprocess import Cropped
@@ -72,16 +72,22 @@ class Ensemble:
 
         In `fast`, members on finer grids are asked only around what those on coarser ones hold possible. The
         probabilities lie on the device. On a GPU that is too small for it the sums move to the CPU, then the networks
-        too; `warn` is told of moves.
+        too; both where the GPU fails. `warn` is told of moves.
         """
         *roomy, last = placements(self.device)
         for place in roomy:
             try:
                 return self._predict_on(place, prepared, mode, flips, warn)
             except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
+                if is_out_of_memory(error):
+                    torch.cuda.empty_cache()
+                elif is_gpu_fault(error):
+                    log.debug("the GPU failed", exc_info=error)
+                    reason = printable(str(error).partition("\n")[0])
+                    last = replace(last, note=f"the GPU failed ({reason}): it was computed on the CPU")
+                    break
+                else:
                     raise
-            torch.cuda.empty_cache()
         return self._predict_on(last, prepared, mode, flips, warn)
 
     def _predict_on(

@@ -8,6 +8,8 @@ from tempfile import TemporaryFile
 from brats_infer.errors import OutputError, UsageError
 from model.atomic import remove_leftovers
 
+OUTPUT = "the output folder"
+
 
 def prepare_folder(folder: Path, option: str, others: Mapping[str, Path]) -> None:
     """Makes the folder that `option` names, tries it, and removes what a killed run left half written in it.
@@ -19,6 +21,8 @@ def prepare_folder(folder: Path, option: str, others: Mapping[str, Path]) -> Non
     for what, other in others.items():
         if os.path.realpath(folder) == os.path.realpath(other):
             raise UsageError(f"{folder}: is {what}: choose another {option}")
+        if what == OUTPUT and Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(other)):
+            raise UsageError(f"{folder}: lies in {what}, which holds label maps alone: choose another {option}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=folder, prefix=".brats-trial-"):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from brats_infer.errors import CaseError
 
-MAX_VOXELS = 512**3  # 1 mm whole heads are 256^3; beyond this, four float32 volumes would not fit beside a network
+MAX_VOXELS = 512**3  # that are read, and cropped to the brain then; whole heads at 1 mm are 256^3
 MAX_SIDE = 32767  # what the file format that is written can hold
 AFFINE_TOLERANCE = 1e-3  # mm, between the modalities of a case
 SPACING_MM = (0.01, 100.0)  # outside it the affine is in another unit, or means nothing

@@ -13,7 +13,7 @@ from brats_infer.engines import engine_name
 from brats_infer.ensemble import SHIPPED_WEIGHTS, load_ensemble
 from brats_infer.errors import WeightsError
 from brats_infer.tasks import TASKS
-from model.checkpoint import CheckpointError, read_manifest
+from model.checkpoint import CheckpointError, load_member, read_manifest
 
 
 def describe(weights: Path | None = None) -> dict[str, Any]:
@@ -23,6 +23,9 @@ def describe(weights: Path | None = None) -> dict[str, Any]:
         members = read_manifest(folder)
         for name in {member.task for member in members} & set(TASKS):
             load_ensemble(folder, TASKS[name], CPU)
+        for member in members:
+            if member.task not in TASKS:
+                load_member(folder, member)
     except CheckpointError as error:
         raise WeightsError(str(error)) from error
     device = pick_device("auto" if torch.cuda.is_available() else "cpu")
@@ -44,12 +47,14 @@ def describe(weights: Path | None = None) -> dict[str, Any]:
 def render(facts: dict[str, Any]) -> str:
     """The same as lines of text: what runs, on what, and for each challenge with which networks."""
     gpu = "" if facts["devices"] != ["cpu"] else f", {facts['threads']} threads; no GPU"
+    whole = "every file as its manifest says" if facts["members"] else "whose manifest lists no network"
     lines = [
         f"brats-opt {facts['version']} (Python {facts['python']}, torch {facts['torch']})",
         f"runs on  {', '.join(facts['devices'])} in {facts['precision']} with {facts['engine']}{gpu}",
-        f"weights  {facts['weights']}, every file as its manifest says",
+        f"weights  {facts['weights']}, {whole}",
     ]
-    return "\n".join([*lines, *(line for task in TASKS for line in _lines_of(task, facts["members"]))])
+    others = [f"{m['file']}  is of the unknown task {m['task']}" for m in facts["members"] if m["task"] not in TASKS]
+    return "\n".join([*lines, *(line for task in TASKS for line in _lines_of(task, facts["members"])), *others])
 
 
 def _lines_of(task: str, members: list[dict[str, Any]]) -> Iterator[str]:

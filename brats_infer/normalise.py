@@ -76,10 +76,10 @@ def _zscore(image: NDArray[np.float32], out: NDArray[np.float32]) -> None:
     """
     mask = image != 0
     count = np.count_nonzero(mask) or 1
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         mean = image.sum(axis=2).sum(dtype=np.float64) / count
         squares = float(np.einsum("xyz,xyz->xy", image, image).sum(dtype=np.float64)) / count
-    variance = squares - mean**2
+        variance = squares - mean**2
     if not (SAFE_SQUARES[0] < squares < SAFE_SQUARES[1] and variance > SAFE_SHARE * squares):
         voxels = image[mask].astype(np.float64)
         voxels -= voxels.mean() if len(voxels) else 0.0

@@ -22,7 +22,7 @@ from brats_infer.earlier import is_whole, probabilities_are_whole
 from brats_infer.endings import CaseResult, Status, fail_case
 from brats_infer.ensemble import SHIPPED_WEIGHTS, Ensemble, Prepared, load_ensemble
 from brats_infer.errors import CaseError, OutputError, UsageError
-from brats_infer.folders import prepare_folder
+from brats_infer.folders import OUTPUT, prepare_folder
 from brats_infer.outcome import NO_TUMOR, Outcome, inside_brain, label_map, outcome_of, probability_maps
 from brats_infer.postprocess import tidy
 from brats_infer.preprocess import Cropped, crop_to_brain
@@ -91,7 +91,7 @@ def segment_folder(
     taken = {"the input folder": input_folder}
     prepare_folder(output_folder, "--output", taken)
     if settings.probabilities:
-        prepare_folder(settings.probabilities, "--probabilities", {**taken, "the output folder": output_folder})
+        prepare_folder(settings.probabilities, "--probabilities", {**taken, OUTPUT: output_folder})
     tasks = {case.task.name: case.task for case in cases if case.task and not case.problem}
     plan = Plan(input_folder, output_folder, weights, tuple(tasks.values()), device, settings)
     results = (runner or _run_here)(cases, plan, watcher)
@@ -159,12 +159,12 @@ def _tell(finished: Future[CaseResult], watcher: Watcher) -> CaseResult:
 def read_case(case: Case, ensembles: dict[str, Ensemble], output: Path, settings: Settings, watcher: Watcher) -> Ready:
     """In the reader thread: everything up to the network's input."""
     began = time.perf_counter()
+    watcher.stage(case.id, "read")
     try:
         if case.problem:
             raise CaseError(case.problem)
         if settings.resume and _is_there(case, output, settings):
             return Ready(case, result=CaseResult(case.id, Status.SKIPPED, case.task.name if case.task else None))
-        watcher.stage(case.id, "read")
         images = read_images(case.paths.values())
         read = time.perf_counter()
         assert case.task

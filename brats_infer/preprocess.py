@@ -1,6 +1,8 @@
 """From a case's images to the crop that networks see, and back: grid, spacing, brain (paper 3.1)."""
 
+import math
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +24,7 @@ SPACING_TOLERANCE = 0.01  # mm off 1 mm that needs no resampling
 TILT_WARNING = 15.0  # degrees between an axis of the grid and one of the body
 BRAIN_SHARE_WARNING = 0.9  # of the voxels; in the challenges' grid a brain fills about 0.17
 ONE_MM = (1.0, 1.0, 1.0)
+MAX_CROP = 2**25  # voxels of 1 mm, as of a cube of 322; a network of full width needs some 250 bytes for each
 SLAB = 16  # voxels
 CONTENT_SAMPLE = 4096  # voxels that are looked at before all of them are
 OUTLIER = 100.0  # times what is usual
@@ -91,9 +94,16 @@ def crop_to_brain(volumes: dict[Path, Volume]) -> Cropped:
         np.logical_or(brain, images[-1], out=brain)
     if resampled:
         warnings.append(f"{case}: voxels of {_size(spacing)} mm were resampled to 1 mm and back")
+    warnings += _copies(volumes)
     warnings += _oddities(case, geometry, np.count_nonzero(brain) / brain.size)
     restore = Restore(geometry, orientation, oriented_shape, spacing, shape, bounding_box(brain, CROP_MARGIN))
-    cropped = np.empty((len(images), *brain[restore.box].shape), np.float32)
+    inside = brain[restore.box].shape
+    if math.prod(inside) > MAX_CROP:
+        raise CaseError(
+            f"{case}: what is not 0 spans {_size(inside)} mm, more than a head: crop it, remove the background, "
+            "or mend its affine"
+        )
+    cropped = np.empty((len(images), *inside), np.float32)
     for target, image in zip(cropped, images, strict=True):
         _copy(image[restore.box], target)
     return Cropped(cropped, restore, tuple(warnings))
@@ -147,21 +157,29 @@ def crop_labels(labels: NDArray[np.uint8], restore: Restore) -> NDArray[np.uint8
 def _check_content(path: Path, data: NDArray[Any]) -> list[str]:
     """Warns of voxels far beyond all others. Raises CaseError for an image of nothing, or of nothing but one value."""
     flat = data.ravel(order="K")
-    sample = flat[:: max(1, flat.size // CONTENT_SAMPLE)]
-    if np.unique(sample[sample != 0]).size > 1:
-        usual = float(np.percentile(np.abs(sample[sample != 0].astype(np.float64)), 99))
-        peak = max(float(flat.max()), -float(flat.min()))
-        if peak <= OUTLIER * usual:
-            return []
-        return [
-            f"{path}: holds a voxel of {peak:.3g} where {usual:.3g} is usual, which can spoil the map: mend the image"
-        ]
-    inside = flat[flat != 0]
-    if inside.size == 0:
-        raise CaseError(f"{path}: every voxel is 0: export the image again")
-    if inside.min() == inside.max():
-        raise CaseError(f"{path}: every voxel inside the brain has the value {inside[0]:g}: export the image again")
-    return []
+    sample = flat[:: max(1, flat.size // CONTENT_SAMPLE) | 1]  # an even step may meet the grid's edge every time
+    some = sample[sample != 0]
+    if np.unique(some).size < 2:
+        some = flat[flat != 0]
+        if some.size == 0:
+            raise CaseError(f"{path}: every voxel is 0: export the image again")
+        if some.min() == some.max():
+            raise CaseError(f"{path}: every voxel inside the brain has the value {some[0]:g}: export the image again")
+    usual = float(np.percentile(np.abs(some.astype(np.float64)), 99))
+    peak = max(float(flat.max()), -float(flat.min()))
+    if peak <= OUTLIER * usual:
+        return []
+    return [f"{path}: holds a voxel of {peak:.3g} where {usual:.3g} is usual, which can spoil the map: mend the image"]
+
+
+def _copies(volumes: dict[Path, Volume]) -> list[str]:
+    """Warns where a contrast holds the voxels of another one."""
+    return [
+        f"{path}: holds the same voxels as {other.name}: one of the two is not the contrast that its name says"
+        for (other, a), (path, b) in combinations(volumes.items(), 2)
+        if np.array_equal(a.data[:: a.data.shape[0] // 2 + 1], b.data[:: b.data.shape[0] // 2 + 1])
+        and np.array_equal(a.data, b.data)
+    ]
 
 
 def _oddities(case: Path, geometry: Geometry, brain_share: float) -> list[str]:
@@ -186,7 +204,7 @@ def _permuted(values: tuple[N, N, N], orientation: NDArray[np.float64]) -> tuple
     return of_axis[0], of_axis[1], of_axis[2]
 
 
-def _size(spacing: tuple[float, float, float]) -> str:
+def _size(spacing: tuple[float, ...]) -> str:
     return "x".join(f"{mm:.3g}" for mm in spacing)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from brats_infer.volumetry import label_volumes, region_volumes
 ARRAYS = Path("images")
 """What stands for them in messages, where files have their folder."""
 LAST_ROW = (0, 0, 0, 1)
+_ONE_AT_A_TIME = Lock()
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,9 @@ def segment(
     """Segments one case.
 
     `images` are {"t1n", "t1c", "t2w", "t2f": a NIfTI file or an array (X, Y, Z)}, skull-stripped and on one grid,
-    background 0. Arrays need `affine` (4, 4), voxels to mm. Of the settings, those of folders mean nothing here. The
-    networks stay loaded for the next call. Raises UsageError, WeightsError, and CaseError for images of no use.
+    background 0. Arrays need `affine` (4, 4), voxels to mm. Of the settings, those of folders mean nothing here.
+    The networks stay loaded for the next call; of calls in several threads they compute one after the other. Raises
+    UsageError, WeightsError, and CaseError for images of no use.
     """
     chosen, settings = task_named(task), settings or Settings()
     cropped = crop_to_brain(_volumes(images, chosen, affine))
@@ -75,8 +78,10 @@ def segment(
     restore, geometry = cropped.restore, cropped.restore.geometry
     ensemble = _ensemble(Path(weights), chosen, device)
     prepared = ensemble.prepare(cropped)
-    probabilities = ensemble.predict(prepared, settings.mode, settings.flips, warnings.append)
-    found = inside_brain(outcome_of(probabilities, restore, chosen, keep=True), prepared.brain)
+    with _ONE_AT_A_TIME:  # an engine has room for one case
+        probabilities = ensemble.predict(prepared, settings.mode, settings.flips, warnings.append)
+        outcome = outcome_of(probabilities, restore, chosen, keep=True)
+    found = inside_brain(outcome, prepared.brain)
     assert found.probabilities is not None
     clean = partial(tidy, task=chosen, voxel_mm3=geometry.voxel_mm3, settings=settings)
     labels = label_map(found, restore, chosen, clean)

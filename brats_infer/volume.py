@@ -23,6 +23,8 @@ from model.atomic import write_atomically
 MAX_NONFINITE = 0.01  # share of NaN or Inf voxels that may be replaced by 0
 MAX_EXTENSIONS = 2**20  # bytes between header and voxels
 MAX_TRAILING = 2**16  # bytes behind the voxels
+HALF_A_STEP = 0.5 + 1e-6
+SLAB = 16  # slices
 STEPS = 255  # between probability 0 and 1 in a file
 GZIP_MAGIC = b"\x1f\x8b"
 ISAL_ERROR = cast(type[Exception], igzip_lib.error)  # typed as an instance in the package's stub
@@ -234,17 +236,24 @@ def _read_up_to(stream: IO[bytes], size: int, step: int = 2**20) -> bytearray:
 
 
 def _scaled(header: nib.Nifti1Header, raw: bytearray, shape: tuple[int, int, int]) -> NDArray[Any]:
-    """Stored bytes -> (X, Y, Z) with the header's slope and intercept; numbers beyond float32 become Inf."""
+    """Stored bytes -> (X, Y, Z) with the header's slope and intercept; numbers beyond float32 become Inf.
+
+    Whole numbers that stand for at most half of a step are 0: that is what 0 was rounded to when they were stored.
+    """
     slope, intercept = header.get_slope_inter()
     scaled = slope is not None and (slope, intercept) != (1.0, 0.0)
     stored = np.frombuffer(raw, header.get_data_dtype()).reshape(shape, order="F")
     if stored.dtype.kind in "iu" and stored.dtype.itemsize <= 2 and not scaled:
         return stored.astype(stored.dtype.newbyteorder("="), copy=False)
     with np.errstate(over="ignore", invalid="ignore"):
-        data = stored.astype(np.float32)
-        if scaled:
-            data *= np.float32(slope)
-            data += np.float32(intercept)
+        if not scaled:
+            return stored.astype(np.float32)
+        data = np.empty(shape, np.float32, order="F")
+        for start in range(0, shape[2], SLAB):  # in float64, of which little is held at a time
+            values = stored[..., start : start + SLAB].astype(np.float64) * slope + intercept
+            if stored.dtype.kind in "iu":
+                values[np.abs(values) <= HALF_A_STEP * abs(slope)] = 0
+            data[..., start : start + SLAB] = values
     return data
 
 

@@ -54,4 +54,5 @@ class Watcher:
 
     None: nobody wants the probabilities, which may then stay on the device."""
     result: Callable[["CaseResult"], None] = _nobody
-    """A case has ended, well or not; called in the writer thread, or where Ray's cases are given out."""
+    """A case has ended, well or not; called in a thread of its own, in their order, or where Ray's cases are given
+    out."""

@@ -211,6 +211,23 @@ def test_a_folder_of_images_whose_names_end_in_no_contrast_is_left_out_aloud(
     assert "patient4: is left out" in line
 
 
+@pytest.mark.parametrize("task", ["auto", "gli"])
+def test_files_made_of_a_cases_own_are_no_case_of_their_own(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, task: str
+) -> None:
+    """With `--on-error blank` they would add a map to the output folder."""
+    folder = touch_case(tmp_path, "BraTS-GLI-00001-000")
+    touch_case(tmp_path, "BraTS-GLI-00001-001")
+    for name in ("-t1c", "-t1n"):
+        (folder / f"BraTS-GLI-00001-000-brain{name}.nii.gz").touch()
+        (folder / f"BraTS-GLI-00001-000_n4{name}.nii.gz").touch()
+    assert [case.id for case in find_cases(tmp_path, task)] == ["BraTS-GLI-00001-000", "BraTS-GLI-00001-001"]
+    assert sorted(caplog.messages) == [
+        f"{folder}/BraTS-GLI-00001-000{name}: is left out, its name adds to that of a case beside it"
+        for name in ("-brain", "_n4")
+    ]
+
+
 def test_a_folder_of_masks_is_left_out_without_a_word(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     touch_case(tmp_path, ID)
     for name in ("mask.nii.gz", f"{ID}-seg.nii.gz", "t1n.txt", ".t1n.nii.gz"):

@@ -427,6 +427,19 @@ def test_info_refuses_what_a_run_would(folder: Path, tmp_path: Path) -> None:
     assert (done.returncode, "unknown normalisation 'guess'" in one_line(done)) == (5, True)
 
 
+def test_info_looks_at_members_of_other_challenges_too(folder: Path, tmp_path: Path) -> None:
+    weights = Path(shutil.copytree(folder / "weights", tmp_path / "weights"))
+    manifest = json.loads((weights / "manifest.json").read_text())
+    manifest["members"][0]["task"] = "ped"
+    (weights / "manifest.json").write_text(json.dumps(manifest))
+    assert "small-0.safetensors  is of the unknown task ped" in brats_opt("info", "--weights", weights).stdout
+    (weights / "small-0.safetensors").unlink()
+    done = brats_opt("info", "--weights", weights)
+    assert (done.returncode, "small-0.safetensors" in one_line(done)) == (5, True)
+    (weights / "manifest.json").write_text(json.dumps({**manifest, "members": []}))
+    assert "lists no network" in brats_opt("info", "--weights", weights).stdout
+
+
 def test_help_does_not_wait_for_torch() -> None:
     code = """
 import atexit, sys

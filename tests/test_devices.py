@@ -168,18 +168,47 @@ def test_case_that_fits_nowhere_fails(attempts: list[str]) -> None:
         predicted(((member_of(), random_network()),), images, Mode.FAST, device=GPU)
 
 
-def test_another_fault_of_the_device_is_not_taken_for_too_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+FAULT = "CUDA error: an illegal memory access was encountered\nCUDA kernel errors might be asynchronously reported"
+
+
+@pytest.mark.parametrize("fault", [FAULT, "cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"])
+def test_where_the_gpu_fails_the_cpu_goes_on(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CUDA repeats such a fault for the rest of the process: without it every later case would be lost."""
+    members = ((member_of(), random_network()),)
+    images = brain_images((12, 10, 9), np.random.default_rng(0))
+    expected = predicted(members, images, Mode.FAST)
+    compute = TorchEngine._logits
+
+    def fail(engine: TorchEngine, padded: Tensor) -> Tensor:
+        if engine.device == GPU:
+            raise RuntimeError(fault)
+        return compute(engine, padded)
+
+    monkeypatch.setattr(TorchEngine, "_logits", fail)
+    told: list[str] = []
+    for _ in range(2):
+        np.testing.assert_array_equal(predicted(members, images, Mode.FAST, device=GPU, warn=told.append), expected)
+    line = fault.partition("\n")[0]
+    assert told == [f"the GPU failed ({line}): it was computed on the CPU"] * 2
+
+
+def test_another_error_is_taken_neither_for_too_little_memory_nor_for_the_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
 
     def fail(_: UNet, x: Tensor) -> Tensor:
         calls.append(x)
-        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
     monkeypatch.setattr(UNet, "forward", fail)
     images = brain_images((12, 10, 9), np.random.default_rng(0))
-    with pytest.raises(RuntimeError, match="illegal"):
+    with pytest.raises(RuntimeError, match="mat1"):
         predicted(((member_of(), random_network()),), images, Mode.FAST, device=GPU)
     assert len(calls) == 1
+
+
+OPENVINO = """Exception from src/inference/src/cpp/core.cpp:117:
+Check 'ptr' failed at src/plugins/intel_cpu/src/cpu_memory.cpp:257:
+Failed to allocate 3355443200 bytes of memory"""
 
 
 def test_memory_errors_of_the_host_are_known_by_what_torch_and_numpy_say() -> None:
@@ -187,7 +216,7 @@ def test_memory_errors_of_the_host_are_known_by_what_torch_and_numpy_say() -> No
         with pytest.raises((RuntimeError, MemoryError)) as caught:
             allocate()
         assert is_out_of_memory(caught.value)
-    for text in ("GET was unable to find an engine to execute this computation", "CUDNN_STATUS_ALLOC_FAILED"):
+    for text in ("GET was unable to find an engine to execute this computation", "CUDNN_STATUS_ALLOC_FAILED", OPENVINO):
         assert is_out_of_memory(RuntimeError(f"cuDNN error: {text}"))
     assert not is_out_of_memory(RuntimeError("CUDA error: no kernel image is available"))
     assert not is_out_of_memory(ValueError("out of memory"))

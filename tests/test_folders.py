@@ -7,7 +7,7 @@ import pytest
 
 from brats_infer.commands.infer import infer
 from brats_infer.errors import OutputError, UsageError
-from brats_infer.folders import prepare_folder
+from brats_infer.folders import OUTPUT, prepare_folder
 from model.atomic import PREFIX
 
 
@@ -28,6 +28,14 @@ def test_one_that_is_taken_is_refused_with_the_option_to_change(tmp_path: Path) 
     (tmp_path / "link").symlink_to(tmp_path)
     with pytest.raises(UsageError, match="is the input folder: choose another --report"):
         prepare_folder(tmp_path / "link", "--report", {"the input folder": tmp_path})
+
+
+def test_what_lies_in_the_output_folder_is_refused(tmp_path: Path) -> None:
+    """Which holds label maps alone: `check`, and organizers, take all else for a fault."""
+    with pytest.raises(UsageError, match=r"lies in the output folder.*: choose another --report"):
+        prepare_folder(tmp_path / "out" / "report", "--report", {OUTPUT: tmp_path / "out"})
+    assert not list(tmp_path.iterdir())
+    prepare_folder(tmp_path / "out", "--output", {"the input folder": tmp_path})
 
 
 def test_a_link_to_itself_cannot_be_written(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from brats_infer import preprocess
 from brats_infer.errors import CaseError
 from brats_infer.geometry import Geometry
 from brats_infer.normalise import Normalisation, histogram_reference, normalise
@@ -247,7 +248,7 @@ def test_other_spacings_and_axes_together_give_the_same_brain(order: tuple[int, 
 @pytest.mark.parametrize("off", [0.0, 0.009, -0.009])
 def test_a_spacing_of_almost_1_mm_is_left_alone(off: float) -> None:
     image = place_numbers((16, 20, 18), SRI24)
-    cropped = crop_to_brain(case_of([image] * 4, np.diag([-1 - off, -1, 1, 1])))
+    cropped = crop_to_brain(case_of([image * n for n in range(1, 5)], np.diag([-1 - off, -1, 1, 1])))
     assert not cropped.restore.resampled
     assert cropped.warnings == ()
     assert np.array_equal(restore_probabilities(cropped.images[:1], cropped.restore)[0], image)
@@ -338,11 +339,39 @@ def test_zscore_does_not_depend_on_scale_and_offset(factor: float, shift: float)
 def test_a_voxel_far_beyond_all_others_is_told() -> None:
     image = np.zeros((20, 24, 22), np.float32)
     image[4:-4, 4:-4, 4:-4] = np.random.default_rng(0).gamma(2, 100, (12, 16, 14))
-    assert crop_to_brain(case_of([image] * 4, SRI24)).warnings == ()
-    spoiled = image.copy()
-    spoiled[9, 9, 9] = -1e6
-    (warning,) = crop_to_brain(case_of([image, spoiled, image, image], SRI24)).warnings
+    images = [image * n for n in range(1, 5)]
+    assert crop_to_brain(case_of(images, SRI24)).warnings == ()
+    images[1][9, 9, 9] = -1e6
+    (warning,) = crop_to_brain(case_of(images, SRI24)).warnings
     assert "holds a voxel of 1e+06" in warning
+
+
+@pytest.mark.parametrize("shape", [(256, 64, 16), (64, 64, 64), (40, 50, 60)])
+def test_a_voxel_far_beyond_all_others_is_told_on_every_grid(shape: tuple[int, int, int]) -> None:
+    """Of steps of a power of two every one may meet the same side of the grid, where all is background."""
+    images = [np.zeros(shape, np.float32) for _ in range(4)]
+    for image in images:
+        image[8:-8, 8:-8, 4:-4] = np.random.default_rng(0).gamma(2, 100, (shape[0] - 16, shape[1] - 16, shape[2] - 8))
+    images[2][12, 12, 8] = 1e9
+    warnings = crop_to_brain(case_of(images, SRI24)).warnings
+    assert any("holds a voxel of 1e+09" in warning for warning in warnings)
+
+
+def test_a_contrast_that_is_a_copy_of_another_is_told() -> None:
+    image = place_numbers((16, 20, 18), SRI24)
+    images = [image, image * 2, image * 3, image * 2]
+    (warning,) = crop_to_brain(case_of(images, SRI24)).warnings
+    assert "holds the same voxels as " in warning
+
+
+def test_what_is_larger_than_a_head_is_refused_before_a_network_sees_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = [place_numbers((16, 20, 18), SRI24) * n for n in range(1, 5)]
+    size = crop_to_brain(case_of(images, SRI24)).images[0].size
+    monkeypatch.setattr(preprocess, "MAX_CROP", size)
+    crop_to_brain(case_of(images, SRI24))
+    monkeypatch.setattr(preprocess, "MAX_CROP", size - 1)
+    with pytest.raises(CaseError, match=r"spans \d+x\d+x\d+ mm, more than a head"):
+        crop_to_brain(case_of(images, SRI24))
 
 
 def test_zscore_is_that_of_each_modalitys_own_brain_voxels_negative_ones_among_them() -> None:

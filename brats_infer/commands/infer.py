@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from brats_infer.errors import ExitCode, UsageError, WeightsError
-from brats_infer.folders import prepare_folder
+from brats_infer.folders import OUTPUT, prepare_folder
 from brats_infer.logs import Voice, speak_as
 from brats_infer.options import (
     CHALLENGE_OR_AUTO,
@@ -205,7 +205,7 @@ def _report_of(given: dict[str, Any], shard: Shard) -> "RunReport | None":
         return None
     from brats_infer.report import RunReport
 
-    taken = {"the input folder": given["input_folder"], "the output folder": given["output_folder"]}
+    taken = {"the input folder": given["input_folder"], OUTPUT: given["output_folder"]}
     if given["probabilities"]:
         taken["the folder of the probabilities"] = given["probabilities"]
     folder: Path = given["report"]

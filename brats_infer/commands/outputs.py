@@ -67,11 +67,11 @@ def evaluate(
 
     raise_once()
     scores = evaluate_folders(predictions, references, TASKS[task], metrics, jobs)
+    print_table(scores)  # first: a file that cannot be written may not cost the scores
     if files["csv_file"]:
         write_csv(scores, files["csv_file"])
     if files["json_file"]:
         write_json(scores, files["json_file"])
-    print_table(scores)
     ctx.exit(ExitCode.CASES_FAILED if scores.missing else ExitCode.OK)
 
 

@@ -20,7 +20,7 @@ from brats_infer.report.lesions import LEGEND, judge
 from brats_infer.report.page import write_page
 from brats_infer.report.picture import COLOURS, draw_picture, grey
 from brats_infer.report.record import head, peak_memory, write_record
-from brats_infer.report.run import DATA, PICTURES, make_parts
+from brats_infer.report.run import DATA, PICTURES, make_parts, remove_others
 from brats_infer.report.sight import read_cropped_for, sight_of
 from brats_infer.report.volumes import write_volumes
 from brats_infer.tasks import LABEL_NAMES, Task
@@ -61,12 +61,14 @@ def compare_folders(
     `evaluate_folders` does, and OutputError.
     """
     began = time.perf_counter()
+    cases = {case.id: case for case in find_cases(images, task.name)}
+    if before:
+        find_pairs(before, references)
     scores = evaluate_folders(predictions, references, task, jobs=jobs)
     earlier = {}
     if before:
         found = evaluate_folders(before, references, task, jobs=jobs)
         earlier = {case_id: table for case_id, table in found.cases.items() if case_id not in found.missing}
-    cases = {case.id: case for case in find_cases(images, task.name)}
     try:
         make_parts(out)
 
@@ -81,10 +83,17 @@ def compare_folders(
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": round(time.perf_counter() - began, 3),
             "peak_memory": peak_memory(),
-            "options": {"predictions": str(predictions), "references": str(references), "images": str(images)},
+            "options": {
+                "task": task.name,
+                "predictions": str(predictions),
+                "references": str(references),
+                "images": str(images),
+                **({"before": str(before)} if before else {}),
+            },
             "overlays": _overlays(task),
             "cases": sorted(records, key=lambda record: (record["mean_dice"], record["id"])),
         }
+        remove_others(out, records)
         write_record(out, content)
         write_page(out, content)
     except OSError as error:

@@ -2,14 +2,14 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from brats_infer.cases import find_cases, is_safe_id
+from brats_infer.cases import find_cases
 from brats_infer.confidence import expected_dice
 from brats_infer.endings import CaseResult, Status
 from brats_infer.errors import CaseError, OutputError, printable
@@ -24,6 +24,17 @@ from model.atomic import remove_leftovers
 log = logging.getLogger(__name__)
 
 PICTURES, DATA = "pictures", "data"
+
+
+def remove_others(folder: Path, records: Iterable[dict[str, Any]]) -> None:
+    """Removes pictures and volumes of cases that are not in a report: whoever passes it on would not know of them.
+
+    Raises OSError.
+    """
+    kept = {record[part] for record in records for part in ("picture", "viewer")}
+    for path in (*(folder / PICTURES).glob("*.png"), *(folder / DATA).glob("*.js")):
+        if path.relative_to(folder).as_posix() not in kept:
+            path.unlink()
 
 
 def make_parts(folder: Path) -> None:
@@ -100,12 +111,9 @@ class RunReport:
                 except Exception as error:
                     _say_undrawn(case.id, error)
         content = self._content(results)
-        for result in results:  # what stands there is of an earlier run
-            if result.id not in self.seen and is_safe_id(result.id):
-                for path in _parts_of(result.id):
-                    self._disk(partial((self.folder / path).unlink, missing_ok=True))
 
         def write_all() -> None:
+            remove_others(self.folder, content["cases"])
             write_record(self.folder, content)
             write_page(self.folder, content)
 

@@ -199,6 +199,17 @@ def test_a_signal_waits_until_the_workers_are_started(
     assert len(submitted) == len(IDS)
 
 
+def test_a_table_that_cannot_be_written_costs_no_scores(tmp_path: Path) -> None:
+    predictions, references = write_cohort(tmp_path)
+    folders = [f"--predictions={predictions}", f"--references={references}"]
+    command = [sys.executable, str(ROOT / "entrypoint.py"), "evaluate", "--task=gli", "--jobs=1", *folders]
+    command.append(f"--csv={tmp_path / 'absent' / 'scores.csv'}")
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 6
+    assert "scores.csv: cannot be written" in done.stderr
+    assert all(case_id in done.stdout for case_id in IDS)
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
 def test_workers_end_with_the_command(tmp_path: Path, number: int, code: int) -> None:
     predictions, references = write_cohort(tmp_path)

@@ -10,8 +10,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from brats_infer.errors import NoCasesError
 from brats_infer.evaluate import evaluate_folders
-from brats_infer.report import compare_folders
+from brats_infer.report import compare_folders, comparison
 from brats_infer.report.record import SCHEMA
 from brats_infer.tasks import task_named
 from tests.report.browser import Page, chromium
@@ -107,6 +108,26 @@ def test_overlay_shows_what_the_table_says(inputs: Path, folder: Path) -> None:
 def parts_of(page: Page) -> np.ndarray:
     voxels = page.driver.execute_script("return Array.from(current.viewer.nv.volumes[1].img)")  # type: ignore[no-untyped-call]
     return np.bincount(voxels, minlength=6)
+
+
+def test_what_it_will_lack_is_told_before_anything_is_scored(
+    inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(comparison, "evaluate_folders", lambda *_, **__: pytest.fail("it began"))
+    (tmp_path / "empty").mkdir()
+    folders = inputs / "predictions", inputs / "references"
+    with pytest.raises(NoCasesError):
+        compare_folders(*folders, tmp_path / "empty", tmp_path / "out", GLI)
+    with pytest.raises(NoCasesError):
+        compare_folders(*folders, inputs / "images", tmp_path / "out", GLI, before=tmp_path / "empty")
+
+
+def test_cases_of_an_earlier_report_leave_no_image_behind(inputs: Path, tmp_path: Path) -> None:
+    (tmp_path / "out" / "data").mkdir(parents=True)
+    (tmp_path / "out" / "data" / "BraTS-GLI-01002-000.js").touch()  # it has no images now
+    compare_folders(*(inputs / name for name in ("predictions", "references", "images")), tmp_path / "out", GLI, jobs=1)
+    seen = {path.stem for part in ("data", "pictures") for path in (tmp_path / "out" / part).iterdir()}
+    assert seen == {"BraTS-GLI-01000-000", "BraTS-GLI-01001-000"}
 
 
 def test_command_tells_of_a_missing_prediction_by_its_exit_code(inputs: Path, tmp_path: Path) -> None:

@@ -147,6 +147,72 @@ def test_voxels_arrive_as_they_were(page: Page, cohort: Path) -> None:
     assert sorted(away)[0] < 2 < 5 < sorted(away)[1], "it is one of the contrasts, and no other"
 
 
+def test_of_cases_opened_in_a_row_the_last_one_is_shown_with_its_own_volumes(page: Page) -> None:
+    """Whatever arrives first: the page may not show one patient's images under another one's ID."""
+    page.open(GOOD)
+    others = ["BraTS-GLI-01000-000", "BraTS-GLI-01002-000"]
+    for milliseconds in (0, 10, 30, 60):
+        page.press(Keys.ESCAPE)
+        page.driver.execute_script(  # type: ignore[no-untyped-call]
+            """
+            const [first, second, milliseconds] = arguments;
+            location.hash = addressOf(first);
+            setTimeout(() => { location.hash = addressOf(second); }, milliseconds);
+            """,
+            *others,
+            milliseconds,
+        )
+        page.wait_for(f".stage[data-ready='{others[1]}']")
+        shown = page.driver.execute_script("return [current.item.id, current.viewer.volumes.id]")  # type: ignore[no-untyped-call]
+        assert shown == [others[1]] * 2
+        others.reverse()
+
+
+def test_volumes_of_another_case_are_refused(cohort: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(cohort / "report", tmp_path / "report")
+    shutil.copy(folder / "data" / "BraTS-GLI-01000-000.js", folder / "data" / f"{GOOD}.js")
+    with chromium(folder) as page:
+        next(link for link in page.all("#cases tbody a") if link.text == GOOD).click()
+        page.wait_for(".stage p")
+        assert f"{GOOD}.js holds another case" in page.one(".stage p").text
+
+
+def test_of_contrasts_chosen_in_a_row_the_last_one_is_shown(page: Page) -> None:
+    page.open(GOOD)
+    shown = page.driver.execute_async_script(  # type: ignore[no-untyped-call]
+        """
+        const done = arguments[0], viewer = current.viewer;
+        const isShown = (name) => viewer.decoded[name] === viewer.nv.volumes[0].img;
+        current.keys["3"](); current.keys["2"]();
+        setTimeout(() => done(Object.keys(viewer.decoded).filter(isShown)), 1500);
+        """
+    )
+    assert shown == ["t1c"]
+    assert page.one("button[data-value='t1c']").get_dom_attribute("aria-pressed") == "true"
+
+
+def test_name_that_is_no_text_leaves_the_page_usable(cohort: Path, tmp_path: Path) -> None:
+    content = json.loads((cohort / "report" / "report.json").read_text())
+    case = next(case for case in content["cases"] if case["id"] == TAG)
+    content["cases"].append({**case, "id": "caf\udce9"})
+    folder = shutil.copytree(cohort / "report", tmp_path / "report")
+    write_page(folder, content)
+    with chromium(folder) as page:
+        assert len(page.all("#cases tbody tr")) == 6
+        page.one("#search").send_keys("01001")  # the driver cannot read the name
+        page.open(GOOD)
+        page.driver.execute_script("location.hash = addressOf(arguments[0])", TAG)  # type: ignore[no-untyped-call]
+        page.wait_for("#case h1")
+        assert page.one("#case h1").text == TAG
+
+
+def test_part_without_a_case_has_no_time_a_case(cohort: Path, tmp_path: Path) -> None:
+    content = json.loads((cohort / "report" / "report.json").read_text())
+    write_page(tmp_path, {**content, "cases": []})
+    with chromium(tmp_path) as page:
+        assert "a case" not in " ".join(page.texts("#tiles span"))
+
+
 def test_dark_page_is_dark(cohort: Path) -> None:
     with chromium(cohort / "report", "--blink-settings=preferredColorScheme=0") as page:
         colour = page.driver.execute_script("return getComputedStyle(document.body).backgroundColor")  # type: ignore[no-untyped-call]

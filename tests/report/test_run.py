@@ -204,6 +204,16 @@ def test_parts_of_the_cases_have_reports_of_their_own(cohort: Path, tmp_path: Pa
     assert not ids[0] & ids[1]
 
 
+def test_no_image_of_a_case_stays_that_the_report_does_not_list(cohort: Path, tmp_path: Path) -> None:
+    for folder, ending in (("pictures", "png"), ("data", "js")):
+        (tmp_path / "report" / folder).mkdir(parents=True)
+        (tmp_path / "report" / folder / f"patient of another run.{ending}").touch()
+    options = ("--input", cohort / "input", "--output", tmp_path / "out", "--weights", cohort / "weights")
+    brats_opt(*options, "--task", "gli", "--report", tmp_path / "report")
+    assert sorted(path.stem for path in (tmp_path / "report" / "pictures").iterdir()) == sorted(GOOD)
+    assert sorted(path.stem for path in (tmp_path / "report" / "data").iterdir()) == sorted(GOOD)
+
+
 def test_what_a_killed_run_left_in_a_report_goes(tmp_path: Path) -> None:
     for name in ("pictures", "data"):
         (tmp_path / name).mkdir()

@@ -3,6 +3,7 @@
 import gzip
 import os
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -40,10 +41,35 @@ def test_every_real_type_byte_order_and_version_reads_as_in_nibabel(
     assert volume.warnings == ()
 
 
+@pytest.mark.parametrize("dtype", [np.int16, np.uint8, np.int32, np.uint32])
+def test_background_of_an_image_that_was_stored_in_steps_is_0(tmp_path: Path, dtype: type[np.integer[Any]]) -> None:
+    """As nibabel and others store z-scores in a file of whole numbers: 0 comes back as a part of a step."""
+    rng = np.random.default_rng(0)
+    values = np.where(np.arange(20)[:, None, None] < 8, 0.0, rng.normal(0.5, 1, (20, 9, 8)))
+    file = nib.Nifti1Image(values, np.eye(4))
+    file.set_data_dtype(dtype)
+    nib.save(file, tmp_path / "image.nii.gz")
+    stored = nib.load(tmp_path / "image.nii.gz")
+    assert (stored.get_fdata()[0] != 0).any(), "else there is nothing to do"
+    found = read_volume(tmp_path / "image.nii.gz").data
+    assert not found[:8].any()
+    step = float(stored.dataobj.slope)
+    np.testing.assert_allclose(found, values, rtol=0, atol=max(1.01 * step, 1e-6))
+
+
+def test_an_intercept_that_takes_away_most_of_a_number_leaves_the_rest_exact(tmp_path: Path) -> None:
+    values = np.arange(24, dtype=np.int64).reshape(2, 3, 4)
+    file = nib.Nifti1Image((values + 2**31).astype(np.uint32), np.eye(4))
+    nib.save(file, tmp_path / "image.nii.gz")
+    edit_header(tmp_path / "image.nii.gz", scl_slope=1, scl_inter=-(2**31))
+    assert np.array_equal(read_volume(tmp_path / "image.nii.gz").data, values)
+
+
 @pytest.mark.parametrize(("slope", "intercept"), [(2.5, -7.0), (1.0, 3.0), (-1.0, 0.0), (0.0, 9.0), (np.nan, np.nan)])
 def test_slope_and_intercept_scale_as_in_nibabel(image: Path, slope: float, intercept: float) -> None:
     edit_header(image, scl_slope=slope, scl_inter=intercept)
     expected = nib.load(image).get_fdata()
+    expected[np.abs(expected) <= abs(slope) / 2] = 0  # what 0 becomes when it is stored in such steps
     assert np.allclose(read_volume(image).data, expected, rtol=1e-6, atol=1e-4)
 
 

@@ -47,6 +47,7 @@ function controls(viewer, item) {
     state.overlay = overlays.find((entry) => entry.name === name);
     state.shown = new Set(state.overlay.legend.map((entry) => entry.value));
     await viewer.setOverlay(name);
+    if (current.viewer !== viewer) return;
     legend.draw();
     legend.refresh();
   }
@@ -123,15 +124,19 @@ async function openCase(item) {
   side.replaceChildren(factsCard(item), keysCard());
   const canvas = el("canvas", { "aria-label": `Slices of ${item.id}`, role: "img" });
   stage.append(canvas);
+  const left = () => current.item !== item || !stage.isConnected;  // another one was opened meanwhile, or this one again
+  let viewer = null;
   try {
-    const viewer = await Viewer.open(canvas), volumes = await loadVolumes(item.viewer);
-    if (current.item !== item) { viewer.close(); return; }  // another one was opened meanwhile
-    await viewer.show(volumes, FIRST_CONTRAST);
+    viewer = await Viewer.open(canvas);
+    const volumes = await loadVolumes(item.viewer, item.id);
+    if (!left()) await viewer.show(volumes, FIRST_CONTRAST);
+    if (left()) { viewer.close(); return; }
     current.viewer = viewer;
     side.replaceChildren(...controls(viewer, item), factsCard(item), keysCard());
     if (item.lesions.length) viewer.goTo(item.lesions[0].mm);
     stage.setAttribute("data-ready", item.id);
   } catch (error) {
+    if (viewer && viewer !== current.viewer) viewer.close();
     stage.replaceChildren(item.picture ? el("img", { src: item.picture, alt: item.id }) : "", el("p", {}, `No interactive view: ${error.message}`));
   }
 }

@@ -10,8 +10,7 @@ function aboutRun() {
 }
 
 function route() {
-  const id = location.hash.startsWith("#case=") ? decodeURIComponent(location.hash.slice(6)) : null;
-  const item = report.cases.find((entry) => entry.id === id);
+  const item = report.cases.find((entry) => addressOf(entry.id) === location.hash);
   byId("list").hidden = Boolean(item);
   byId("case").hidden = !item;
   document.title = item ? `${item.id} · brats-opt` : "brats-opt report";

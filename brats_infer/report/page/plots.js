@@ -70,7 +70,7 @@ function drawTiles() {
     const failed = report.cases.filter((item) => item.status === "failed" || item.status === "blank").length;
     tiles.push(tile(String(failed), "failed or blank"));
     for (const region of regionNames) tiles.push(tile(fixed(median(report.cases.map((item) => item.regions_ml[region]).filter((ml) => ml !== undefined)), 1), `${region}, median ml`));
-    tiles.push(tile(`${(report.seconds / report.cases.length).toFixed(1)} s`, "a case"));
+    if (report.cases.length) tiles.push(tile(`${(report.seconds / report.cases.length).toFixed(1)} s`, "a case"));
   }
   byId("tiles").replaceChildren(...tiles);
 }

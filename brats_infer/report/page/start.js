@@ -1,7 +1,7 @@
 "use strict";
 // The report's figures, and how elements are made: always as text, never as markup.
 const report = JSON.parse(document.getElementById("report").textContent);
-const bratsOpt = { waiting: null, arrive(volumes) { if (this.waiting) this.waiting(volumes); } };
+const bratsOpt = { arrived: new Map(), arrive(volumes) { this.arrived.set(volumes.id, volumes); } };
 
 function el(name, settings, ...children) {
   const node = document.createElement(name);
@@ -16,7 +16,7 @@ function el(name, settings, ...children) {
 
 const byId = (id) => document.getElementById(id);
 const fixed = (value, digits) => (value === null || value === undefined ? "–" : value.toFixed(digits));
-const addressOf = (id) => `#case=${encodeURIComponent(id)}`;
+const addressOf = (id) => `#case=${encodeURIComponent(id.toWellFormed())}`;  // a file's name may be no text
 const mean = (values) => {
   const known = values.filter((value) => typeof value === "number");
   return known.length ? known.reduce((a, b) => a + b, 0) / known.length : null;

@@ -10,10 +10,13 @@ function loadScript(address) {
   });
 }
 
-async function loadVolumes(address) {
-  const arrived = new Promise((done) => { bratsOpt.waiting = done; });
+// By its ID: those of a case that was opened a moment before may arrive later.
+async function loadVolumes(address, id) {
   await loadScript(address);
-  return arrived;
+  const volumes = bratsOpt.arrived.get(id);
+  bratsOpt.arrived.delete(id);
+  if (!volumes) throw new Error(`${address} holds another case: make the report again`);
+  return volumes;
 }
 
 // All slices below one another are the voxels in order; a canvas takes them in pieces, as none may be so tall.
@@ -59,6 +62,7 @@ class Viewer {
   async show(volumes, contrast) {
     this.volumes = volumes;
     this.decoded = {};
+    this.wanted = {};
     await this.nv.loadFromArrayBuffer(this.nifti(await this.contrast(contrast)), "image.nii");
     await this.nv.loadFromArrayBuffer(this.nifti(await voxelsOfGzip(Object.values(volumes.overlays)[0])), "labels.nii");
     this.nv.setInterpolation(false);
@@ -77,13 +81,19 @@ class Viewer {
   }
 
   // NiiVue keeps a volume's voxels in the file's order: another contrast is other voxels in the same volume.
+  // Of two choices in a row the first may be decoded last: then it is no longer wanted.
   async setContrast(name) {
-    this.nv.volumes[0].img = await this.contrast(name);
+    this.wanted.contrast = name;
+    const voxels = await this.contrast(name);
+    if (!this.nv || this.wanted.contrast !== name) return;
+    this.nv.volumes[0].img = voxels;
     this.nv.updateGLVolume();
   }
 
   async setOverlay(name) {
-    this.nv.volumes[1].img = await voxelsOfGzip(this.volumes.overlays[name]);
+    this.wanted.overlay = name;
+    const voxels = await voxelsOfGzip(this.volumes.overlays[name]);
+    if (this.nv && this.wanted.overlay === name) this.nv.volumes[1].img = voxels;
   }
 
   // `legend` [{value, colour}], of which `shown` (a Set of values) are drawn.
