@@ -14,7 +14,7 @@ from brats_infer.tasks import MODALITIES, TASKS, Task, task_named, task_of_id
 log = logging.getLogger(__name__)
 
 SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
-ID_RULE = "at most 128 letters, digits, - and _, the first no - or _"
+ID_RULE = "at most 128 letters, digits, . - and _, the first no sign"
 IMAGE_ENDINGS = (".nii.gz", ".nii")
 LABELS = ("-seg", "_seg")
 BARE_NAMES = {suffix[1:] for modality in MODALITIES for suffix in modality.suffixes}

@@ -32,7 +32,7 @@ class Phantom:
 
 @torch.inference_mode()
 def make_phantom(anatomies: Sequence[Tensor], task: str, seed: int, device: torch.device | None = None) -> Phantom:
-    """A case of a task from one of the anatomies (X, Y, Z), `Tissue` maps. Same seed and device, same case."""
+    """A case of a task from one of the anatomies (X, Y, Z), `Tissue` maps. Same seed, device and threads, same case."""
     draw = Draw.of_seed(seed, device or torch.device("cpu"))
     anatomy = anatomies[int(draw.rng.integers(len(anatomies)))].to(draw.device)
     at = _bent_grid(draw, anatomy)

@@ -41,8 +41,8 @@ def write_cohort(
 ) -> Iterator[str]:
     """Writes `{ID}/{ID}-{modality}.nii.gz` and `{ID}/{ID}-seg.nii.gz`, case by case; yields the IDs written.
 
-    `anatomy` is a folder of label maps, `mni152` (of nilearn) or `ellipsoid`, a simple brain. Same seed, same bytes.
-    Raises UsageError for an unusable anatomy and for more cases than a seed has, OutputError.
+    `anatomy` is a folder of label maps, `mni152` (of nilearn) or `ellipsoid`, a simple brain. Same seed, same bytes
+    (with as many threads). Raises UsageError for an unusable anatomy and for more cases than a seed has, OutputError.
     """
     if count > CASES_A_SEED:
         raise UsageError(f"--cases {count}: a seed has {CASES_A_SEED}: make the others with another --seed")

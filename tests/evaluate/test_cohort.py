@@ -127,13 +127,25 @@ def test_enhancing_tumor_that_is_4_as_until_2021_is_scored_in_references_only(fo
         evaluate_folders(*folders, GLI, jobs=1)
 
 
-def test_a_prediction_moved_in_space_is_refused(folders: tuple[Path, Path]) -> None:
+@pytest.mark.parametrize("mm", [5.0, 0.01])
+def test_a_prediction_moved_in_space_is_refused(folders: tuple[Path, Path], mm: float) -> None:
     path = folders[0] / f"{IDS[0]}.nii.gz"
     here = read_geometry(path)
-    fields = {**here.fields, "srow_x": here.fields["srow_x"] + np.float32([0, 0, 0, 5])}
+    fields = {**here.fields, "srow_x": here.fields["srow_x"] + np.float32([0, 0, 0, mm])}
     write_labels(path, labels(0), Geometry(here.shape, here.affine, fields))
-    with pytest.raises(CaseError, match=rf"{IDS[0]}\.nii\.gz: its affine differs by 5"):
+    with pytest.raises(CaseError, match=rf"{IDS[0]}\.nii\.gz: its affine differs by {mm:.3g}"):
         evaluate_folders(*folders, GLI, jobs=1)
+
+
+def test_a_missing_prediction_has_the_worst_of_every_score_also_where_nothing_is_to_be_found(
+    folders: tuple[Path, Path],
+) -> None:
+    (folders[0] / f"{IDS[0]}.nii.gz").unlink()
+    write_map(folders[1] / f"{IDS[0]}-seg.nii.gz", np.where(labels(0) == 3, 1, labels(0)).astype(np.uint8))  # no ET
+    for scores in evaluate_folders(*folders, GLI, jobs=1).cases[IDS[0]].values():
+        none = ("sensitivity", "specificity", "legacy_dice", "lesionwise_dice")
+        assert {name: scores[name] for name in none} == dict.fromkeys(none, 0.0)
+        assert scores["legacy_hd95"] == scores["lesionwise_hd95"] == GLI.metrics.penalty_mm
 
 
 def test_the_spacing_of_the_file_counts(tmp_path: Path) -> None:

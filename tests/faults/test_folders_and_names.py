@@ -92,7 +92,7 @@ def test_32_case_id_that_is_no_safe_file_name(bench: Bench) -> None:
     for policy in ("fail", "blank"):
         ended = bench.run("--task", "gli", "--on-error", policy, code=3)
         assert ended.stderr.count(": failed: ") == len(NAMES)
-        assert ended.stderr.count("cannot be a file name: at most 128 letters, digits, - and _") == len(NAMES)
+        assert ended.stderr.count("cannot be a file name: at most 128 letters, digits, . - and _") == len(NAMES)
         assert len(ended.lines) == len(NAMES) + len(GOOD)
         assert all(line.isprintable() for line in ended.lines)
         bench.assert_holds()

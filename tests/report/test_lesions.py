@@ -37,6 +37,15 @@ def test_lesions_are_found_missed_false_or_too_small() -> None:
     assert np.bincount(parts.ravel()).tolist()[1:] == [500, 500, 500, 125, 1000 + 8]
 
 
+@pytest.mark.parametrize(("voxels", "outcome"), [(25, "ignored"), (26, "fn")])
+def test_lesions_are_measured_in_cubic_millimetres(voxels: int, outcome: str) -> None:
+    """Of 2 mm3 a voxel: 50 mm3 are too small to count, 52 are not."""
+    true = np.zeros((60, 12, 12), np.uint8)
+    true[2 : 2 + voxels, 5, 5] = 3
+    _, [lesion] = judge(np.zeros_like(true), true, GLI, ET, (1.0, 1.0, 2.0), np.diag([1.0, 1.0, 2.0, 1.0]))
+    assert (lesion["outcome"], lesion["reference_ml"]) == (outcome, pytest.approx(voxels * 0.002))
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_counts_and_mean_are_the_official_ones(seed: int) -> None:
     rng = np.random.default_rng(seed)
