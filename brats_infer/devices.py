@@ -117,7 +117,8 @@ def is_out_of_memory(error: Exception) -> bool:
 
 def is_gpu_fault(error: Exception) -> bool:
     """Whether a GPU failed at something else than memory. Of most such faults CUDA does not recover in a process."""
-    return isinstance(error, RuntimeError) and any(text in str(error) for text in GPU_FAULTS)
+    known = isinstance(error, RuntimeError) and any(text in str(error) for text in GPU_FAULTS)
+    return known and not is_out_of_memory(error)
 
 
 def autocast(device: torch.device) -> AbstractContextManager[None]:

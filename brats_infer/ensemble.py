@@ -79,15 +79,14 @@ class Ensemble:
             try:
                 return self._predict_on(place, prepared, mode, flips, warn)
             except (RuntimeError, MemoryError) as error:
-                if is_out_of_memory(error):
-                    torch.cuda.empty_cache()
-                elif is_gpu_fault(error):
+                if is_gpu_fault(error):
                     log.debug("the GPU failed", exc_info=error)
                     reason = printable(str(error).partition("\n")[0])
                     last = replace(last, note=f"the GPU failed ({reason}): it was computed on the CPU")
                     break
-                else:
+                if not is_out_of_memory(error):
                     raise
+            torch.cuda.empty_cache()  # not above: the error holds on to what it was raised over
         return self._predict_on(last, prepared, mode, flips, warn)
 
     def _predict_on(

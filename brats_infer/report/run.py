@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from brats_infer.cases import find_cases
+from brats_infer.cases import find_cases, is_safe_id
 from brats_infer.confidence import expected_dice
 from brats_infer.endings import CaseResult, Status
 from brats_infer.errors import CaseError, OutputError, printable
@@ -17,7 +17,7 @@ from brats_infer.report.page import write_page
 from brats_infer.report.picture import draw_picture, grey
 from brats_infer.report.record import Seen, case_record, head, member_record, peak_memory, write_record
 from brats_infer.report.sight import Sight, lesions_of, read_sight, sight_of
-from brats_infer.report.volumes import write_volumes
+from brats_infer.report.volumes import holds_volumes, write_volumes
 from brats_infer.watch import Finished, Start, Watcher
 from model.atomic import remove_leftovers
 
@@ -27,14 +27,15 @@ PICTURES, DATA = "pictures", "data"
 
 
 def remove_others(folder: Path, records: Iterable[dict[str, Any]]) -> None:
-    """Removes pictures and volumes of cases that are not in a report: whoever passes it on would not know of them.
+    """Removes images of cases that a report does not show: whoever passes it on would not know of them.
 
-    Raises OSError.
+    What is not of a report stays. Raises OSError.
     """
-    kept = {record[part] for record in records for part in ("picture", "viewer")}
-    for path in (*(folder / PICTURES).glob("*.png"), *(folder / DATA).glob("*.js")):
-        if path.relative_to(folder).as_posix() not in kept:
-            path.unlink()
+    shown = {record["id"] for record in records if record["viewer"]}
+    gone = {record["id"] for record in records if is_safe_id(record["id"])}
+    gone |= {path.stem for path in (folder / DATA).glob("*.js") if holds_volumes(path)}
+    for path in (folder / part for case_id in gone - shown for part in _parts_of(case_id)):
+        path.unlink(missing_ok=True)
 
 
 def make_parts(folder: Path) -> None:

@@ -22,6 +22,7 @@ from model.atomic import write_atomically
 
 QUALITY = 88
 MAX_ROWS = 65000  # of a JPEG
+CALL = b"bratsOpt.arrive("
 
 
 def write_volumes(
@@ -51,7 +52,13 @@ def write_volumes(
             for name, labels in overlays.items()
         },
     }
-    write_atomically(path, f"bratsOpt.arrive({json.dumps(content)})\n".encode())
+    write_atomically(path, CALL + json.dumps(content).encode() + b")\n")
+
+
+def holds_volumes(path: Path) -> bool:
+    """Whether `write_volumes` wrote that file. Raises OSError."""
+    with path.open("rb") as stream:
+        return stream.read(len(CALL)) == CALL
 
 
 def _header(shape: tuple[int, ...], affine: NDArray[np.float64]) -> bytes:

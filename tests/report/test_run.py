@@ -205,13 +205,17 @@ def test_parts_of_the_cases_have_reports_of_their_own(cohort: Path, tmp_path: Pa
 
 
 def test_no_image_of_a_case_stays_that_the_report_does_not_list(cohort: Path, tmp_path: Path) -> None:
-    for folder, ending in (("pictures", "png"), ("data", "js")):
-        (tmp_path / "report" / folder).mkdir(parents=True)
-        (tmp_path / "report" / folder / f"patient of another run.{ending}").touch()
+    pictures, data = tmp_path / "report" / "pictures", tmp_path / "report" / "data"
+    for folder in (pictures, data):
+        folder.mkdir(parents=True)
+    (data / "patient of another run.js").write_text("bratsOpt.arrive({})")
+    (pictures / "patient of another run.png").touch()
+    (data / "somebody's own.js").write_text("let me = be;")
+    (pictures / "somebody's own.png").touch()
     options = ("--input", cohort / "input", "--output", tmp_path / "out", "--weights", cohort / "weights")
     brats_opt(*options, "--task", "gli", "--report", tmp_path / "report")
-    assert sorted(path.stem for path in (tmp_path / "report" / "pictures").iterdir()) == sorted(GOOD)
-    assert sorted(path.stem for path in (tmp_path / "report" / "data").iterdir()) == sorted(GOOD)
+    for folder in (pictures, data):
+        assert sorted(path.stem for path in folder.iterdir()) == [*sorted(GOOD), "somebody's own"]
 
 
 def test_what_a_killed_run_left_in_a_report_goes(tmp_path: Path) -> None:
