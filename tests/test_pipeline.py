@@ -238,7 +238,11 @@ def test_no_more_cases_wait_for_the_disk_than_are_written_at_once(
         if (case_id, name) == ("BraTS-GLI-01002-000", "network"):
             third.set()
 
-    monkeypatch.setattr(pipeline, "write_labels", lambda *given: (early.append(third.wait(1)), write(*given))[1])
+    def slowly(*given: Any) -> None:
+        early.append(third.wait(60 if early else 1))
+        write(*given)
+
+    monkeypatch.setattr(pipeline, "write_labels", slowly)
     segment_folder(cases, tmp_path / "out", task="gli", weights=weights, device="cpu", watcher=Watcher(stage=stage))
     assert early == [False, True, True]
 

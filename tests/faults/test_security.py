@@ -87,7 +87,7 @@ def test_link_in_the_output_folder_is_replaced_and_not_followed(bench: Bench) ->
 
 def test_report_escapes_what_it_shows(bench: Bench) -> None:
     bench.add("<script>alert(1)<", nested=False)
-    report = bench.output / "report"
+    report = bench.root / "report"
     bench.run("--task", "gli", "--report", report, code=3)
     text = (report / "report.json").read_text()
     assert "<" not in text
