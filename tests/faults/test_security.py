@@ -85,9 +85,9 @@ def test_link_in_the_output_folder_is_replaced_and_not_followed(bench: Bench) ->
     assert not any(path.is_symlink() for path in bench.output.iterdir())
 
 
-def test_report_escapes_what_it_shows(bench: Bench) -> None:
+def test_report_escapes_what_it_shows(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> None:
     bench.add("<script>alert(1)<", nested=False)
-    report = bench.root / "report"
+    report = tmp_path_factory.mktemp("report")
     bench.run("--task", "gli", "--report", report, code=3)
     text = (report / "report.json").read_text()
     assert "<" not in text
