@@ -1,4 +1,4 @@
-"""Grid, crop and intensities, and the way back; against world coordinates, scipy and plain numpy."""
+"""Grid, content and crop, and the way back; against world coordinates, scipy and plain numpy."""
 
 import itertools
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
@@ -15,7 +15,6 @@ from scipy import ndimage
 from brats_infer import preprocess
 from brats_infer.errors import CaseError
 from brats_infer.geometry import Geometry
-from brats_infer.normalise import Normalisation, histogram_reference, normalise
 from brats_infer.preprocess import CROP_MARGIN, Cropped, crop_labels, crop_to_brain, restore_probabilities
 from brats_infer.volume import Volume, read_images
 from tests.case_files import SRI24, edit_header, head, write_case
@@ -295,47 +294,6 @@ def test_background_stays_exactly_0_when_resampled() -> None:
     assert np.array_equal((cropped.images[0] != 0)[clear[box]], brain[box][clear[box]])
 
 
-# intensities
-
-
-def brains(seed: int = 0, shape: tuple[int, int, int] = (14, 15, 16)) -> NDArray[np.float32]:
-    """(4, X, Y, Z): skewed, partly negative, of four scales; each modality with background of its own."""
-    rng = np.random.default_rng(seed)
-    images = rng.gamma(2, 100, (4, *shape)) - 60
-    images *= np.array([1, 30, 0.01, -5])[:, None, None, None]
-    images[rng.random((4, *shape)) < 0.4] = 0
-    return images.astype(np.float32)
-
-
-@pytest.mark.parametrize("variant", Normalisation)
-def test_background_stays_exactly_0_and_the_input_as_it_was(variant: Normalisation) -> None:
-    images = brains()
-    before = images.copy()
-    out = normalise(images, variant, reference=np.linspace(0, 1, 100, dtype=np.float32)[None].repeat(4, axis=0))
-    assert out.dtype == np.float32
-    assert out.shape == images.shape
-    assert np.isfinite(out).all()
-    assert (out[images == 0] == 0).all()
-    assert np.array_equal(images, before)
-    assert out is not images
-
-
-def test_none_changes_nothing() -> None:
-    assert np.array_equal(normalise(brains(), Normalisation.NONE), brains())
-
-
-@pytest.mark.parametrize(("factor", "shift"), [(1e20, 0), (1e34, 0), (1e-25, 0), (1e-19, 0), (1, 3e5), (-1, 1e5)])
-def test_zscore_does_not_depend_on_scale_and_offset(factor: float, shift: float) -> None:
-    rng = np.random.default_rng(0)
-    images = rng.normal(5, 900, (4, 14, 15, 16))
-    images[:, :4] = 0
-    moved = np.where(images == 0, 0, images * factor + shift).astype(np.float32)
-    for before, after in zip(images, normalise(moved, Normalisation.ZSCORE), strict=True):
-        voxels = before[before != 0]
-        expected = np.where(before == 0, 0, (before - voxels.mean()) / voxels.std()) * np.sign(factor)
-        np.testing.assert_allclose(after, expected, rtol=0, atol=1e-4)
-
-
 def test_a_voxel_far_beyond_all_others_is_told() -> None:
     image = np.zeros((20, 24, 22), np.float32)
     image[4:-4, 4:-4, 4:-4] = np.random.default_rng(0).gamma(2, 100, (12, 16, 14))
@@ -372,109 +330,6 @@ def test_what_is_larger_than_a_head_is_refused_before_a_network_sees_it(monkeypa
     monkeypatch.setattr(preprocess, "MAX_CROP", size - 1)
     with pytest.raises(CaseError, match=r"spans \d+x\d+x\d+ mm, more than a head"):
         crop_to_brain(case_of(images, SRI24))
-
-
-def test_zscore_is_that_of_each_modalitys_own_brain_voxels_negative_ones_among_them() -> None:
-    images = brains()
-    out = normalise(images, Normalisation.ZSCORE)
-    for before, after in zip(images, out, strict=True):
-        voxels = before[before != 0].astype(np.float64)
-        assert (voxels < 0).any()
-        assert np.allclose(after[before != 0], (voxels - voxels.mean()) / voxels.std(), atol=1e-5)
-
-
-def by_definition(values: NDArray[np.float64], share: float) -> float:
-    """The percentile, interpolated between the ordered values."""
-    ordered = np.sort(values)
-    place = share / 100 * (len(ordered) - 1)
-    low = int(place)
-    high = min(low + 1, len(ordered) - 1)
-    return float(ordered[low] + (place - low) * (ordered[high] - ordered[low]))
-
-
-@pytest.mark.parametrize("zscore_first", [False, True])
-def test_rescale_stretches_the_2nd_to_98th_percentile_of_the_brain_and_clips(zscore_first: bool) -> None:
-    images = brains()
-    out = normalise(images, Normalisation.RESCALE)
-    for before, after in zip(images, out, strict=True):
-        voxels = before[before != 0].astype(np.float64)
-        if zscore_first:  # as the paper says; the percentiles undo it, which is why it is left out
-            voxels = (voxels - voxels.mean()) / voxels.std()
-        low, high = by_definition(voxels, 2), by_definition(voxels, 98)
-        assert np.allclose(after[before != 0], np.clip((voxels - low) / (high - low), 0, 1), atol=1e-5)
-        assert (after.min(), after.max()) == (0, 1)
-
-
-@given(st.floats(0.01, 100), st.floats(-1000, 1000), st.integers(0, 5))
-@settings(max_examples=30)
-def test_zscore_and_rescale_do_not_depend_on_the_scanners_scale(gain: float, shift: float, seed: int) -> None:
-    images = brains(seed)[:1]
-    mask = images != 0
-    scaled = np.where(mask, images * np.float32(gain) + np.float32(shift), 0).astype(np.float32)
-    if (mask & (scaled == 0)).any():
-        return
-    for variant in (Normalisation.ZSCORE, Normalisation.RESCALE):
-        assert np.allclose(normalise(scaled, variant), normalise(images, variant), atol=2e-2)
-
-
-def test_images_of_a_tiny_scale_are_stretched_as_any_other() -> None:
-    images = brains()[:1]
-    for variant in (Normalisation.ZSCORE, Normalisation.RESCALE):
-        assert np.allclose(normalise(images * np.float32(1e-12), variant), normalise(images, variant), atol=1e-3)
-
-
-def test_each_modality_is_normalised_by_itself() -> None:
-    images = brains()
-    for variant in (Normalisation.ZSCORE, Normalisation.RESCALE):
-        together = normalise(images, variant)
-        assert all(np.array_equal(together[i], normalise(images[i : i + 1], variant)[0]) for i in range(4))
-
-
-@pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("variant", [Normalisation.ZSCORE, Normalisation.RESCALE, Normalisation.HISTOGRAM])
-def test_brains_of_nearly_one_value_stay_finite(variant: Normalisation) -> None:
-    images = np.zeros((4, 8, 8, 8), np.float32)
-    images[:, 2:6, 2:6, 2:6] = 40
-    images[0, 3, 3, 3] = 41  # beyond the 98th percentile
-    images[1, 3, 3, 3] = 40.000004
-    images[3] = 0  # a modality that resampling emptied
-    out = normalise(images, variant, np.linspace(0, 1, 64, dtype=np.float32)[None].repeat(4, axis=0))
-    assert np.isfinite(out).all()
-    assert (out[images == 0] == 0).all()
-
-
-@pytest.mark.parametrize("shape_of_reference", ["uniform", "skewed"])
-def test_histogram_matching_gives_the_references_distribution_and_keeps_the_order(shape_of_reference: str) -> None:
-    images = brains(shape=(24, 24, 24))
-    even = np.linspace(0, 1, 4096, dtype=np.float32)
-    reference = np.stack([even if shape_of_reference == "uniform" else even**power for power in (2, 3, 0.5, 1)])
-    out = normalise(images, Normalisation.HISTOGRAM, reference)
-    for before, after, wanted in zip(images, out, reference, strict=True):
-        voxels = after[before != 0]
-        at = np.linspace(0.03, 0.97, 40)  # what the rescaling clipped is one value and cannot be spread out
-        assert np.allclose(np.quantile(voxels, at), np.quantile(wanted, at), atol=0.02)
-        order = np.argsort(before[before != 0], kind="stable")
-        assert (np.diff(voxels[order]) >= -1e-5).all()
-
-
-def test_histogram_matching_without_a_reference_is_told() -> None:
-    with pytest.raises(ValueError, match="needs a reference"):
-        normalise(brains(), Normalisation.HISTOGRAM)
-
-
-def test_the_reference_is_the_mean_of_the_cases_quantiles() -> None:
-    cases = [brains(seed) for seed in range(3)]
-    reference = histogram_reference(cases, samples=101)
-    assert reference.shape == (4, 101)
-    assert reference.dtype == np.float32
-    assert (np.diff(reference) >= 0).all()
-    for channel in range(4):
-        rescaled = [normalise(case, Normalisation.RESCALE)[channel][case[channel] != 0] for case in cases]
-        expected = np.mean([[by_definition(voxels, share) for share in range(101)] for voxels in rescaled], axis=0)
-        assert np.allclose(reference[channel], expected, atol=1e-5)
-
-
-# real cases
 
 
 def cropped_case(shared: Path, name: str) -> Cropped:
