@@ -1,12 +1,13 @@
 """How many of a tumor's voxels get the label that torch finds in float32 from the engine of this machine.
 
     python benchmarks/precision.py CASES [--task gli] [--weights weights] [--mode fast] [--device auto]
-                                         [--rounded fp16|bf16]
+                                         [--rounded fp16|bf16|int8]
 
 CASES is an input folder of `brats-opt`. Printed is a line a case: the share among the voxels that are tumor in
 float32, before components are removed. `--rounded`: not from this machine's engine, but from torch whose layers add up
 in float32 and take and give rounded numbers, as a GPU's do; the line then ends with the largest one so far, of which
-fp16 holds 65504.
+fp16 holds 65504. In int8 weights have a scale an output channel, and what layers take has one a tensor, the best of
+four; what they give, the first convolution and the head stay in float32.
 """
 
 import argparse
@@ -30,30 +31,46 @@ from brats_infer.tasks import TASKS
 from brats_infer.volume import read_images
 from model.unet import UNet
 
+ROUNDED_TO = {"fp16": DTYPES["fp16"], "bf16": DTYPES["bf16"], "int8": torch.int8}
+
 
 @dataclass
 class Rounding:
-    """Makes engines whose layers' weights, inputs and outputs are rounded to `dtype`."""
+    """Makes engines whose layers' weights, inputs and outputs are rounded to `dtype`, or as the module says of int8."""
 
     dtype: torch.dtype
     largest: float = field(default=0.0, init=False)
 
     def engine(self, network: UNet, device: torch.device) -> Engine:
         network = copy.deepcopy(network).to(device)
+        in_steps = self.dtype == torch.int8
+        outer = {network.down["1"].get_submodule("conv1"), *network.heads.values()} if in_steps else set()
         for layer in network.modules():
-            if isinstance(layer, nn.Conv3d | nn.ConvTranspose3d):
-                layer.weight.data = self._rounded(layer.weight.data)
+            if isinstance(layer, nn.Conv3d | nn.ConvTranspose3d) and layer not in outer:
+                outputs = 1 if isinstance(layer, nn.ConvTranspose3d) else 0
+                layer.weight.data = self._rounded(layer.weight.data, outputs)
                 layer.register_forward_pre_hook(lambda _, inputs: tuple(self._rounded(x) for x in inputs))
             if isinstance(layer, nn.Conv3d | nn.ConvTranspose3d | nn.InstanceNorm3d):
                 layer.register_forward_hook(self._output)
         return TorchEngine(network, device, torch.float32)
 
-    def _rounded(self, x: Tensor) -> Tensor:
-        return x.to(self.dtype).float()
+    def _rounded(self, x: Tensor, outputs: int | None = None) -> Tensor:
+        """Of weights, `outputs` is the axis of the output channels."""
+        if self.dtype != torch.int8:
+            return x.to(self.dtype).float()
+        if outputs is not None:
+            return _stepped(x, x.abs().amax([axis for axis in range(x.ndim) if axis != outputs], keepdim=True) / 127)
+        sample = x.flatten()[:: max(1, x.numel() // 2**18)]
+        steps = [x.abs().max() / 127 / 2**halvings for halvings in range(4)]
+        return _stepped(x, min(steps, key=lambda step: float((_stepped(sample, step) - sample).square().sum())))
 
     def _output(self, layer: nn.Module, inputs: Any, output: Tensor) -> Tensor:
         self.largest = max(self.largest, float(output.abs().max()))
-        return self._rounded(output)
+        return output if self.dtype == torch.int8 else self._rounded(output)
+
+
+def _stepped(x: Tensor, step: Tensor) -> Tensor:
+    return (x / step).round().clamp(-128, 127) * step
 
 
 def main() -> None:
@@ -63,7 +80,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, default=SHIPPED_WEIGHTS)
     parser.add_argument("--mode", type=Mode, default=Mode.FAST, choices=list(Mode))
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--rounded", choices=["fp16", "bf16"])
+    parser.add_argument("--rounded", choices=list(ROUNDED_TO))
     given = parser.parse_args()
     limit_threads()
     torch.backends.cudnn.allow_tf32 = False
@@ -72,7 +89,7 @@ def main() -> None:
     exact = Ensemble(
         shipped.members, device, shipped.references, lambda network, on: TorchEngine(network.to(on), on, torch.float32)
     )
-    rounding = Rounding(DTYPES[given.rounded]) if given.rounded else None
+    rounding = Rounding(ROUNDED_TO[given.rounded]) if given.rounded else None
     if rounding:
         shipped = Ensemble(shipped.members, device, shipped.references, rounding.engine)
     name = f"torch rounded to {given.rounded}" if rounding else engine_name(device)
