@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 
+import cc3d
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -15,6 +16,7 @@ GAUSSIAN_FLOOR = 1e-3
 OVERLAP = 0.5
 POSSIBLE = 0.3  # probability of the outermost region, from which on finer networks look closer
 NEAR = 8  # voxels around what is possible
+SMALL = 500  # voxels: components of so many or fewer widen no box, as they would be dust
 CLOSER_SIDE = 96  # voxels at least: of a smaller box, instance norm would see little but tumor
 
 Predictor = Callable[[Tensor], Tensor]
@@ -37,12 +39,16 @@ def predict_member(engine: Engine, x: Tensor, window: tuple[int, int, int] | Non
 def closer_box(outermost: Tensor, step: int) -> Box:
     """Where networks look closer: around what is possible by probabilities (X, Y, Z) of those on coarser grids.
 
-    Each side is a multiple of `step`, or the whole length. Everything where nothing is possible. Measured in
-    docs/weights.md.
+    Components of up to `SMALL` voxels count where there is nothing else. Each side is a multiple of `step`, or the
+    whole length. Everything where nothing is possible. Measured in docs/weights.md.
     """
     possible = (outermost >= POSSIBLE).cpu().numpy()
     if not possible.any():
         return EVERYTHING
+    view = possible[bounding_box(possible)]
+    large = cc3d.dust(view, threshold=SMALL + 1, connectivity=26)
+    if large.any():
+        view[:] = large
     extents = bounding_box(possible, NEAR)
     x, y, z = (_widened(extent, size, step) for extent, size in zip(extents, possible.shape, strict=True))
     return x, y, z

@@ -365,6 +365,22 @@ def test_closer_box_is_everything_where_nothing_is_possible() -> None:
     assert closer_box(torch.full((200, 7, 150), POSSIBLE / 2), 32) == EVERYTHING
 
 
+def test_closer_box_is_not_widened_by_small_components() -> None:
+    probabilities = torch.zeros(300, 100, 100)
+    probabilities[100:110, 40:50, 40:50] = POSSIBLE  # 1000 voxels
+    alone = closer_box(probabilities, 32)
+    probabilities[280:, 40:65, 40] = POSSIBLE  # 500
+    assert closer_box(probabilities, 32) == alone
+    probabilities[280, 40, 41] = POSSIBLE
+    assert closer_box(probabilities, 32)[0].stop == 300
+
+
+def test_closer_box_holds_small_components_where_there_is_nothing_else() -> None:
+    probabilities = torch.zeros(300, 100, 100)
+    probabilities[0, 50, 50] = probabilities[299, 50, 50] = POSSIBLE
+    assert closer_box(probabilities, 32)[0] == slice(0, 300)
+
+
 @dataclass(frozen=True)
 class Told:
     """An engine that answers what it is told to."""
