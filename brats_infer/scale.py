@@ -59,18 +59,18 @@ def on_ray(address: str) -> Runner:
         if not cases:
             watcher.start(start)
             return
-        try:
-            with marked(plan.output) as mark, joined(address) as nodes:
-                slots = find_slots(nodes, plan.device)[: len(cases)]
-                watcher.start(start)
+        with marked(plan.output) as mark, joined(address) as nodes:
+            slots = find_slots(nodes, plan.device)[: len(cases)]
+            watcher.start(start)
+            try:
                 with closing(_Foreman(cases, plan, mark)) as foreman:
                     for result in foreman.run(slots):
                         watcher.result(result)
                         yield result
-        finally:
-            for folder in (plan.output, plan.settings.probabilities):
-                if folder:
-                    remove_leftovers(folder, elsewhere_s=0)  # no worker of this run is left
+            finally:
+                for folder in (plan.output, plan.settings.probabilities):
+                    if folder:
+                        remove_leftovers(folder, elsewhere_s=0)  # no worker of this run is left
 
     return run
 

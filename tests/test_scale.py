@@ -23,7 +23,7 @@ from brats_infer.pipeline import Plan, segment_folder
 from brats_infer.scale import Slot, Worker, find_slots, on_ray
 from brats_infer.settings import OnError, Settings
 from brats_infer.tasks import TASKS
-from model.atomic import marked
+from model.atomic import PREFIX, marked
 from tests.case_files import write_case
 from tests.faults import anatomy
 from tests.ray_cluster import in_a_process, processes, wait_for
@@ -276,10 +276,14 @@ def test_machine_that_sees_another_folder_gets_no_case(folder: Path, tmp_path: P
     "address", ["127.0.0.1:1", "auto", "ray://127.0.0.1:1", "nobody.invalid:6379", "127.0.0.1:99999"]
 )
 def test_address_where_no_cluster_answers(folder: Path, tmp_path: Path, address: str) -> None:
+    (tmp_path / "out").mkdir()
+    of_another_machine = tmp_path / "out" / f"{PREFIX}deadbeef-abc"
+    of_another_machine.touch()
     with pytest.raises(UsageError, match=rf"--ray {address}: no cluster \(.+\): give local or HOST:PORT"):
         segment_folder(
             folder / "input", tmp_path / "out", weights=folder / "weights", device="cpu", runner=on_ray(address)
         )
+    assert of_another_machine.exists()
 
 
 def test_faults_of_weights_and_output_keep_their_exit_codes(folder: Path, tmp_path: Path) -> None:

@@ -87,9 +87,12 @@ def load_split(
     `hold_out` are the IDs to validate on, `skip` those to leave alone. A histogram reference is made from the
     training cases only (of phantoms, where there are no others). What is trained on is brought to `spacing` mm and,
     with `clean`, has no dust in its labels; what is validated on stays as it is, at 1 mm. What is preprocessed is kept
-    below `cache`. Raises UsageError for IDs that cannot be held out or skipped, for a held-out patient of whom
-    something is trained on, and for nothing to train on (unless there will be `others`), NoCasesError for a folder
-    without cases, CaseError for a case or file that cannot be used, OutputError for a cache that cannot be written.
+    below `cache`.
+
+    Raises UsageError for IDs that cannot be held out or skipped, for a held-out patient of whom something in `folder`
+    is trained on (phantoms, whose IDs say nothing, may only not be the held-out files themselves), and for nothing to
+    train on (unless there will be `others`), NoCasesError for a folder without cases, CaseError for a case or file that
+    cannot be used, OutputError for a cache that cannot be written.
     """
     task = task_named(task_name)
     used = labelled_cases(folder, task_name)
@@ -177,10 +180,13 @@ def _on_grid(case: TrainingCase, spacing: int) -> TrainingCase:
 
 
 def _fingerprint(settings: bytes, paths: Iterable[Path]) -> str:
-    """Changes with the files (by size and time) and with how they are prepared."""
+    """Changes with the files (by size and time) and with how they are prepared. Raises CaseError."""
     digest = hashlib.sha256(settings)
     for path in paths:
-        status = path.stat()
+        try:
+            status = path.stat()
+        except OSError as error:  # as of a link whose content was not fetched
+            raise CaseError(f"{path}: cannot be read ({error.strerror}): copy it again") from error
         digest.update(f"{path.resolve()} {status.st_size} {status.st_mtime_ns}".encode())
     return digest.hexdigest()[:16]
 

@@ -20,7 +20,7 @@ ALTERNATIVES = ((("steps",), ("epochs",)), (("hold_out",), ("folds", "fold")))
 class TrainOptions(BaseModel):
     """What can be chosen about a training run, wherever it takes place."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
     channels: tuple[int, ...] = Field((16, 32, 64, 96, 128, 160), description="Feature maps of each level.")
     foreground: bool = Field(True, description="Brain mask as a fifth input channel.")

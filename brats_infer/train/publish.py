@@ -1,6 +1,10 @@
 """From a finished run to a member of a weights folder."""
 
+import fcntl
 import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,34 +34,38 @@ def publish(
     """Copies a run's best checkpoint into a weights folder and lists it as the task's next fold. Returns the entry.
 
     A checkpoint that is listed for the task already is left as it is, so that a command can be given again; a file
-    that is there is never written over. Raises WeightsError, OutputError.
+    that is there is never written over. Runs that publish at the same time wait for each other. Raises WeightsError,
+    OutputError.
     """
-    members = open_members(folder)
+    open_members(folder)
     try:
-        content = (run / BEST).read_bytes()
-        sha256 = hashlib.sha256(content).hexdigest()
-        for member in members:
-            if (member.task, member.sha256) == (task, sha256):
-                return member
-        fold = 1 + max((member.fold for member in members if member.task == task), default=-1)
-        while (folder / _file(task, fold)).exists():  # of another task, which shares it, or of nobody
-            fold += 1
-        member = Member(
-            file=_file(task, fold),
-            sha256=sha256,
-            task=task,
-            fold=fold,
-            config=config.network,
-            normalisation=str(config.normalisation),
-            window=config.patch,
-            trained_on=text or trained_on(config, split),
-            licence=licence,
-            scores={"held out": best.get("cases", {}), "dice": best.get("dice"), "step": best.get("step")},
-        )
-        write_atomically(folder / member.file, content)
-        if split.histogram is not None:
-            member = replace(member, histogram_sha256=save_reference(folder / member.histogram_file, split.histogram))
-        write_manifest(folder, [*members, member])
+        with _alone_in(folder):
+            members = open_members(folder)
+            content = (run / BEST).read_bytes()
+            sha256 = hashlib.sha256(content).hexdigest()
+            for member in members:
+                if (member.task, member.sha256) == (task, sha256):
+                    return member
+            fold = 1 + max((member.fold for member in members if member.task == task), default=-1)
+            while (folder / _file(task, fold)).exists():  # of another task, which shares it, or of nobody
+                fold += 1
+            member = Member(
+                file=_file(task, fold),
+                sha256=sha256,
+                task=task,
+                fold=fold,
+                config=config.network,
+                normalisation=str(config.normalisation),
+                window=config.patch,
+                trained_on=text or trained_on(config, split),
+                licence=licence,
+                scores={"held out": best.get("cases", {}), "dice": best.get("dice"), "step": best.get("step")},
+            )
+            write_atomically(folder / member.file, content)
+            if split.histogram is not None:
+                sha256 = save_reference(folder / member.histogram_file, split.histogram)
+                member = replace(member, histogram_sha256=sha256)
+            write_manifest(folder, [*members, member])
     except OSError as error:
         raise _unwritable(folder, error) from error
     return member
@@ -77,6 +85,18 @@ def trained_on(config: TrainConfig, split: Split) -> str:
 
 def _file(task: str, fold: int) -> str:
     return f"{task}-{fold}.safetensors"
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Waits until nobody else publishes there; for nothing where the file system has no locks."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _unwritable(folder: Path, error: OSError) -> OutputError:

@@ -90,6 +90,8 @@ def start_run(
             _restore(run, settings, path)
         except (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, TypeError, ValueError, OSError) as error:
             raise UsageError(f"{path}: is damaged, or of another version: choose another --out") from error
+    if len(set(workers.gather({str(workers.rank): run.step}).values())) > 1:
+        raise UsageError(f"{out}: not all processes find the same {LAST} there: give them one folder that all see")
     try:
         if workers.first:
             out.mkdir(parents=True, exist_ok=True)

@@ -67,9 +67,10 @@ def _search(
     if study.user_attrs.get("identity", wanted) != wanted:
         raise UsageError(f"{out / STUDY}: searches on other cases or options: choose another --out")
     study.set_user_attr("identity", wanted)
-    if first and not study.trials:
-        study.enqueue_trial(dict(first))
     ended = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
+    waiting = (*ended, optuna.trial.TrialState.WAITING)
+    if first and not study.get_trials(deepcopy=False, states=waiting):  # nor where the first one was stopped
+        study.enqueue_trial(dict(first))
     done = len(study.get_trials(deepcopy=False, states=ended))
     study.sampler = optuna.samplers.TPESampler(seed=seed + done)  # one that goes on must not draw the same again
     study.optimize(objective, n_trials=max(0, trials - done))

@@ -72,9 +72,10 @@ def tune_thresholds(
     identity = {"search": "thresholds", "task": task.name, "cases": sorted(case.id for case in cases)}
     study = search(objective, out, identity, trials, seed, first)
     best = study.best_params
+    present = [trial.value for trial in study.trials if trial.params == first and trial.value is not None]
     return {
         "dice": study.best_value,
-        "present dice": study.trials[0].value,
+        "present dice": present[0] if present else None,
         "trials": len(study.trials),
         "regions": {r.name: {what: best[f"{r.name} {what}"] for what in (THRESHOLD, DUST)} for r in task.regions},
     }

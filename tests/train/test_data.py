@@ -260,6 +260,14 @@ def test_an_entry_that_cannot_be_opened_is_named_and_stays(folder: Path, monkeyp
     assert sorted((folder.parent / f"{folder.name} cache").iterdir()) == entries
 
 
+def test_a_label_map_that_is_a_broken_link_is_named(folder: Path) -> None:
+    labels = folder / "labels" / f"{IDS[0]}-seg.nii.gz"
+    labels.unlink()
+    labels.symlink_to(folder / "not fetched")
+    with pytest.raises(CaseError, match=rf"{labels.name}: cannot be read \(No such file or directory\): copy it again"):
+        load(folder)
+
+
 def test_another_examination_of_a_held_out_patient_is_not_trained_on(folder: Path) -> None:
     later = "BraTS-GLI-00001-001"
     for path in (folder / "images" / IDS[1]).iterdir():

@@ -87,6 +87,25 @@ def test_every_piece_of_work_is_one_workers() -> None:
     assert sorted(n for share in shares for n in share) == list(range(8))
 
 
+ELSEWHERE = """
+import os, runpy, sys
+
+if os.environ["RANK"] == "1":
+    sys.argv[sys.argv.index("--out") + 1] += "-of-its-own"
+sys.path.insert(0, os.getcwd())
+runpy.run_module("brats_infer.train", run_name="__main__", alter_sys=True)
+"""
+
+
+def test_processes_that_do_not_see_the_same_folder_do_not_go_on(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert train(ONE, data, out, "--batch", "2").returncode == 0
+    (tmp_path / "elsewhere.py").write_text(ELSEWHERE)
+    done = train([*TWO[:-2], str(tmp_path / "elsewhere.py")], data, out, "--batch", "2")
+    assert done.returncode != 0
+    assert f"{out}: not all processes find the same last.pt there: give them one folder" in done.stderr
+
+
 DIES_ONCE = """
 import os, runpy, signal, sys, threading, time
 from pathlib import Path

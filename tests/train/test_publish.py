@@ -2,6 +2,9 @@
 
 import hashlib
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ from brats_infer.train.config import TrainConfig
 from brats_infer.train.data import Split, TrainingCase
 from brats_infer.train.publish import open_members, publish
 from brats_infer.train.state import BEST
+from model.atomic import write_atomically
 from model.checkpoint import read_manifest, save_weights
 from tests.small_networks import SMALL, random_network, write_weights
 
@@ -55,6 +59,19 @@ def test_the_manifest_tells_all_that_was_trained_on(tmp_path: Path) -> None:
     assert told == (
         "a, b; 1 phantoms; phantoms made while training (anatomy: mni152); begun with the weights of sha256 abc"
     )
+
+
+def test_runs_that_publish_at_the_same_time_are_all_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slowly(path: Path, content: bytes) -> None:
+        time.sleep(0.05)
+        write_atomically(path, content)
+
+    monkeypatch.setattr("brats_infer.train.publish.write_atomically", slowly)
+    runs = [run_of(tmp_path / f"run{seed}", seed) for seed in range(4)]
+    with ThreadPoolExecutor(len(runs)) as pool:
+        list(pool.map(partial(published, tmp_path / "weights"), runs))
+    assert [member.fold for member in read_manifest(tmp_path / "weights")] == [0, 1, 2, 3]
+    assert len({member.sha256 for member in read_manifest(tmp_path / "weights")}) == 4
 
 
 def test_what_cannot_be_published_to_is_named(tmp_path: Path) -> None:

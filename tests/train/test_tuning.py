@@ -81,6 +81,19 @@ def test_search_that_was_stopped_goes_on(folder: Path, tmp_path: Path, monkeypat
     assert len({json.dumps(params) for params in numbers}) == 5
 
 
+def test_present_values_are_tried_though_the_search_was_stopped_over_them(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object) -> float:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tune_thresholds, "lesionwise_dice", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            thresholds(folder, tmp_path, 3)
+    assert thresholds(folder, tmp_path, 3)["present dice"] == thresholds(folder, tmp_path / "new", 1)["dice"]
+
+
 def test_search_on_something_else_is_not_mixed_in(folder: Path, tmp_path: Path) -> None:
     thresholds(folder, tmp_path, 1)
     with pytest.raises(UsageError, match=r"study.db: searches on other cases or options"):
