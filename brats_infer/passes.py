@@ -10,13 +10,14 @@ from torch.nn import functional
 
 from brats_infer.boxes import EVERYTHING, Box, bounding_box
 from brats_infer.engines import Engine, HalfEngine
+from brats_infer.settings import Settings
 
 GAUSSIAN_SIGMA = 0.125  # of the window's side, as nnU-Net and MONAI
 GAUSSIAN_FLOOR = 1e-3
 OVERLAP = 0.5
 POSSIBLE = 0.3  # probability of the outermost region, from which on finer networks look closer
 NEAR = 8  # voxels around what is possible
-SMALL = 500  # voxels: components of so many or fewer widen no box, as they would be dust
+SMALL = Settings.dust  # voxels of 1 mm: components of so many or fewer widen no box, as they would be dust
 CLOSER_SIDE = 96  # voxels at least: of a smaller box, instance norm would see little but tumor
 
 Predictor = Callable[[Tensor], Tensor]

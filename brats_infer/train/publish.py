@@ -40,34 +40,46 @@ def publish(
     open_members(folder)
     try:
         with _alone_in(folder):
-            members = open_members(folder)
-            content = (run / BEST).read_bytes()
-            sha256 = hashlib.sha256(content).hexdigest()
-            for member in members:
-                if (member.task, member.sha256) == (task, sha256):
-                    return member
-            fold = 1 + max((member.fold for member in members if member.task == task), default=-1)
-            while (folder / _file(task, fold)).exists():  # of another task, which shares it, or of nobody
-                fold += 1
-            member = Member(
-                file=_file(task, fold),
-                sha256=sha256,
-                task=task,
-                fold=fold,
-                config=config.network,
-                normalisation=str(config.normalisation),
-                window=config.patch,
-                trained_on=text or trained_on(config, split),
-                licence=licence,
-                scores={"held out": best.get("cases", {}), "dice": best.get("dice"), "step": best.get("step")},
-            )
-            write_atomically(folder / member.file, content)
-            if split.histogram is not None:
-                sha256 = save_reference(folder / member.histogram_file, split.histogram)
-                member = replace(member, histogram_sha256=sha256)
-            write_manifest(folder, [*members, member])
+            return _added(folder, (run / BEST).read_bytes(), task, config, split, best, text, licence)
     except OSError as error:
         raise _unwritable(folder, error) from error
+
+
+def _added(
+    folder: Path,
+    content: bytes,
+    task: str,
+    config: TrainConfig,
+    split: Split,
+    best: dict[str, Any],
+    text: str,
+    licence: str,
+) -> Member:
+    """As `publish`, of a checkpoint's content."""
+    members = open_members(folder)
+    sha256 = hashlib.sha256(content).hexdigest()
+    for member in members:
+        if (member.task, member.sha256) == (task, sha256):
+            return member
+    fold = 1 + max((member.fold for member in members if member.task == task), default=-1)
+    while (folder / _file(task, fold)).exists():  # of another task, which shares it, or of nobody
+        fold += 1
+    member = Member(
+        file=_file(task, fold),
+        sha256=sha256,
+        task=task,
+        fold=fold,
+        config=config.network,
+        normalisation=str(config.normalisation),
+        window=config.patch,
+        trained_on=text or trained_on(config, split),
+        licence=licence,
+        scores={"held out": best.get("cases", {}), "dice": best.get("dice"), "step": best.get("step")},
+    )
+    write_atomically(folder / member.file, content)
+    if split.histogram is not None:
+        member = replace(member, histogram_sha256=save_reference(folder / member.histogram_file, split.histogram))
+    write_manifest(folder, [*members, member])
     return member
 
 
