@@ -78,17 +78,19 @@ def train(
             if not _validation_due(run, config):
                 with interrupts.held():
                     rate = learning_rate(config, run.step, epoch_steps)
-                    pace.losses.append(_step(run, config, split, loss, rate, device))
+                    run.losses.append(_step(run, config, split, loss, rate, device))
+                pace.steps += 1
                 if pace.is_due():
-                    on_pace(pace.entry(run.step))
+                    on_pace(pace.entry(run.step, run.losses))
                 continue
             _check_weights(run)
             entry = {
-                **pace.entry(run.step),
+                **pace.entry(run.step, run.losses),
                 **validate(run.mean, split.validation, task, device, config.select, workers, window),
             }
             with interrupts.held():
                 run.log.append(entry)
+                run.losses = []
                 if workers.first:
                     save_run(run, settings, out, best=run.best is entry)
                     curves.add(entry, run.optimizer.param_groups[0]["lr"])

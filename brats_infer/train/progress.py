@@ -1,7 +1,7 @@
 """What a person sees while a network trains: a line every minute and for each validation."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,11 +13,10 @@ SECONDS = 60.0
 
 @dataclass
 class Pace:
-    """What was done since the run was started or last validated."""
+    """How fast it has gone since the run was started, or last validated."""
 
     batch: int
-    losses: list[float] = field(default_factory=list)
-    """Of each step."""
+    steps: int = 0
     began: float = field(default_factory=time.monotonic)
     told: float = field(default_factory=time.monotonic)
 
@@ -28,13 +27,13 @@ class Pace:
             self.told = time.monotonic()
         return due
 
-    def entry(self, step: int) -> dict[str, Any]:
-        """{"step", "loss": mean, None without steps, "patches_per_second"}"""
+    def entry(self, step: int, losses: Sequence[float]) -> dict[str, Any]:
+        """{"step", "loss": mean, None without any, "patches_per_second"}"""
         seconds = time.monotonic() - self.began
         return {
             "step": step,
-            "loss": round(sum(self.losses) / len(self.losses), 4) if self.losses else None,
-            "patches_per_second": round(len(self.losses) * self.batch / seconds, 3),
+            "loss": round(sum(losses) / len(losses), 4) if losses else None,
+            "patches_per_second": round(self.steps * self.batch / seconds, 3),
         }
 
 

@@ -44,6 +44,8 @@ class Run:
     """The network's heads; with several workers, it averages their gradients."""
     select: Selection = Selection.DICE
     step: int = 0
+    losses: list[float] = field(default_factory=list)
+    """Of each step since the last validation."""
     log: list[dict[str, Any]] = field(default_factory=list)
     """What each validation found."""
 
@@ -108,7 +110,7 @@ def _restore(run: Run, settings: dict[str, Any], path: Path) -> None:
     run.network.load_state_dict(state["network"])
     run.mean.load_state_dict(state["mean"])
     run.optimizer.load_state_dict(state["optimizer"])
-    run.step, run.log = int(state["step"]), json.loads(state["log"])
+    run.step, run.losses, run.log = int(state["step"]), list(state["losses"]), json.loads(state["log"])
 
 
 def save_run(run: Run, settings: dict[str, Any], out: Path, best: bool = False) -> None:
@@ -122,6 +124,7 @@ def save_run(run: Run, settings: dict[str, Any], out: Path, best: bool = False) 
         "mean": run.mean.state_dict(),
         "optimizer": run.optimizer.state_dict(),
         "step": run.step,
+        "losses": run.losses,
         "log": json.dumps(run.log),
     }
     content = io.BytesIO()

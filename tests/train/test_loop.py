@@ -58,9 +58,7 @@ def state_of(out: Path) -> dict[str, Any]:
 def log_of(out: Path) -> list[dict[str, Any]]:
     """The log, without what depends on the time."""
     entries = [json.loads(line) for line in (out / LOG).read_text().splitlines()]
-    return [
-        {key: value for key, value in entry.items() if key not in ("patches_per_second", "loss")} for entry in entries
-    ]
+    return [{key: value for key, value in entry.items() if key != "patches_per_second"} for entry in entries]
 
 
 def assert_same_run(one: Path, other: Path) -> None:

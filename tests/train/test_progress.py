@@ -35,11 +35,11 @@ def test_pace_is_told_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(progress.time, "monotonic", lambda: now)
     pace = Pace(batch=2, began=now, told=now)
-    pace.losses += [0.5, 1.0]
+    pace.steps += 2
     now = 150.0
     assert not pace.is_due()
     now = 160.0
     assert [pace.is_due(), pace.is_due()] == [True, False]
-    entry = pace.entry(7)
+    entry = pace.entry(7, [0.5, 1.0])
     assert entry == {"step": 7, "loss": 0.75, "patches_per_second": 0.067}
     assert line_of(entry, CONFIG) == "step 7 of 1000; loss 0.750; 0.07 patches/s, 494 min left"
