@@ -128,7 +128,7 @@ def load_member(folder: Path, member: Member) -> UNet:
         if not all(bool(tensor.isfinite().all()) for tensor in state.values()):
             raise ValueError("holds NaN or Inf")
         network.load_state_dict({name: tensor.float() for name, tensor in state.items()}, strict=True, assign=True)
-    except (SafetensorError, RuntimeError, ValueError, KeyError) as error:
+    except (SafetensorError, RuntimeError, ValueError, KeyError, TypeError, OverflowError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(
             f"{path}: does not fit the network of the manifest ({reason}): take the weights again"

@@ -166,7 +166,11 @@ def test_parameters_that_do_not_fit(tmp_path: Path, change: Callable[[dict[str, 
     assert_refused(lambda: load_member(tmp_path, member), tmp_path / member.file)
 
 
-@pytest.mark.parametrize("channels", [(4, 5, 6), (3, 5), (3, 5, 6, 7), (10**7, 10**7, 10**7), (2**62, 2**62)], ids=str)
+@pytest.mark.parametrize(
+    "channels",
+    [(4, 5, 6), (3, 5), (3, 5, 6, 7), (10**7, 10**7, 10**7), (2**62, 2**62), (10**30, 2)],
+    ids=str,
+)
 def test_configuration_of_another_network(tmp_path: Path, channels: tuple[int, ...]) -> None:
     (member,) = write_weights(tmp_path, [random_network()])
     other = replace(member, config=UNetConfig(channels=channels))
