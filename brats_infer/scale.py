@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from brats_infer.errors import BratsOptError, CaseError, OutputError, UsageError
 from brats_infer.pipeline import Plan, Runner, load_ensembles, predict_case, read_case, start_of
 from brats_infer.signals import held
 from brats_infer.watch import Watcher
-from model.atomic import marked, remove_leftovers
+from model.atomic import Mark, hold, marked, remove_leftovers
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +34,7 @@ CORES = 4  # of a worker without a GPU, where OMP_NUM_THREADS does not say
 AT_ONCE = 3  # cases of a worker: one is read, one computed, one written
 TRIES = 3  # of a case whose worker dies, and of a worker that dies as it starts
 PATIENCE = 60  # seconds without any worker until the user is told
+ENDING = 20  # seconds that workers are given to end once they are killed: one may be out of reach
 
 
 @dataclass(frozen=True)
@@ -59,18 +60,17 @@ def on_ray(address: str) -> Runner:
         if not cases:
             watcher.start(start)
             return
-        with marked(plan.output) as mark, joined(address) as nodes:
+        with ExitStack() as stack:
+            mark = stack.enter_context(marked(plan.output))
+            afterwards = stack.enter_context(ExitStack())
+            nodes = stack.enter_context(joined(address))
+            afterwards.callback(_tidy_up, plan, mark)  # a worker may go on until Ray has left
             slots = find_slots(nodes, plan.device)[: len(cases)]
             watcher.start(start)
-            try:
-                with closing(_Foreman(cases, plan, mark)) as foreman:
-                    for result in foreman.run(slots):
-                        watcher.result(result)
-                        yield result
-            finally:
-                for folder in (plan.output, plan.settings.probabilities):
-                    if folder:
-                        remove_leftovers(folder, elsewhere_s=0)  # no worker of this run is left
+            foreman = stack.enter_context(closing(_Foreman(cases, plan, mark.path)))
+            for result in foreman.run(slots):
+                watcher.result(result)
+                yield result
 
     return run
 
@@ -110,8 +110,11 @@ class Worker:
     def prepare(self) -> None:
         """Before any case. Raises UsageError, WeightsError or OutputError."""
         host = socket.gethostname()
-        if not self.mark.exists():
-            raise OutputError(f"{self.plan.output}: is another folder on {host}: name one that all machines share")
+        try:
+            self.held = hold(self.mark)
+        except FileNotFoundError as error:
+            reason = f"{self.plan.output}: is another folder on {host}: name one that all machines share"
+            raise OutputError(reason) from error
         if not self.plan.input.is_dir():
             raise UsageError(f"{self.plan.input}: is not there on {host}: name a folder that all machines share")
         self.ensembles = load_ensembles(self.plan, pick_device(self.device))
@@ -261,6 +264,14 @@ class _Foreman:
             self._hire(worker.slot, deaths)
         elif not self.workers:
             raise BratsOptError(f"--ray: every worker dies as it starts: try --ray {LOCAL} --debug ({error})")
+
+
+def _tidy_up(plan: Plan, mark: Mark) -> None:
+    """Leaves no worker of this run, nor what it was writing when it was killed."""
+    mark.wait_for_holders(ENDING)
+    for folder in (plan.output, plan.settings.probabilities):
+        if folder:
+            remove_leftovers(folder, elsewhere_s=0)
 
 
 def _absolute(cases: Sequence[Case], plan: Plan) -> tuple[list[Case], Plan]:

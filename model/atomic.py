@@ -7,7 +7,9 @@ import re
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 PREFIX = ".brats-opt-"
 BOOT = Path("/proc/sys/kernel/random/boot_id")  # the same in all containers of a machine
@@ -51,15 +53,51 @@ def remove_leftovers(folder: Path, elsewhere_s: float = SURELY_LEFT_S) -> None:
             path.unlink()
 
 
+@dataclass(frozen=True)
+class Mark:
+    """A hidden file by which other processes can tell that they see the same folder, and that they still live."""
+
+    path: Path
+    handle: int
+
+    def wait_for_holders(self, seconds: float) -> None:
+        """Until the last process that holds it has ended, or the time is over.
+
+        One that is killed ends when the system has done what it asked for last: its files are not at rest before.
+        """
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            try:
+                fcntl.flock(self.handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(0.01)
+            except OSError:  # a file system without locks
+                return
+            else:
+                fcntl.flock(self.handle, fcntl.LOCK_SH)
+                return
+
+
 @contextlib.contextmanager
-def marked(folder: Path) -> Iterator[Path]:
-    """A hidden file as long as this lasts, by which others can tell that they see the same folder. Raises OSError."""
-    handle, mark = _locked_file(folder)
+def marked(folder: Path) -> Iterator[Mark]:
+    """Marks a folder as long as this lasts. Raises OSError."""
+    handle, path = _locked_file(folder)
     try:
-        yield mark
+        with contextlib.suppress(OSError):  # not every file system has locks, or modes
+            fcntl.flock(handle, fcntl.LOCK_SH)
+            path.chmod(0o644)
+        yield Mark(path, handle)
     finally:
-        mark.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
         os.close(handle)
+
+
+def hold(mark: Path) -> IO[bytes]:
+    """Holds the mark of another process until this one ends, or closes what is returned. Raises FileNotFoundError."""
+    stream = mark.open("rb")
+    with contextlib.suppress(OSError):  # not every file system has locks
+        fcntl.flock(stream, fcntl.LOCK_SH)
+    return stream
 
 
 @contextlib.contextmanager

@@ -264,12 +264,12 @@ def test_cluster_without_what_is_asked_for(nodes: list[dict[str, Any]], device: 
 def test_machine_that_sees_another_folder_gets_no_case(folder: Path, tmp_path: Path) -> None:
     plan = Plan(folder / "input", tmp_path, folder / "weights", (TASKS["gli"],), "cpu", Settings())
     with marked(tmp_path) as mark:
-        Worker(plan, mark, "cpu").prepare()
+        Worker(plan, mark.path, "cpu").prepare()
         absent = Plan(tmp_path / "absent", tmp_path, plan.weights, plan.tasks, "cpu", Settings())
         with pytest.raises(UsageError, match="absent: is not there on"):
-            Worker(absent, mark, "cpu").prepare()
+            Worker(absent, mark.path, "cpu").prepare()
     with pytest.raises(OutputError, match="name one that all machines share"):
-        Worker(plan, mark, "cpu").prepare()
+        Worker(plan, mark.path, "cpu").prepare()
 
 
 @pytest.mark.parametrize(

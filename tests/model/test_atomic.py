@@ -88,13 +88,38 @@ def test_another_machines_file_may_be_of_a_live_run_whatever_its_lock_says(
         (tmp_path / "boot").write_text(f"{machine}-89ab\n")
         monkeypatch.setattr(atomic, "BOOT", tmp_path / "boot")
     with atomic.marked(tmp_path) as mark:
-        left = tmp_path / "left" / mark.name
+        left = tmp_path / "left" / mark.path.name
         left.parent.mkdir()
         left.touch()
         os.utime(left, (time.time() - age,) * 2)
     monkeypatch.undo()
     remove_leftovers(left.parent)
     assert left.exists() == stays
+
+
+def test_end_of_the_processes_that_hold_a_mark_is_waited_for(tmp_path: Path) -> None:
+    with atomic.marked(tmp_path) as mark:
+        ready, ending = os.pipe(), tmp_path / "ending"
+        child = os.fork()
+        if child == 0:
+            _held = atomic.hold(mark.path)
+            os.write(ready[1], b"1")
+            time.sleep(0.5)
+            ending.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        os.read(ready[0], 1)
+        begun = time.monotonic()
+        mark.wait_for_holders(0.1)
+        assert not ending.exists()
+        mark.wait_for_holders(60)
+        assert ending.exists()
+        assert time.monotonic() - begun < 30
+        remove_leftovers(tmp_path)
+        assert mark.path.exists()
+        os.waitpid(child, 0)
+    assert not mark.path.exists()
+    with pytest.raises(FileNotFoundError):
+        atomic.hold(mark.path)
 
 
 def test_modes_and_the_machines_name_may_be_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
