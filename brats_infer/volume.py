@@ -270,5 +270,5 @@ def _write(path: Path, data: NDArray[Any], geometry: Geometry, slope: float = 0.
         write_atomically(path, igzip.compress(content, 2, mtime=0))
     except OSError as error:
         raise OutputError(
-            f"{path}: cannot be written ({error.strerror}): free some space or choose another --output"
+            f"{path}: cannot be written ({error.strerror}): free some space or choose another folder"
         ) from error

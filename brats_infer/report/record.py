@@ -22,6 +22,8 @@ from model.checkpoint import Member
 
 SCHEMA_VERSION = 1
 SCHEMA = Path(__file__).with_name("schema.json")
+NO_CASES = ["id", "task", "status", "flags", "message", "warnings"]
+"""Columns of a table without rows, as of a part that got no case: those that do not depend on the challenge."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,7 @@ def write_record(folder: Path, content: dict[str, Any]) -> None:
     """Writes report.json and report.csv. Raises OSError."""
     write_atomically(folder / "report.json", (to_json(content) + "\n").encode())
     rows = [flat(case) for case in content["cases"]]
-    columns = list(dict.fromkeys(column for row in rows for column in row))
+    columns = list(dict.fromkeys(column for row in rows for column in row)) or NO_CASES
     stream = io.StringIO()
     writer = csv.DictWriter(stream, columns, lineterminator="\n")
     writer.writeheader()

@@ -46,7 +46,7 @@ def test_27_disk_full(bench: Bench) -> None:
         message = ended.lines[-1]
         assert message.startswith(f"brats-opt: {bench.output}/BraTS-GLI-")
         assert os.strerror(errno.ENOSPC if mounted else errno.EFBIG) in message
-        assert "free some space or choose another --output" in message
+        assert "free some space or choose another folder" in message
         written = {path.name: path.read_bytes() for path in bench.output.iterdir()}
         assert len(written) >= 4 if mounted else not written
         assert set(written) <= {f"{case_id}.nii.gz" for case_id in (*GOOD, *MORE)}

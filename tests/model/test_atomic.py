@@ -97,26 +97,27 @@ def test_another_machines_file_may_be_of_a_live_run_whatever_its_lock_says(
     assert left.exists() == stays
 
 
-def test_end_of_the_processes_that_hold_a_mark_is_waited_for(tmp_path: Path) -> None:
+def test_end_of_a_process_that_holds_a_mark_is_waited_for(tmp_path: Path) -> None:
     with atomic.marked(tmp_path) as mark:
-        ready, ending = os.pipe(), tmp_path / "ending"
+        ready, go = os.pipe(), os.pipe()
         child = os.fork()
         if child == 0:
             _held = atomic.hold(mark.path)
             os.write(ready[1], b"1")
-            time.sleep(0.5)
-            ending.touch()
+            os.read(go[0], 1)
+            time.sleep(0.2)
+            (tmp_path / "its last file").touch()
             os.kill(os.getpid(), signal.SIGKILL)
         os.read(ready[0], 1)
         begun = time.monotonic()
         mark.wait_for_holders(0.1)
-        assert not ending.exists()
+        assert time.monotonic() - begun >= 0.1
+        os.write(go[1], b"1")
         mark.wait_for_holders(60)
-        assert ending.exists()
-        assert time.monotonic() - begun < 30
+        assert (tmp_path / "its last file").exists()
+        os.waitpid(child, 0)
         remove_leftovers(tmp_path)
         assert mark.path.exists()
-        os.waitpid(child, 0)
     assert not mark.path.exists()
     with pytest.raises(FileNotFoundError):
         atomic.hold(mark.path)

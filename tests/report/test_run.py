@@ -18,7 +18,7 @@ from brats_infer.endings import CaseResult, Status
 from brats_infer.errors import OutputError
 from brats_infer.pipeline import segment_folder
 from brats_infer.report import RunReport, run
-from brats_infer.report.record import SCHEMA, plain
+from brats_infer.report.record import SCHEMA, plain, write_record
 from brats_infer.settings import Settings
 from brats_infer.watch import Watcher
 from model.checkpoint import read_manifest
@@ -80,6 +80,14 @@ def test_table_has_a_row_for_each_case(cohort: Path, content: dict[str, Any]) ->
     assert [row["id"] for row in rows] == [case["id"] for case in content["cases"]]
     by_id = {row["id"]: row for row in rows}
     assert all(float(by_id[case["id"]]["regions_ml WT"]) == case["regions_ml"]["WT"] for case in good(content))
+
+
+def test_table_without_cases_has_the_first_columns_of_any_other(cohort: Path, tmp_path: Path) -> None:
+    write_record(tmp_path, {"cases": []})
+    columns = (tmp_path / "report.csv").read_text().splitlines()
+    assert columns == ["id,task,status,flags,message,warnings"]
+    with (cohort / "report" / "report.csv").open() as stream:
+        assert stream.readline().startswith(f"{columns[0]},")
 
 
 def test_no_cell_of_the_table_is_a_formula() -> None:

@@ -17,7 +17,7 @@ function roundUp(value) {
 function strip(title, rows, highest, digits) {
   const found = rows.filter((row) => row.points.length);
   if (!found.length) return null;
-  const top = highest ?? roundUp(Math.max(...found.flatMap((row) => row.points.map((point) => point.value))) || 1);
+  const top = highest ?? roundUp(found.flatMap((row) => row.points).reduce((most, point) => Math.max(most, point.value), 0) || 1);
   const place = (value) => LEFT + (WIDE - LEFT - RIGHT) * Math.min(value, top) / top;
   const picture = svg("svg", { viewBox: `0 0 ${WIDE} ${found.length * ROW + 20}`, role: "group", "aria-label": title });
   for (const share of [0, 0.25, 0.5, 0.75, 1]) {
