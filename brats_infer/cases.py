@@ -14,9 +14,11 @@ from brats_infer.tasks import MODALITIES, TASKS, Task, task_named, task_of_id
 log = logging.getLogger(__name__)
 
 SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
-ID_RULE = "at most 128 letters, digits, . - and _, the first no sign"
+ID_RULE = "at most 128 letters, digits, . - and _, no sign first, no .."
 IMAGE_ENDINGS = (".nii.gz", ".nii")
 LABELS = ("-seg", "_seg")
+NO_CASE = "lost+found"  # of a whole disk that is mounted
+MORE_THAN_A_MASK = 2  # images of a folder that may be a case, under names of its own
 BARE_NAMES = {suffix[1:] for modality in MODALITIES for suffix in modality.suffixes}
 LAYOUT = "expected {ID}/{ID}-t1n.nii.gz, -t1c, -t2w and -t2f (or _t1, _t1ce, _t2 and _flair), one folder a case"
 
@@ -32,6 +34,8 @@ class Case:
     """{modality name: file}, in the order of the task's modalities."""
     problem: str | None = None
     """One line that says what is wrong; such a case is reported as failed, never dropped."""
+    ambiguous: bool = False
+    """Whether another case has the same output name."""
 
     @property
     def output_name(self) -> str:
@@ -96,8 +100,8 @@ def _collect(root: Path) -> list[Case]:
         for above in (folder, *folder.parents):
             ids_below[above].update(case.id for case in found)
         if folder != root and not found:
-            _judge_names(folder, names, odd, beside_case=folder.parent in of_cases)
-        elif found:
+            _judge_names(folder, names, odd, in_a_case=not of_cases.isdisjoint(folder.parents))
+        elif len(found) == 1:  # else it is nobody's own
             of_cases.add(folder)
     for folder, _ in folders:
         found_ids = sorted(ids_below[folder])
@@ -107,18 +111,31 @@ def _collect(root: Path) -> list[Case]:
             odd[folder] = f"holds no image: {LAYOUT}"
         elif all(task_of_id(case_id) for case_id in found_ids):  # else it may be a name of one's own
             odd[folder] = f"holds images of {', '.join(found_ids[:3])}, not its own: rename one"
+    if cases:
+        _warn_of_no_image(root, folders)
     ids = {case.id for case in cases}
     lost = {path.name: f"{path}: {what}" for path, what in odd.items() if path.name not in ids}
     return cases + [Case(case_id, None, {}, problem) for case_id, problem in lost.items()]
 
 
-def _judge_names(folder: Path, names: list[str], odd: dict[Path, str], beside_case: bool) -> None:
+def _warn_of_no_image(root: Path, folders: list[tuple[Path, list[str]]]) -> None:
+    """It may be a case under a name of its own that was not copied whole; one named as in a challenge is told of."""
+    with_images = {above for folder, names in folders if any(map(_stem, names)) for above in (folder, *folder.parents)}
+    for folder, _ in folders:
+        expected = task_of_id(folder.name) or folder.name == NO_CASE or folder in with_images
+        if folder.parent == root and not expected:
+            log.warning("%s: is left out, it holds no image: %s", printable(str(folder)), LAYOUT)
+
+
+def _judge_names(folder: Path, names: list[str], odd: dict[Path, str], in_a_case: bool) -> None:
     """What becomes of a folder without a case: bare names such as t1n.nii.gz are of one, unless it is in a case's."""
     stems = [stem.lower() for name in names if (stem := _stem(name))]
-    if BARE_NAMES & set(stems) and not beside_case:
+    bare = bool(BARE_NAMES & set(stems))
+    if bare and not in_a_case:
         odd[folder] = f"its images' names lack the case ID: {LAYOUT}"
-    elif sum(not stem.endswith(LABELS) for stem in stems) >= len(MODALITIES):
-        log.warning("%s: is left out, its images' names end in no contrast: %s", printable(str(folder)), LAYOUT)
+    elif sum(not stem.endswith(LABELS) for stem in stems) >= (len(MODALITIES) if in_a_case else MORE_THAN_A_MASK):
+        what = "lack the case ID" if bare else "end in no contrast"
+        log.warning("%s: is left out, its images' names %s: %s", printable(str(folder)), what, LAYOUT)
 
 
 def _walk(root: Path) -> tuple[list[tuple[Path, list[str]]], dict[Path, str]]:
@@ -186,7 +203,7 @@ def _case(case_id: str, folder: Path, files: dict[str, list[Path]], inside: Path
 
 def _problem(case_id: str, folder: Path, files: dict[str, list[Path]]) -> str | None:
     if not is_safe_id(case_id):
-        shown = repr(case_id if len(case_id) <= 60 else case_id[:57] + "...")
+        shown = repr(case_id if len(case_id) <= 57 else case_id[:54] + "...")
         return f"{folder}: the case ID {shown} cannot be a file name: {ID_RULE}"
     missing = [modality.name for modality in MODALITIES if modality.name not in files]
     if missing:
@@ -207,13 +224,17 @@ def _without_name_clashes(cases: list[Case]) -> list[Case]:
 
 
 def _clashing(group: list[Case]) -> list[Case]:
-    places = " and ".join(str(next(iter(case.paths.values()), Path(case.id)).with_name(case.id)) for case in group)
+    folders = [next(iter(case.paths.values()), Path(case.id)).parent for case in group]
+    apart = len(set(folders)) == len(folders)
+    places = " and ".join(map(str, folders)) if apart else ", ".join(case.id for case in group)
     contrasts = [name for case in group for name in case.paths]
-    if len(set(contrasts)) == len(contrasts) > 1:
+    if len(set(contrasts)) == len(contrasts) > 1 and apart:
         problem = f"{group[0].id}: its contrasts lie in {len(group)} folders ({places}): put them into one"
+    elif len(set(contrasts)) == len(contrasts) > 1:
+        problem = f"{folders[0]}: the IDs of one case's contrasts are not the same ({places}): rename them"
     else:
         problem = f"{group[0].id}: {places} would all be written to one {group[0].output_name}: rename all but one"
-    return [replace(case, problem=problem) for case in group]
+    return [replace(case, problem=problem, ambiguous=True) for case in group]
 
 
 def _with_task(case: Case, task: Task | None) -> Case:

@@ -59,7 +59,8 @@ def _extra(path: Path, missing: Mapping[str, Case], input_folder: Path) -> Findi
     for name, case in missing.items():
         if path.name.startswith(case.id):
             return Finding(f"{path}: belongs to no case under this name: rename it to {name} if it is that map")
-    return Finding(f"{path}: belongs to no case of {input_folder}: remove it")
+    what = "move it elsewhere" if path.is_dir() else "remove it"
+    return Finding(f"{path}: belongs to no case of {input_folder}: {what}")
 
 
 def check_map(path: Path, case: Case) -> Iterator[Finding]:

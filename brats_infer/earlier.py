@@ -2,21 +2,21 @@
 
 from pathlib import Path
 
-from brats_infer.cases import Case
+from brats_infer.cases import Case, is_safe_id
 from brats_infer.check import check_map
 from brats_infer.errors import CaseError, OutputError
-from brats_infer.volume import read_geometry, read_labels, read_probabilities
+from brats_infer.volume import read_labels, read_probabilities
 
 
 def is_whole(path: Path, case: Case) -> bool:
     """Whether a label map that keeps to the contract, of this case, lies under that name.
 
-    An empty one does not count: it may be the blank map of a case that failed.
+    An empty one does not count: it may be the blank map of a case that failed. Its grid is compared with that of the
+    first image that can still be read.
     """
-    if not path.is_file() or not case.task:
+    if not is_safe_id(case.id) or case.ambiguous or not case.task or not path.is_file():
         return False
     try:
-        read_geometry(next(iter(case.paths.values())))
         faults = [finding for finding in check_map(path, case) if not finding.warning]
         return not faults and bool(read_labels(path)[0].any())
     except CaseError:

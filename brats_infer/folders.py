@@ -16,11 +16,14 @@ def prepare_folder(folder: Path, option: str, others: Mapping[str, Path]) -> Non
 
     `others` are {what it is: folder} that it may not be.
 
-    Raises UsageError if it is one of them, OutputError if it cannot be written.
+    Raises UsageError if it is one of them or in the output folder, or the output folder with one of them in it;
+    OutputError if it cannot be written.
     """
     for what, other in others.items():
         if os.path.realpath(folder) == os.path.realpath(other):
             raise UsageError(f"{folder}: is {what}: choose another {option}")
+        if option == "--output" and Path(os.path.realpath(other)).is_relative_to(os.path.realpath(folder)):
+            raise UsageError(f"{folder}: holds {what}, and is to hold label maps alone: choose another {option}")
         if what == OUTPUT and Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(other)):
             raise UsageError(f"{folder}: lies in {what}, which holds label maps alone: choose another {option}")
     try:

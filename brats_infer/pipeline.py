@@ -92,7 +92,9 @@ def segment_folder(
     prepare_folder(output_folder, "--output", taken)
     if settings.probabilities:
         prepare_folder(settings.probabilities, "--probabilities", {**taken, OUTPUT: output_folder})
-    tasks = {case.task.name: case.task for case in cases if case.task and not case.problem}
+    with_task = [case for case in cases if case.task]
+    sound = [case for case in with_task if not case.problem] or with_task  # weights are looked at in any case
+    tasks = {case.task.name: case.task for case in sound if case.task}
     plan = Plan(input_folder, output_folder, weights, tuple(tasks.values()), device, settings)
     results = (runner or _run_here)(cases, plan, watcher)
     return sorted(results, key=lambda result: result.id)
@@ -161,10 +163,10 @@ def read_case(case: Case, ensembles: dict[str, Ensemble], output: Path, settings
     began = time.perf_counter()
     watcher.stage(case.id, "read")
     try:
-        if case.problem:
-            raise CaseError(case.problem)
         if settings.resume and _is_there(case, output, settings):
             return Ready(case, result=CaseResult(case.id, Status.SKIPPED, case.task.name if case.task else None))
+        if case.problem:
+            raise CaseError(case.problem)
         images = read_images(case.paths.values())
         read = time.perf_counter()
         assert case.task
@@ -177,7 +179,7 @@ def read_case(case: Case, ensembles: dict[str, Ensemble], output: Path, settings
 
 
 def _is_there(case: Case, output: Path, settings: Settings) -> bool:
-    """Whether an earlier run has written all that this one would."""
+    """Whether an earlier run has written all that this one would, whatever has become of the images since."""
     labels, others = output / case.output_name, settings.probabilities
     return is_whole(labels, case) and (
         others is None or probabilities_are_whole(others / case.output_name, labels, case)

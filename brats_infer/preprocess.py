@@ -1,6 +1,7 @@
 """From a case's images to the crop that networks see, and back: grid, spacing, brain (paper 3.1)."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -22,6 +23,7 @@ CANONICAL_AXES = ("L", "P", "S")  # voxel axes of the common grid of the challen
 CROP_MARGIN = 4  # voxels around the brain, so that the edge of a convolution's reach sees background
 SPACING_TOLERANCE = 0.01  # mm off 1 mm that needs no resampling
 TILT_WARNING = 15.0  # degrees between an axis of the grid and one of the body
+COVERAGE_WARNING = 0.5  # of the voxels that the fullest of the four images has; of real ones down to 0.66
 BRAIN_SHARE_WARNING = 0.9  # of the voxels; in the challenges' grid a brain fills about 0.17
 ONE_MM = (1.0, 1.0, 1.0)
 MAX_CROP = 2**25  # voxels of 1 mm, as of a cube of 322; the shipped networks need some 250 bytes for each
@@ -106,6 +108,7 @@ def crop_to_brain(volumes: dict[Path, Volume]) -> Cropped:
     cropped = np.empty((len(images), *inside), np.float32)
     for target, image in zip(cropped, images, strict=True):
         _copy(image[restore.box], target)
+    warnings += _missing_parts(tuple(volumes), cropped)
     return Cropped(cropped, restore, tuple(warnings))
 
 
@@ -172,6 +175,16 @@ def _check_content(path: Path, data: NDArray[Any]) -> list[str]:
     return [f"{path}: holds a voxel of {peak:.3g} where {usual:.3g} is usual, which can spoil the map: mend the image"]
 
 
+def _missing_parts(paths: Sequence[Path], images: NDArray[np.float32]) -> list[str]:
+    """Warns of an image that is 0 in most of the brain."""
+    voxels = [int(np.count_nonzero(image)) for image in images]
+    return [
+        f"{path}: is 0 in {1 - count / max(voxels):.0%} of the brain, which can spoil the map: export the image again"
+        for path, count in zip(paths, voxels, strict=True)
+        if count < COVERAGE_WARNING * max(voxels)
+    ]
+
+
 def _copies(volumes: dict[Path, Volume]) -> list[str]:
     """Warns where a contrast holds the voxels of another one."""
     return [
@@ -236,7 +249,7 @@ def _resample(
     origin = [(float(new) - float(old)) / 2 for old, new in zip(reversed(spacing), reversed(to), strict=True)]
     size = [int(n) for n in reversed(shape)]
     spacing_out = [float(mm) for mm in reversed(to)]
-    moved = sitk.Resample(
-        source, size, sitk.Transform(), method, origin, spacing_out, source.GetDirection(), 0.0, sitk.sitkFloat32
-    )
+    # a grid of 1 mm may end half a voxel before a finer one does: beyond its edge the nearest voxel counts
+    beyond = (0.0, sitk.sitkFloat32, True)
+    moved = sitk.Resample(source, size, sitk.Transform(), method, origin, spacing_out, source.GetDirection(), *beyond)
     return np.asarray(sitk.GetArrayFromImage(moved), np.float32)

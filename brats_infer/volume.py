@@ -120,14 +120,14 @@ def read_probabilities(path: Path) -> tuple[NDArray[np.float32], Geometry]:
     """Reads what `write_probabilities` wrote: (R, X, Y, Z). Raises CaseError for anything else."""
     with _stream(path) as stream:
         header = _header(path, stream)
-        if header.get_data_dtype() != np.uint8 or len(header.get_data_shape()) != 4 or header.sizeof_hdr != 348:
-            raise CaseError(f"{path}: holds no region probabilities: take those of brats-opt --probabilities")
         *shape, regions = header.get_data_shape()
+        if header.get_data_dtype() != np.uint8 or len(shape) != 3 or regions < 1 or header.sizeof_hdr != 348:
+            raise CaseError(f"{path}: holds no region probabilities: take those of brats-opt --probabilities")
         header.set_data_shape(shape)
         geometry, _ = geometry_of_header(path, header)
-        stream.read(int(header["vox_offset"]) - header.sizeof_hdr)
+        _skip_to_voxels(path, header, stream)
         size = math.prod((*shape, regions))
-        raw = stream.read(size)
+        raw = _read_up_to(stream, size)
         if len(raw) < size or stream.read(1):
             raise CaseError(f"{path}: holds not the {size} bytes that its header announces: copy it again")
     steps = np.frombuffer(raw, np.uint8).reshape((*shape, regions), order="F")
@@ -194,7 +194,8 @@ def _header(path: Path, stream: IO[bytes]) -> nib.Nifti1Header:
     if head[4:7] == b"n+2":
         kind, head = nib.Nifti2Header, head + stream.read(nib.Nifti2Header.sizeof_hdr - len(head))
     elif head[344:347] != b"n+1":
-        raise CaseError(f"{path}: is {_what_it_is(head)}")
+        twice = path.suffix == ".gz" and head.startswith(GZIP_MAGIC)
+        raise CaseError(f"{path}: is {'gzip-compressed twice: unpack it once' if twice else _what_it_is(head)}")
     try:
         header = kind(head, check=False)
         header.get_data_dtype()
@@ -214,17 +215,22 @@ def _read_verified(path: Path) -> tuple[NDArray[Any], Geometry, tuple[str, ...]]
         header = _header(path, stream)
         geometry, warnings = geometry_of_header(path, header)
         size = math.prod(geometry.shape) * int(header.get_data_dtype().itemsize)
-        begin = header.sizeof_hdr
-        offset = float(header["vox_offset"]) or begin + 4.0  # unset: right behind the header
-        if not begin <= offset <= begin + MAX_EXTENSIONS:
-            raise CaseError(f"{path}: its header puts the voxels at byte {offset:g}: export it again")
-        stream.read(int(offset) - begin)
+        _skip_to_voxels(path, header, stream)
         raw = _read_up_to(stream, size)
         if len(raw) < size:
             raise CaseError(f"{path}: holds {len(raw)} of {size} bytes of voxels: truncated, copy it again")
         if len(stream.read(MAX_TRAILING)) == MAX_TRAILING:  # also reaches the end: only there is the checksum compared
             raise CaseError(f"{path}: goes on after the voxels that its header announces: export it again")
     return _scaled(header, raw, geometry.shape), geometry, warnings
+
+
+def _skip_to_voxels(path: Path, header: nib.Nifti1Header, stream: IO[bytes]) -> None:
+    """From right behind the header. Raises CaseError."""
+    begin = header.sizeof_hdr
+    offset = float(header["vox_offset"]) or begin + 4.0  # unset: right behind the header
+    if not begin <= offset <= begin + MAX_EXTENSIONS:
+        raise CaseError(f"{path}: its header puts the voxels at byte {offset:g}: export it again")
+    stream.read(int(offset) - begin)
 
 
 def _read_up_to(stream: IO[bytes], size: int, step: int = 2**20) -> bytearray:

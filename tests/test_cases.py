@@ -187,7 +187,23 @@ def test_images_without_an_id_in_a_folder_of_a_case_are_its_own_business(tmp_pat
     raw = touch_case(tmp_path, ID) / "raw"
     raw.mkdir()
     (raw / "t1n.nii.gz").touch()
+    deeper = tmp_path / ID / "freesurfer" / "mri"
+    deeper.mkdir(parents=True)
+    (deeper / "T1.nii.gz").touch()
     assert problems(tmp_path) == {ID: None}
+    assert problems(tmp_path / ID) == {ID: None}
+
+
+def test_a_folder_of_images_without_an_id_beside_many_cases_in_one_folder_fails(tmp_path: Path) -> None:
+    touch_case(tmp_path, ID)
+    touch_case(tmp_path, OTHER)
+    flatten(tmp_path)
+    (tmp_path / "patient3").mkdir()
+    for name in ("t1n", "t1c", "t2w", "t2f"):
+        (tmp_path / "patient3" / f"{name}.nii.gz").touch()
+    found = problems(tmp_path)
+    assert (found[ID], found[OTHER]) == (None, None)
+    assert "patient3: its images' names lack the case ID" in str(found["patient3"])
 
 
 @pytest.mark.parametrize("names", [["_T1", "_T1CE", "_T2", "_FLAIR"], ["-T1n", "-T1C", "-t2W", "-T2F"]])
@@ -206,9 +222,30 @@ def test_a_folder_of_images_whose_names_end_in_no_contrast_is_left_out_aloud(
     (tmp_path / "patient4").mkdir()
     for name in ("t1w", "t1gd", "t2w-brain", "fl"):
         (tmp_path / "patient4" / f"patient4_{name}.nii.gz").touch()
+    (tmp_path / "patient5").mkdir()
+    for name in ("t1", "t1ce"):
+        (tmp_path / "patient5" / f"patient5-{name}.nii.gz").touch()
+    (tmp_path / ID / "raw").mkdir()
+    for name in ("t1n", "t1c", "t2w", "t2f"):
+        (tmp_path / ID / "raw" / f"{name}.nii.gz").touch()
     assert problems(tmp_path) == {ID: None}
-    [line] = caplog.messages
-    assert "patient4: is left out" in line
+    told = dict(zip((f"{ID}/raw", "patient4", "patient5"), caplog.messages, strict=True))
+    assert all(f"{name}: is left out, its images' names " in line for name, line in told.items())
+    assert ["lack the case ID" in line for line in told.values()] == [True, False, False]
+
+
+def test_a_folder_without_an_image_beside_those_of_cases_is_left_out_aloud(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    touch_case(tmp_path / "site", ID)
+    (tmp_path / "Brats18_CBICA_AAB_1" / "deeper").mkdir(parents=True)
+    (tmp_path / "Brats18_CBICA_AAB_1" / "deeper" / "notes.txt").touch()
+    (tmp_path / "lost+found").mkdir()
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / f"{ID}-seg.nii.gz").touch()
+    assert problems(tmp_path) == {ID: None}
+    (line,) = caplog.messages
+    assert "Brats18_CBICA_AAB_1: is left out, it holds no image" in line
 
 
 @pytest.mark.parametrize("task", ["auto", "gli"])
@@ -278,6 +315,16 @@ def test_contrasts_of_a_case_in_folders_of_their_own_are_named(tmp_path: Path) -
         (tmp_path / modality).mkdir()
         (tmp_path / modality / f"{ID}-{modality}.nii.gz").touch()
     assert f"{ID}: its contrasts lie in 4 folders" in str(problems(tmp_path)[ID])
+    assert " and ".join(str(tmp_path / name) for name in ("t1c", "t1n", "t2f", "t2w")) in str(problems(tmp_path)[ID])
+
+
+def test_contrasts_of_a_case_whose_ids_differ_in_capitals_are_named(tmp_path: Path) -> None:
+    for path in touch_case(tmp_path, ID).iterdir():
+        if path.name.endswith("-t2w.nii.gz"):
+            path.rename(path.with_name(f"{ID.upper()}-t2w.nii.gz"))
+    for problem in problems(tmp_path).values():
+        assert str(problem).startswith(f"{tmp_path / ID}: the IDs of one case's contrasts are not the same (")
+        assert f"{ID}, {ID.upper()}" in str(problem) or f"{ID.upper()}, {ID}" in str(problem)
 
 
 UNSAFE = ["..", "a..b", "a\nb", "a b", "é", "脳", "-rf", "a" * 129, "a;b", "a\\b", "\udcff", "~", "%2e%2e", "a:b"]

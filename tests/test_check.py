@@ -103,7 +103,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing": (lambda output: (output / FIRST).unlink(), "is missing"),
     "extra": (lambda output: (output / "report.json").touch(), "belongs to no case"),
     "leftover": (lambda output: (output / ".brats-opt-abc").touch(), "belongs to no case"),
-    "folder": (lambda output: (output / "report").mkdir(), "belongs to no case"),
+    "folder": (lambda output: (output / "report").mkdir(), ": move it elsewhere"),
     "wrong name": (lambda output: (output / FIRST).rename(output / "BraTS-GLI-7.nii.gz"), "belongs to no case"),
     "wrong ending": (
         lambda output: (output / FIRST).rename(output / FIRST.replace(".nii", "-seg.nii")),

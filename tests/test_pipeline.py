@@ -202,12 +202,32 @@ def test_resume_tries_a_case_again_that_was_left_blank(cases: Path, weights: Pat
     assert [result.status for result in mended.values()] == [Status.SKIPPED, Status.WRITTEN, Status.SKIPPED]
 
 
-def test_resume_looks_at_the_images_too_and_at_the_grid_of_probabilities(
+def test_resume_keeps_a_whole_map_whatever_became_of_the_images(cases: Path, weights: Path, tmp_path: Path) -> None:
+    run(cases, tmp_path / "out", weights)
+    written = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    first, second, third = sorted(cases.iterdir())
+    (first / f"{first.name}-t2w.nii.gz").unlink()
+    (first / f"{first.name}-t1n.nii.gz").write_bytes(b"damaged since")
+    shutil.rmtree(second)
+    second.mkdir()
+    shutil.copytree(third, cases / "again" / third.name)  # of which of the two is its map?
+    settings = Settings(resume=True, on_error=OnError.BLANK)
+    results = segment_folder(cases, tmp_path / "out", task="gli", weights=weights, device="cpu", settings=settings)
+    assert [result.status for result in results] == [Status.SKIPPED, Status.SKIPPED, Status.BLANK, Status.BLANK]
+    kept = {name: content for name, content in written.items() if not name.startswith(third.name)}
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}.items() >= kept.items()
+
+
+def test_resume_looks_at_the_grid_of_the_images_and_of_probabilities(
     cases: Path, weights: Path, tmp_path: Path
 ) -> None:
     settings = {"resume": True, "probabilities": tmp_path / "p"}
     run(cases, tmp_path / "out", weights, **settings)
     (cases / "BraTS-GLI-01000-000" / "BraTS-GLI-01000-000-t1n.nii.gz").write_bytes(b"damaged since")
+    for name in ("t1c", "t2w", "t2f"):
+        path = cases / "BraTS-GLI-01000-000" / f"BraTS-GLI-01000-000-{name}.nii.gz"
+        image = nib.load(path)
+        nib.Nifti1Image(np.asarray(image.dataobj), image.affine + np.eye(4, k=3)).to_filename(path)
     moved = tmp_path / "p" / "BraTS-GLI-01001-000.nii.gz"
     image = nib.load(moved)
     nib.Nifti1Image(np.asarray(image.dataobj), image.affine + np.eye(4, k=3), image.header).to_filename(moved)
@@ -446,8 +466,10 @@ def test_wrong_folders_and_weights_are_told_before_any_case_is_read(
         segment_folder(cases, cases, weights=weights)
     with pytest.raises(OutputError, match="file"):
         segment_folder(cases, tmp_path / "file", weights=weights)
-    with pytest.raises(WeightsError, match=r"manifest\.json"):
-        segment_folder(cases, tmp_path / "out", weights=tmp_path)
+    (tmp_path / "unsound" / "BraTS-GLI-01000-000").mkdir(parents=True)
+    for folder in (cases, tmp_path / "unsound"):
+        with pytest.raises(WeightsError, match=r"manifest\.json"):
+            segment_folder(folder, tmp_path / "out", weights=tmp_path)
     assert not read
     segment_folder(cases, tmp_path / "out", weights=weights, device="cpu")
     assert len(read) == 3, "else this test shows nothing"

@@ -212,6 +212,18 @@ def test_a_blob_survives_the_way_to_1_mm_and_back(spacing: tuple[float, float, f
     assert dice(back[0] > 0.5, ball) > 0.93
 
 
+@pytest.mark.parametrize(("slices", "mm"), [(41, 0.5), (61, 0.3), (60, 0.3), (1, 0.4)])
+def test_a_brain_that_reaches_the_border_does_so_on_the_way_back(slices: int, mm: float) -> None:
+    """A grid of whole millimetres ends before that of the input."""
+    image = np.ones((slices, 12, 10), np.float32)
+    image[:, 3:9, 2:8] = 2
+    cropped = crop_to_brain(case_of([image * n for n in range(1, 5)], np.diag([mm, 1, 1, 1])))
+    assert (cropped.images > 0).all()
+    back = restore_probabilities(np.ones((1, *cropped.images.shape[1:]), np.float32), cropped.restore)
+    assert back.shape == (1, *image.shape)
+    assert (back == 1).all()
+
+
 @pytest.mark.parametrize("spacing", SPACINGS)
 def test_probabilities_come_back_by_linear_interpolation_between_voxel_centres(
     spacing: tuple[float, float, float],
@@ -320,6 +332,16 @@ def test_a_contrast_that_is_a_copy_of_another_is_told() -> None:
     images = [image, image * 2, image * 3, image * 2]
     (warning,) = crop_to_brain(case_of(images, SRI24)).warnings
     assert "holds the same voxels as " in warning
+
+
+@pytest.mark.parametrize(("share", "told"), [(0.45, True), (0.55, False)])
+def test_a_contrast_that_is_0_in_most_of_the_brain_is_told(share: float, told: bool) -> None:
+    image = place_numbers((16, 20, 18), SRI24)
+    partly = image.copy()
+    partly[np.cumsum(image.ravel() > 0).reshape(image.shape) > share * np.count_nonzero(image)] = 0
+    warnings = crop_to_brain(case_of([image, image * 2, image * 3, partly], SRI24)).warnings
+    assert bool(warnings) == told
+    assert all("is 0 in 55% of the brain, which can spoil the map" in warning for warning in warnings)
 
 
 def test_what_is_larger_than_a_head_is_refused_before_a_network_sees_it(monkeypatch: pytest.MonkeyPatch) -> None:

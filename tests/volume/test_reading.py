@@ -214,6 +214,7 @@ def test_a_short_nifti_2_header_is_refused(tmp_path: Path) -> None:
         ("image.nii", b"\0" * 400, "not a NIfTI file"),
         ("image.nii.gz", gzip.compress(b"", mtime=0), "not a NIfTI file"),
         ("image.nii.gz", b"\x1f\x8b\x08", "truncated"),
+        ("image.nii.gz", gzip.compress(gzip.compress(b"\0" * 400, mtime=0), mtime=0), "twice: unpack it once"),
     ],
 )
 def test_a_file_that_is_something_else_is_refused_with_a_hint(

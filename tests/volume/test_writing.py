@@ -6,13 +6,14 @@ import os
 import resource
 import time
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813 - the package's own custom
 
-from brats_infer.errors import OutputError
+from brats_infer.errors import CaseError, OutputError
 from brats_infer.geometry import Geometry
 from brats_infer.volume import (
     read_geometry,
@@ -111,6 +112,25 @@ def test_probabilities_are_written_as_one_4_d_image(tmp_path: Path) -> None:
     np.testing.assert_allclose(np.moveaxis(image.get_fdata(), -1, 0), probabilities, atol=1 / 510 + 1e-6)
     np.testing.assert_allclose(read_probabilities(tmp_path / "p.nii.gz")[0], probabilities, atol=1 / 510 + 1e-6)
     assert np.allclose(image.affine, SRI24)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        *({"vox_offset": offset} for offset in (np.nan, np.inf, -5, 300, 1e30)),
+        *({"dim": [4, *SHAPE, regions, 1, 1, 1]} for regions in (-1, 0, 4, 32767)),
+        {"dim": [3, *SHAPE, 1, 1, 1, 1]},
+        {"datatype": 4},
+    ],
+)
+def test_probabilities_with_a_header_that_cannot_be_are_refused(tmp_path: Path, fields: dict[str, Any]) -> None:
+    path = tmp_path / "p.nii.gz"
+    write_probabilities(path, np.zeros((3, *SHAPE), np.float32), Geometry.of_affine(SHAPE, SRI24))
+    edit_header(path, vox_offset=0)  # unset
+    read_probabilities(path)
+    edit_header(path, **fields)
+    with pytest.raises(CaseError, match=r"p\.nii\.gz: "):
+        read_probabilities(path)
 
 
 def test_images_are_written_in_their_own_type(tmp_path: Path) -> None:
