@@ -224,13 +224,14 @@ def _without_name_clashes(cases: list[Case]) -> list[Case]:
 
 
 def _clashing(group: list[Case]) -> list[Case]:
-    folders = [next(iter(case.paths.values()), Path(case.id)).parent for case in group]
+    folders = [next((path.parent for path in case.paths.values()), Path(case.id)) for case in group]
     apart = len(set(folders)) == len(folders)
     places = " and ".join(map(str, folders)) if apart else ", ".join(case.id for case in group)
     contrasts = [name for case in group for name in case.paths]
-    if len(set(contrasts)) == len(contrasts) > 1 and apart:
+    parts_of_one = all(case.paths for case in group) and len(set(contrasts)) == len(contrasts)
+    if parts_of_one and apart:
         problem = f"{group[0].id}: its contrasts lie in {len(group)} folders ({places}): put them into one"
-    elif len(set(contrasts)) == len(contrasts) > 1:
+    elif parts_of_one:
         problem = f"{folders[0]}: the IDs of one case's contrasts are not the same ({places}): rename them"
     else:
         problem = f"{group[0].id}: {places} would all be written to one {group[0].output_name}: rename all but one"

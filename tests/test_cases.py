@@ -310,6 +310,15 @@ def test_names_that_differ_only_in_capitals_clash(tmp_path: Path) -> None:
     assert len(found) == 2
 
 
+def test_a_folder_without_ids_whose_name_differs_only_in_capitals_clashes_too(tmp_path: Path) -> None:
+    folder = touch_case(tmp_path, "Patient")
+    (tmp_path / "patient").mkdir()
+    (tmp_path / "patient" / "t1n.nii.gz").touch()
+    found = problems(tmp_path, "gli")
+    assert len(found) == 2
+    assert all(f"{folder} and patient would all be written to one" in str(problem) for problem in found.values())
+
+
 def test_contrasts_of_a_case_in_folders_of_their_own_are_named(tmp_path: Path) -> None:
     for modality in ("t1n", "t1c", "t2w", "t2f"):
         (tmp_path / modality).mkdir()
