@@ -25,7 +25,7 @@ from brats_infer.errors import BratsOptError, CaseError, OutputError, UsageError
 from brats_infer.pipeline import Plan, Runner, load_ensembles, predict_case, read_case, start_of
 from brats_infer.signals import held
 from brats_infer.watch import Watcher
-from model.atomic import Mark, hold, marked, remove_leftovers
+from model.atomic import Mark, hold_mark, marked, remove_leftovers
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +111,7 @@ class Worker:
         """Before any case. Raises UsageError, WeightsError or OutputError."""
         host = socket.gethostname()
         try:
-            self.held = hold(self.mark)
+            self.holding = hold_mark(self.mark)
         except FileNotFoundError as error:
             reason = f"{self.plan.output}: is another folder on {host}: name one that all machines share"
             raise OutputError(reason) from error

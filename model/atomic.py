@@ -55,7 +55,7 @@ def remove_leftovers(folder: Path, elsewhere_s: float = SURELY_LEFT_S) -> None:
 
 @dataclass(frozen=True)
 class Mark:
-    """A hidden file by which other processes can tell that they see the same folder, and that they still live."""
+    """A hidden file, by which other processes tell that they see the same folder; they may hold it while they live."""
 
     path: Path
     handle: int
@@ -92,7 +92,7 @@ def marked(folder: Path) -> Iterator[Mark]:
         os.close(handle)
 
 
-def hold(mark: Path) -> IO[bytes]:
+def hold_mark(mark: Path) -> IO[bytes]:
     """Holds the mark of another process until this one ends, or closes what is returned. Raises FileNotFoundError."""
     stream = mark.open("rb")
     with contextlib.suppress(OSError):  # not every file system has locks

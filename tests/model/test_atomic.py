@@ -102,7 +102,8 @@ def test_end_of_a_process_that_holds_a_mark_is_waited_for(tmp_path: Path) -> Non
         ready, go = os.pipe(), os.pipe()
         child = os.fork()
         if child == 0:
-            _held = atomic.hold(mark.path)
+            os.close(go[1])  # so that it ends with the test, should that fail
+            _held = atomic.hold_mark(mark.path)
             os.write(ready[1], b"1")
             os.read(go[0], 1)
             time.sleep(0.2)
@@ -120,7 +121,7 @@ def test_end_of_a_process_that_holds_a_mark_is_waited_for(tmp_path: Path) -> Non
         assert mark.path.exists()
     assert not mark.path.exists()
     with pytest.raises(FileNotFoundError):
-        atomic.hold(mark.path)
+        atomic.hold_mark(mark.path)
 
 
 def test_modes_and_the_machines_name_may_be_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

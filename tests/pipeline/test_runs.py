@@ -1,0 +1,194 @@
+"""A run goes on beside bad cases, works on several at once, and ends where the disk or a folder fails."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from brats_infer import endings, pipeline
+from brats_infer.endings import CaseResult, Status
+from brats_infer.ensemble import Ensemble
+from brats_infer.errors import NoCasesError, OutputError, UsageError, WeightsError
+from brats_infer.pipeline import segment_folder
+from brats_infer.settings import OnError
+from brats_infer.watch import Finished, Watcher
+from tests.pipeline.runs import SHAPE, labels_in, run
+
+
+def test_bad_case_does_not_stop_the_others(cases: Path, weights: Path, tmp_path: Path) -> None:
+    broken = cases / "BraTS-GLI-01001-000" / "BraTS-GLI-01001-000-t2w.nii.gz"
+    broken.write_bytes(broken.read_bytes()[:-100])
+    results = run(cases, tmp_path / "out", weights)
+    assert results["BraTS-GLI-01001-000"].status is Status.FAILED
+    assert str(broken) in results["BraTS-GLI-01001-000"].message
+    assert sorted(labels_in(tmp_path / "out")) == ["BraTS-GLI-01000-000.nii.gz", "BraTS-GLI-01002-000.nii.gz"]
+
+
+def test_network_that_returns_nan_fails_the_case_and_writes_no_empty_map(
+    cases: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predict = Ensemble.predict
+    monkeypatch.setattr(Ensemble, "predict", lambda *args: predict(*args) * np.float32("nan"))
+    results = run(cases, tmp_path / "out", weights)
+    assert all("NaN" in result.message and result.status is Status.FAILED for result in results.values())
+    assert not labels_in(tmp_path / "out")
+
+
+@pytest.mark.parametrize("damage", ["one image", "every image", "missing image"])
+def test_blank_policy_writes_background_on_the_grid_of_the_case(
+    cases: Path, weights: Path, tmp_path: Path, damage: str
+) -> None:
+    images = sorted((cases / "BraTS-GLI-01001-000").glob("*-t*.nii.gz"))
+    for path in images if damage == "every image" else images[:1]:
+        path.unlink() if damage == "missing image" else path.write_bytes(b"\x1f\x8bnothing")
+    results = run(cases, tmp_path / "out", weights, on_error=OnError.BLANK)
+    assert results["BraTS-GLI-01001-000"].status is Status.BLANK
+    blank = labels_in(tmp_path / "out")["BraTS-GLI-01001-000.nii.gz"]
+    assert not blank.any()
+    assert blank.shape == ((240, 240, 155) if damage == "every image" else SHAPE)
+
+
+def test_a_full_disk_ends_the_run_where_a_blank_map_was_to_be_written(
+    cases: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OutputError("no space left")
+
+    for path in (cases / "BraTS-GLI-01000-000").iterdir():
+        path.write_bytes(b"")
+    monkeypatch.setattr(endings, "write_labels", full)
+    with pytest.raises(OutputError, match="no space left"):
+        run(cases, tmp_path / "out", weights, on_error=OnError.BLANK)
+
+
+def test_no_more_cases_wait_for_the_disk_than_are_written_at_once(
+    cases: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, third = pipeline.write_labels, threading.Event()
+    early: list[bool] = []
+
+    def stage(case_id: str, name: str) -> None:
+        if (case_id, name) == ("BraTS-GLI-01002-000", "network"):
+            third.set()
+
+    def slowly(*given: Any) -> None:
+        early.append(third.wait(60 if early else 1))
+        write(*given)
+
+    monkeypatch.setattr(pipeline, "write_labels", slowly)
+    segment_folder(cases, tmp_path / "out", task="gli", weights=weights, device="cpu", watcher=Watcher(stage=stage))
+    assert early == [False, True, True]
+
+
+def test_all_computes_on_the_threads_that_it_may_have(
+    cases: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = torch.get_num_threads()
+    monkeypatch.setattr("os.cpu_count", lambda: before + 2)
+    monkeypatch.setenv("OMP_NUM_THREADS", str(before + 1))
+    try:
+        run(cases, tmp_path / "out", weights)
+        assert torch.get_num_threads() == before + 1
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_case_that_does_not_fit_into_memory_stops_no_other(
+    cases: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_memory(*_: object) -> None:
+        raise MemoryError
+
+    crop, geometry, times = pipeline.crop_to_brain, endings.read_geometry, iter(range(99))
+    monkeypatch.setattr(pipeline, "crop_to_brain", lambda volumes: crop(volumes) if next(times) else no_memory())
+    failed = run(cases, tmp_path / "fail", weights)["BraTS-GLI-01000-000"]
+    assert "BraTS-GLI-01000-000: does not fit into memory" in failed.message
+    monkeypatch.setattr(pipeline, "crop_to_brain", no_memory)
+    monkeypatch.setattr(endings, "read_geometry", lambda path: no_memory() if "01000" in path.name else geometry(path))
+    results = run(cases, tmp_path / "blank", weights, on_error=OnError.BLANK)
+    assert [result.status for result in results.values()] == [Status.FAILED, Status.BLANK, Status.BLANK]
+
+
+def test_reading_goes_on_in_a_thread_of_its_own(
+    cases: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = set()
+    crop = pipeline.crop_to_brain
+    monkeypatch.setattr(
+        pipeline, "crop_to_brain", lambda volumes: seen.add(threading.current_thread().name) or crop(volumes)
+    )
+    run(cases, tmp_path / "out", weights)
+    assert seen == {"reader_0"}
+
+
+def test_the_device_goes_on_while_the_case_before_is_finished_and_told(
+    cases: Path, weights: Path, tmp_path: Path
+) -> None:
+    began = {f"BraTS-GLI-0100{number}-000": threading.Event() for number in range(3)}
+    waited: list[bool] = []
+    told: list[str] = []
+
+    def stage(case_id: str, name: str) -> None:
+        if name == "network":
+            began[case_id].set()
+
+    def finished(done: Finished) -> None:
+        following = list(began)[list(began).index(done.case.id) + 1 :][:1]
+        waited.extend(began[case_id].wait(60) for case_id in following)
+
+    def result(ended: CaseResult) -> None:
+        assert threading.current_thread().name == "teller_0"
+        told.append(ended.id)
+
+    watcher = Watcher(stage=stage, finished=finished, result=result)
+    segment_folder(cases, tmp_path / "out", task="gli", weights=weights, device="cpu", watcher=watcher)
+    assert waited == [True, True]
+    assert told == list(began)
+
+
+def test_beside_a_gpu_several_cases_are_read_and_written_at_once_and_told_in_order(
+    cases: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No case can be read to its end, and no map be written, before the others are at it too."""
+    reading, writing = (threading.Barrier(3, timeout=60) for _ in range(2))
+    crop, write, told = pipeline.crop_to_brain, pipeline.write_labels, list[str]()
+    monkeypatch.setattr(pipeline, "pick_device", lambda _: torch.device("cpu:0"))  # not the CPU, to the pipeline
+    with monkeypatch.context() as context:
+        context.setattr(pipeline, "CASES_BESIDE_A_GPU", 1)
+        run(cases, tmp_path / "alone", weights)
+    monkeypatch.setattr(pipeline, "crop_to_brain", lambda volumes: (reading.wait(), crop(volumes))[1])
+    monkeypatch.setattr(pipeline, "write_labels", lambda *given: (writing.wait(), write(*given))[1])
+    watcher = Watcher(result=lambda ended: told.append(ended.id))
+    results = segment_folder(cases, tmp_path / "together", task="gli", weights=weights, watcher=watcher)
+    assert [result.status for result in results] == [Status.WRITTEN] * 3
+    assert told == [result.id for result in results]
+    found, expected = labels_in(tmp_path / "together"), labels_in(tmp_path / "alone")
+    assert list(found) == list(expected)
+    assert all(np.array_equal(found[name], expected[name]) for name in expected)
+
+
+def test_wrong_folders_and_weights_are_told_before_any_case_is_read(
+    cases: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[object] = []
+    monkeypatch.setattr(pipeline, "read_images", read.append)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").touch()
+    with pytest.raises(NoCasesError, match="expected"):
+        segment_folder(tmp_path / "empty", tmp_path / "out", weights=weights)
+    with pytest.raises(UsageError, match="is not a folder"):
+        segment_folder(tmp_path / "absent", tmp_path / "out", weights=weights)
+    with pytest.raises(UsageError, match="is the input folder"):
+        segment_folder(cases, cases, weights=weights)
+    with pytest.raises(OutputError, match="file"):
+        segment_folder(cases, tmp_path / "file", weights=weights)
+    (tmp_path / "unsound" / "BraTS-GLI-01000-000").mkdir(parents=True)
+    for folder in (cases, tmp_path / "unsound"):
+        with pytest.raises(WeightsError, match=r"manifest\.json"):
+            segment_folder(folder, tmp_path / "out", weights=tmp_path)
+    assert not read
+    segment_folder(cases, tmp_path / "out", weights=weights, device="cpu")
+    assert len(read) == 3, "else this test shows nothing"
