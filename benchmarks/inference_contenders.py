@@ -140,7 +140,7 @@ class Floor:
         loaded = load_ensemble(job.weights, TASK, device)
         ensemble = Ensemble(loaded.members, device, loaded.references, record)
         prepared = ensemble.prepare(crop_to_brain(read_images(cases[0].paths.values())))
-        ensemble.predict(prepared, Mode(job.mode), flips=job.flips)
+        ensemble.predict(prepared, Settings(mode=Mode(job.mode), flips=job.flips))
         engines = [fastest_engine(recorder.network, device) for recorder in recorders]
         self.device, self.cases = device, len(cases)
         self.passes = [

@@ -26,7 +26,7 @@ from brats_infer.ensemble import SHIPPED_WEIGHTS, Ensemble, load_ensemble
 from brats_infer.labels import labels_from_probabilities
 from brats_infer.postprocess import keep_brain
 from brats_infer.preprocess import crop_to_brain
-from brats_infer.settings import Mode
+from brats_infer.settings import Mode, Settings
 from brats_infer.tasks import TASKS
 from brats_infer.volume import read_images
 from model.unet import UNet
@@ -98,7 +98,7 @@ def main() -> None:
         prepared = shipped.prepare(crop_to_brain(read_images(case.paths.values())))
         found, expected = (
             keep_brain(
-                labels_from_probabilities(ensemble.predict(prepared, given.mode, False), task).cpu().numpy(),
+                labels_from_probabilities(ensemble.predict(prepared, Settings(mode=given.mode)), task).cpu().numpy(),
                 prepared.brain,
             )
             for ensemble in (shipped, exact)

@@ -10,7 +10,7 @@ import numpy as np
 
 from brats_infer.cases import Case, find_cases
 from brats_infer.errors import CaseError, OutputError
-from brats_infer.geometry import AFFINE_TOLERANCE, GEOMETRY_FIELDS, Geometry
+from brats_infer.geometry import GEOMETRY_FIELDS, Geometry, is_same_affine
 from brats_infer.tasks import TASKS, Task, task_of_id
 from brats_infer.volume import read_geometry, read_header, read_labels
 
@@ -112,14 +112,12 @@ def _check_grid(path: Path, geometry: Geometry, case: Case) -> Iterator[Finding]
             continue
     if image is None:
         return
-    if geometry.shape != image.shape:
-        yield Finding(f"{path}: shape {geometry.shape} is not {image.shape}, that of the images: {ANEW}")
-    elif not geometry.is_same_grid(image):
-        yield Finding(f"{path}: its affine is not that of the images, anatomy and labels do not meet: {ANEW}")
+    if difference := geometry.difference(image, "the images"):
+        yield Finding(f"{path}: {difference}: {ANEW}")
     for name in ("qform_code", "sform_code"):
         here, there = int(geometry.fields[name]), int(image.fields[name])
         if here != there:
             yield Finding(f"{path}: {name} is {here}, not {there} as in the images: {ANEW}")
     ours, theirs = geometry.qform, image.qform
-    if ours is not None and theirs is not None and not np.allclose(ours, theirs, atol=AFFINE_TOLERANCE, equal_nan=True):
+    if ours is not None and theirs is not None and not is_same_affine(ours, theirs):
         yield Finding(f"{path}: its qform is not that of the images: {ANEW}")

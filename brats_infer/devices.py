@@ -1,31 +1,22 @@
 """Where the networks compute: a device that works, and where to go when it is too small."""
 
 import logging
-import math
 import os
 import re
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from brats_infer.cores import thread_limit
 from brats_infer.errors import UsageError, printable
 
 log = logging.getLogger(__name__)
 
 CPU = torch.device("cpu")
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-CPU_QUOTAS = (
-    ("/sys/fs/cgroup/cpu.max", ""),
-    ("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"),
-)
-"""Microseconds granted and per how many, of control groups version 2 and 1."""
-THREAD_COUNTS = ("/sys/fs/cgroup/pids.max", "/sys/fs/cgroup/pids/pids.max")
-SHARE = 4
-"""A library's part of the threads that a container may have: torch and OpenVINO take so many each, others a few."""
 OUT_OF_MEMORY = (
     "out of memory",
     "can't allocate memory",
@@ -37,7 +28,10 @@ OUT_OF_MEMORY = (
     "unable to find an engine to execute this computation",  # cuDNN, where no workspace is left for any
 )
 """What torch and OpenVINO say in a plain RuntimeError where the host's, the driver's or their own allocator fails."""
-GPU_FAULTS = ("CUDA error", "cuDNN error", "CUDNN_STATUS", "cuBLAS error", "CUBLAS_STATUS", "CUDA driver")
+GPU_FAULTS = (
+    *("CUDA error", "CUDA driver", "cuDNN error", "cuDNN Frontend error", "CUDNN_STATUS", "cuBLAS error"),
+    *("CUBLAS_STATUS", "INTERNAL ASSERT FAILED"),
+)
 
 
 @dataclass(frozen=True)
@@ -72,8 +66,16 @@ def pick_device(name: str) -> torch.device:
 
 
 def try_out(device: torch.device) -> None:
-    """Runs a small convolution. Raises RuntimeError where torch has no kernels for the device, or it has no room."""
-    functional.conv3d(torch.ones(1, 1, 3, 3, 3, device=device), torch.ones(1, 1, 3, 3, 3, device=device)).cpu()
+    """Runs what networks are made of, as they run on a GPU: small, in fp16 and channels_last_3d.
+
+    Raises RuntimeError where torch has no kernels for the device, or it has no room.
+    """
+    channels = 16
+    x = torch.ones(1, channels, 4, 4, 4, dtype=torch.float16, device=device).to(memory_format=torch.channels_last_3d)
+    weight = torch.ones(channels, channels, 2, 2, 2, dtype=torch.float16, device=device)
+    x = functional.conv3d(x, weight)
+    x = functional.batch_norm(x, None, None, torch.ones(channels, device=device), training=True)
+    functional.conv_transpose3d(x, weight, stride=2).cpu()
 
 
 def placements(device: torch.device) -> list[Placement]:
@@ -82,8 +84,8 @@ def placements(device: torch.device) -> list[Placement]:
         return [Placement(CPU, CPU)]
     return [
         Placement(device, device),
-        Placement(device, CPU, note="is too large for the GPU's memory: its sums were kept on the CPU"),
-        Placement(CPU, CPU, note="is too large for the GPU's memory: it was computed on the CPU"),
+        Placement(device, CPU, note="too large for the GPU's memory: its sums were kept on the CPU"),
+        Placement(CPU, CPU, note="too large for the GPU's memory: it was computed on the CPU"),
     ]
 
 
@@ -150,26 +152,6 @@ def limit_threads() -> None:
         torch.set_num_threads(limit)
 
 
-def thread_limit() -> int | None:
-    """How many threads may compute where something limits them below what the processor has; None: nothing does.
-
-    OMP_NUM_THREADS, or the container's share of the processor's time or of threads: libraries do not see the latter,
-    start a thread for every core of the host, and wait for each other or find that no more can be started.
-    """
-    limits = [int(text) for text in [os.environ.get("OMP_NUM_THREADS", "")] if text.isdecimal() and int(text)]
-    for quota, period in CPU_QUOTAS:
-        try:
-            granted, per = " ".join(Path(file).read_text(encoding="ascii") for file in (quota, period) if file).split()
-            limits += [math.ceil(int(granted) / int(per))] if int(granted) > 0 else []
-        except (OSError, ValueError):  # another version of control groups, or "max"
-            continue
-    for file in THREAD_COUNTS:
-        with suppress(OSError, ValueError):
-            limits.append(max(1, int(Path(file).read_text(encoding="ascii")) // SHARE))
-    limit = min(limits, default=0)
-    return limit if 0 < limit < (os.cpu_count() or 1) else None
-
-
 def _own_gpu() -> int:
     rank = os.environ.get("LOCAL_RANK", "")
     usable = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -183,7 +165,7 @@ def _fault_of(index: int) -> str:
         return f"this machine offers {usable} usable CUDA devices"
     try:
         try_out(torch.device("cuda", index))
-    except RuntimeError as error:
+    except (RuntimeError, torch.cuda.DeferredCudaCallError) as error:
         log.debug("GPU %d failed", index, exc_info=error)
         reason = printable(str(error).strip().partition("\n")[0])
         return f"torch {torch.__version__} cannot compute on the GPU ({reason})"

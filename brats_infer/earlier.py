@@ -29,7 +29,7 @@ def probabilities_are_whole(path: Path, labels: Path, case: Case) -> bool:
         return False
     try:
         found, geometry = read_probabilities(path)
-        return len(found) == len(case.task.regions) and geometry.is_same_grid(read_labels(labels)[1])
+        return len(found) == len(case.task.regions) and not geometry.difference(read_labels(labels)[1], labels.name)
     except CaseError:
         return False
 

@@ -18,7 +18,7 @@ from brats_infer.errors import WeightsError, printable
 from brats_infer.normalise import Normalisation, normalise
 from brats_infer.passes import closer_box, predict_member
 from brats_infer.preprocess import Cropped
-from brats_infer.settings import Mode
+from brats_infer.settings import Mode, Settings
 from brats_infer.tasks import Task
 from model.checkpoint import CheckpointError, Member, load_member, load_reference, read_manifest
 from model.unet import UNet
@@ -67,17 +67,17 @@ class Ensemble:
         return Prepared(brain, inputs)
 
     @torch.inference_mode()
-    def predict(self, prepared: Prepared, mode: Mode, flips: bool, warn: Callable[[str], None] = log.warning) -> Tensor:
+    def predict(self, prepared: Prepared, settings: Settings, warn: Callable[[str], None] = log.warning) -> Tensor:
         """Region probabilities (R, X, Y, Z) of a case, also outside its brain: the mean of the members' sigmoids.
 
-        In `fast`, members on finer grids are asked only around what those on coarser ones hold possible. The
-        probabilities lie on the device. On a GPU that is too small for it the sums move to the CPU, then the networks
-        too; both where the GPU fails. `warn` is told of moves.
+        Of the settings, mode, flips and dust count. In `fast`, members on finer grids are asked only around what those
+        on coarser ones hold possible. The probabilities lie on the device. On a GPU that is too small for it the sums
+        move to the CPU, then the networks too; both where the GPU fails. `warn` is told of moves.
         """
         *roomy, last = placements(self.device)
         for place in roomy:
             try:
-                return self._predict_on(place, prepared, mode, flips, warn)
+                return self._predict_on(place, prepared, settings, warn)
             except (RuntimeError, MemoryError) as error:
                 if is_gpu_fault(error):
                     log.debug("the GPU failed", exc_info=error)
@@ -87,18 +87,22 @@ class Ensemble:
                 if not is_out_of_memory(error):
                     raise
             torch.cuda.empty_cache()  # not above: the error holds on to what it was raised over
-        return self._predict_on(last, prepared, mode, flips, warn)
+        return self._predict_on(last, prepared, settings, warn)
 
     def _predict_on(
-        self, place: Placement, prepared: Prepared, mode: Mode, flips: bool, warn: Callable[[str], None]
+        self, place: Placement, prepared: Prepared, settings: Settings, warn: Callable[[str], None]
     ) -> Tensor:
-        inputs = {key: x.to(place.sums, non_blocking=True) for key, x in prepared.inputs.items()}
+        # waiting for the copy: else CUDA is asked again when the pinned memory is freed, and where the GPU has failed
+        # meanwhile that ends the process
+        inputs = {key: x.to(place.sums) for key, x in prepared.inputs.items()}
         mean: Tensor | None = None
         done = 0
         for members in self._coarse_first():
-            box = self._closer_box(members, mean) if mode == Mode.FAST and mean is not None else EVERYTHING
+            box = EVERYTHING
+            if settings.mode == Mode.FAST and mean is not None:
+                box = self._closer_box(members, mean, settings.dust)
             part = {key: x[:, *box] for key, x in inputs.items()}
-            found = self._mean(members, place, part, mode, flips)
+            found = self._mean(members, place, part, settings)
             done += len(members)
             if mean is None:
                 mean = found
@@ -110,16 +114,14 @@ class Ensemble:
             warn(place.note)
         return mean
 
-    def _mean(
-        self, members: Sequence[int], place: Placement, inputs: dict[Key, Tensor], mode: Mode, flips: bool
-    ) -> Tensor:
+    def _mean(self, members: Sequence[int], place: Placement, inputs: dict[Key, Tensor], settings: Settings) -> Tensor:
         """The mean of some members' probabilities."""
         total: Tensor | None = None
         for index in members:
             member = self.members[index][0]
-            window = member.window if mode == Mode.ACCURATE else None
+            window = member.window if settings.mode == Mode.ACCURATE else None
             engine = self._engine(index, place.networks)
-            found = predict_member(engine, inputs[_key(member)], window, flips)
+            found = predict_member(engine, inputs[_key(member)], window, settings.flips)
             total = found if total is None else total.add_(found)
         assert total is not None
         return total.div_(len(members)) if len(members) > 1 else total
@@ -133,10 +135,10 @@ class Ensemble:
         in_order = sorted(range(len(self.members)), key=spacing, reverse=True)
         return [list(members) for _, members in itertools.groupby(in_order, spacing)]
 
-    def _closer_box(self, members: Sequence[int], coarse: Tensor) -> Box:
+    def _closer_box(self, members: Sequence[int], coarse: Tensor, dust: int) -> Box:
         """Where members look closer, by what those on coarser grids found."""
         configs = [self.members[index][0].config for index in members]
-        return closer_box(coarse[0], max(config.multiple * config.spacing for config in configs))
+        return closer_box(coarse[0], max(config.multiple * config.spacing for config in configs), dust)
 
     def _engine(self, index: int, device: torch.device) -> Engine:
         """A member's engine on a device, made when it is first needed."""

@@ -59,9 +59,17 @@ class Geometry:
         self.put_into(header)
         return _qform(header)
 
-    def is_same_grid(self, other: "Geometry") -> bool:
-        """Whether both have one shape and, to 1e-3, one affine."""
-        return self.shape == other.shape and bool(np.abs(self.affine - other.affine).max() <= AFFINE_TOLERANCE)
+    def difference(self, other: "Geometry", name: str) -> str | None:
+        """What tells this grid from the other one, which is called `name`; None where they are the same.
+
+        The same means one shape, and affines no entry of which differs by more than 1e-3.
+        """
+        if self.shape != other.shape:
+            return f"its shape {self.shape} is not {other.shape} of {name}"
+        if not is_same_affine(self.affine, other.affine):
+            distance = float(np.abs(self.affine - other.affine).max())
+            return f"its affine differs by {distance:.3g} mm from that of {name}"
+        return None
 
     def put_into(self, header: nib.Nifti1Header) -> None:
         """Writes qform, sform, their codes, pixdim and units as they were."""
@@ -69,6 +77,11 @@ class Geometry:
             header[name] = self.fields[name]
         header["pixdim"][:4] = self.fields["pixdim"]
         header["xyzt_units"] = self.fields["xyzt_units"]
+
+
+def is_same_affine(one: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
+    """Whether no entry of two affines (4, 4) differs by more than 1e-3; NaN is NaN."""
+    return np.allclose(one, other, rtol=0, atol=AFFINE_TOLERANCE, equal_nan=True)
 
 
 @np.errstate(all="ignore")  # any numbers may stand there: what comes of them is judged, not warned about
@@ -88,7 +101,7 @@ def geometry_of_header(path: Path, header: nib.Nifti1Header) -> tuple[Geometry, 
     if sform is None and qform is None:
         axes = "".join(nib.aff2axcodes(affine))
         warnings.append(f"{path}: has neither qform nor sform: its axes were taken as {axes}")
-    elif sform is not None and qform is not None and not np.allclose(sform, qform, atol=AFFINE_TOLERANCE):
+    elif sform is not None and qform is not None and not is_same_affine(sform, qform):
         warnings.append(f"{path}: qform and sform differ: the sform was used, both are written as they were")
     return geometry, tuple(warnings)
 

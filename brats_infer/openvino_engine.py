@@ -14,7 +14,8 @@ sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type] # i
 import openvino as ov  # noqa: E402
 from openvino import opset15 as op  # noqa: E402
 
-from brats_infer.devices import computes_in_bf16, thread_limit  # noqa: E402
+from brats_infer.cores import thread_limit  # noqa: E402
+from brats_infer.devices import computes_in_bf16  # noqa: E402
 from brats_infer.engines import padded_shape  # noqa: E402
 from model.unet import ConvBlock, UNet, UNetConfig, UpBlock  # noqa: E402
 

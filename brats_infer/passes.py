@@ -3,21 +3,19 @@
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 
-import cc3d
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from brats_infer.boxes import EVERYTHING, Box, bounding_box
+from brats_infer.components import without_dust
 from brats_infer.engines import Engine, HalfEngine
-from brats_infer.settings import Settings
 
 GAUSSIAN_SIGMA = 0.125  # of the window's side, as nnU-Net and MONAI
 GAUSSIAN_FLOOR = 1e-3
 OVERLAP = 0.5
 POSSIBLE = 0.3  # probability of the outermost region, from which on finer networks look closer
 NEAR = 8  # voxels around what is possible
-SMALL = Settings.dust  # voxels of 1 mm: components of so many or fewer widen no box, as they would be dust
 CLOSER_SIDE = 96  # voxels at least: of a smaller box, instance norm would see little but tumor
 
 Predictor = Callable[[Tensor], Tensor]
@@ -37,17 +35,17 @@ def predict_member(engine: Engine, x: Tensor, window: tuple[int, int, int] | Non
     return finer(found, spacing, x.shape[1:]) if spacing > 1 else found
 
 
-def closer_box(outermost: Tensor, step: int) -> Box:
+def closer_box(outermost: Tensor, step: int, dust: int) -> Box:
     """Where networks look closer: around what is possible by probabilities (X, Y, Z) of those on coarser grids.
 
-    Components of up to `SMALL` voxels count where there is nothing else. Each side is a multiple of `step`, or the
-    whole length. Everything where nothing is possible. Measured in docs/weights.md.
+    Components of up to `dust` voxels of 1 mm count only where there is nothing else, as they will be removed. Each side
+    is a multiple of `step`, or the whole length. Everything where nothing is possible. Measured in docs/weights.md.
     """
     possible = (outermost >= POSSIBLE).cpu().numpy()
     if not possible.any():
         return EVERYTHING
     view = possible[bounding_box(possible)]
-    large = cc3d.dust(view, threshold=SMALL + 1, connectivity=26)
+    large = without_dust(view, dust, 26)
     if large.any():
         view[:] = large
     extents = bounding_box(possible, NEAR)

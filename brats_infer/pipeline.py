@@ -206,7 +206,7 @@ def predict_case(
     warnings = list(cropped.warnings)
     try:
         probabilities = ensembles[case.task.name].predict(
-            prepared, settings.mode, settings.flips, lambda text: warnings.append(f"{case.id}: {text}")
+            prepared, settings, lambda text: warnings.append(f"{case.id}: {text}")
         )
         keep = _probabilities_go_out(settings, watcher) or settings.component_probability > 0
         outcome = outcome_of(probabilities, cropped.restore, case.task, keep)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from brats_infer.boxes import bounding_box
+from brats_infer.components import without_dust
 from brats_infer.labels import within
 from brats_infer.settings import DustFill, Settings
 from brats_infer.tasks import Task
@@ -21,11 +22,11 @@ def clean(
     task: Task,
     voxel_mm3: float = 1.0,
     fill: DustFill = DustFill.BACKGROUND,
-    dust_voxels: int | None = None,
+    dust_mm3: int | None = None,
 ) -> NDArray[np.uint8]:
     """Removes dust from a label map (X, Y, Z), the innermost region first, and closes the holes that this opened.
 
-    For ET, then TC, then WT: components of `dust_voxels` (default: the region's) or fewer go; then removed voxels that
+    For ET, then TC, then WT: components of `dust_mm3` (default: the region's) or fewer go; then removed voxels that
     the next region out wholly encloses take that region's own label (NCR in TC, ED in WT). A cavity that the network
     itself predicted stays. Components touch over 26 neighbours, the background over 6, so that a region's surface has
     no leaks. Returns a new array.
@@ -35,7 +36,7 @@ def clean(
     view = out[box]  # outside the tumor's box everything is background already
     removed = np.zeros(view.shape, bool)
     for inner, outer in zip(reversed(task.regions), (*reversed(task.regions[:-1]), None), strict=True):
-        size = inner.dust_voxels if dust_voxels is None else dust_voxels
+        size = inner.dust_mm3 if dust_mm3 is None else dust_mm3
         limit = int(size / voxel_mm3 + 1e-3)  # an affine in float32 makes 1 mm3 of 1.0000001
         removed |= _remove_dust(view, task.region_labels(inner), limit, task.connectivity, fill)
         if outer is not None:
@@ -112,18 +113,14 @@ def _remove_dust(
 ) -> NDArray[np.bool_]:
     """Removes a region's small components in place; returns where (X, Y, Z)."""
     mask = within(labels, region)
-    kept: NDArray[np.bool_] = cc3d.dust(mask, threshold=limit + 1, connectivity=connectivity, in_place=False)
-    dust = mask & ~kept
+    dust = mask & ~without_dust(mask, limit, connectivity)
     if fill == DustFill.BACKGROUND or not dust.any():
         labels[dust] = 0
         return dust
-    components, _ = cc3d.connected_components(dust, connectivity=connectivity, return_N=True)
-    modes = {
-        index: _modal_neighbour(labels, components, index, box)
-        for index, box in enumerate(ndimage.find_objects(components.astype(np.int32)), start=1)
-    }
-    for index, label in modes.items():
-        labels[components == index] = label
+    components = cc3d.connected_components(dust, connectivity=connectivity)
+    boxes = ndimage.find_objects(components.astype(np.int32))
+    modes = [_modal_neighbour(labels, components, index, box) for index, box in enumerate(boxes, start=1)]
+    labels[dust] = np.array([0, *modes], labels.dtype)[components[dust]]
     return dust
 
 

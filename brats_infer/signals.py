@@ -15,7 +15,7 @@ TERMINATED = "terminated: run the same again to go on (infer: with --resume)"
 
 @contextmanager
 def end_at_once() -> Iterator[None]:
-    """For imports: nothing needs tidying up yet, and an import can make another exception of the one raised in it."""
+    """For imports: nothing needs tidying up yet, and code that is imported may catch what a signal raises in it."""
     before = _handle(_end)
     try:
         yield
@@ -46,6 +46,17 @@ def held() -> Iterator[None]:
 def raise_once() -> None:
     """From now on the first signal raises KeyboardInterrupt or Terminated; more of them disturb no tidying up."""
     _handle(_raise)
+
+
+@contextmanager
+def raising() -> Iterator[None]:
+    """As `raise_once`, until this ends; then what was there before."""
+    before = _handle(_raise)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def ignore() -> None:

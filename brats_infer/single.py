@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from brats_infer.confidence import expected_dice
-from brats_infer.devices import pick_device
+from brats_infer.devices import limit_threads, pick_device
 from brats_infer.ensemble import SHIPPED_WEIGHTS, Ensemble, load_ensemble
 from brats_infer.errors import CaseError, UsageError
 from brats_infer.geometry import Geometry, check_affine
@@ -79,7 +79,7 @@ def segment(
     ensemble = _ensemble(Path(weights), chosen, device)
     prepared = ensemble.prepare(cropped)
     with _ONE_AT_A_TIME:  # an engine has room for one case
-        probabilities = ensemble.predict(prepared, settings.mode, settings.flips, warnings.append)
+        probabilities = ensemble.predict(prepared, settings, warnings.append)
         outcome = outcome_of(probabilities, restore, chosen, keep=True)
     found = inside_brain(outcome, prepared.brain)
     assert found.probabilities is not None
@@ -100,6 +100,7 @@ def segment(
 
 @lru_cache(maxsize=2)
 def _ensemble(weights: Path, task: Task, device: str) -> Ensemble:
+    limit_threads()
     return load_ensemble(weights, task, pick_device(device))
 
 

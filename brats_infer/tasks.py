@@ -29,7 +29,7 @@ class Region:
     """The label of its voxels that no region inside it claims."""
     threshold: float
     """Voxels of this probability or more belong to it."""
-    dust_voxels: int
+    dust_mm3: int
     """Components of this many voxels of 1 mm or fewer are dust."""
 
 

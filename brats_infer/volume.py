@@ -17,7 +17,7 @@ from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
 
 from brats_infer.errors import CaseError, OutputError
-from brats_infer.geometry import AFFINE_TOLERANCE, Geometry, geometry_of_header
+from brats_infer.geometry import Geometry, geometry_of_header
 from model.atomic import write_atomically
 
 MAX_NONFINITE = 0.01  # share of NaN or Inf voxels that may be replaced by 0
@@ -121,7 +121,8 @@ def read_probabilities(path: Path) -> tuple[NDArray[np.float32], Geometry]:
     with _stream(path) as stream:
         header = _header(path, stream)
         *shape, regions = header.get_data_shape()
-        if header.get_data_dtype() != np.uint8 or len(shape) != 3 or regions < 1 or header.sizeof_hdr != 348:
+        in_steps = header.get_data_dtype() == np.uint8 and np.allclose(header.get_slope_inter()[0] or 0, 1 / STEPS)
+        if not in_steps or len(shape) != 3 or regions < 1 or header.sizeof_hdr != 348:
             raise CaseError(f"{path}: holds no region probabilities: take those of brats-opt --probabilities")
         header.set_data_shape(shape)
         geometry, _ = geometry_of_header(path, header)
@@ -129,26 +130,17 @@ def read_probabilities(path: Path) -> tuple[NDArray[np.float32], Geometry]:
         size = math.prod((*shape, regions))
         raw = _read_up_to(stream, size)
         if len(raw) < size or stream.read(1):
-            raise CaseError(f"{path}: holds not the {size} bytes that its header announces: copy it again")
+            raise CaseError(f"{path}: does not hold the {size} bytes that its header announces: copy it again")
     steps = np.frombuffer(raw, np.uint8).reshape((*shape, regions), order="F")
     return np.moveaxis(steps, -1, 0).astype(np.float32, order="C") / np.float32(STEPS), geometry
 
 
 def check_same_grid(volumes: dict[Path, Volume]) -> None:
-    """Raises CaseError unless all volumes have one shape and, to 1e-3, one affine."""
+    """Raises CaseError unless all volumes are on one grid."""
     (first_path, first), *rest = volumes.items()
     for path, volume in rest:
-        if volume.geometry.shape != first.geometry.shape:
-            raise CaseError(
-                f"{path}: shape {volume.geometry.shape} differs from {first.geometry.shape} of {first_path.name}: "
-                "register them to one grid"
-            )
-        distance = float(np.abs(volume.geometry.affine - first.geometry.affine).max())
-        if distance > AFFINE_TOLERANCE:
-            raise CaseError(
-                f"{path}: its affine differs by {distance:.3g} mm from that of {first_path.name}: "
-                "register them to one grid"
-            )
+        if difference := volume.geometry.difference(first.geometry, first_path.name):
+            raise CaseError(f"{path}: {difference}: register them to one grid")
 
 
 @contextmanager

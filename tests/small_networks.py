@@ -14,7 +14,7 @@ from brats_infer.engines import torch_engine
 from brats_infer.ensemble import Ensemble
 from brats_infer.geometry import Geometry
 from brats_infer.preprocess import ONE_MM, Cropped, Restore
-from brats_infer.settings import Mode
+from brats_infer.settings import Mode, Settings
 from brats_infer.train.data import TrainingCase
 from model.checkpoint import Member, save_weights, write_manifest
 from model.unet import UNet, UNetConfig
@@ -81,7 +81,7 @@ def predicted(
 ) -> NDArray[np.float32]:
     """Probabilities (R, X, Y, Z) of an ensemble whose members compute in torch, whatever else is installed."""
     ensemble = Ensemble(members, device, references or {}, torch_engine)
-    return ensemble.predict(ensemble.prepare(cropped_of(images)), mode, flips, **options).numpy()
+    return ensemble.predict(ensemble.prepare(cropped_of(images)), Settings(mode=mode, flips=flips), **options).numpy()
 
 
 def brain_images(shape: tuple[int, int, int], rng: np.random.Generator) -> NDArray[np.float32]:

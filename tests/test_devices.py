@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from brats_infer.devices import CPU, is_out_of_memory, pick_device, placements
+from brats_infer.devices import CPU, is_out_of_memory, pick_device, placements, try_out
 from brats_infer.engines import TorchEngine, torch_engine
 from brats_infer.ensemble import Ensemble
 from brats_infer.errors import UsageError
-from brats_infer.settings import Mode
+from brats_infer.settings import Mode, Settings
 from model.unet import UNet
 from tests.small_networks import SMALL, brain_images, cropped_of, member_of, predicted, random_network
 
@@ -97,6 +97,10 @@ def test_machine_without_a_gpu_is_told_once(monkeypatch: pytest.MonkeyPatch, cap
     assert not caplog.records
 
 
+def test_what_a_gpu_is_tried_with_is_computed() -> None:
+    try_out(CPU)
+
+
 @pytest.fixture
 def attempts(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """What a GPU without memory answers to the next passes through a network; the rest goes through."""
@@ -156,7 +160,7 @@ def test_case_behind_one_that_went_to_the_cpu_is_computed_on_the_gpu_again(
     ensemble = Ensemble(((member_of(), random_network()),), GPU, make_engine=torch_engine)
     prepared = ensemble.prepare(cropped_of(brain_images((12, 10, 9), np.random.default_rng(0))))
     attempts += ["CUDA out of memory"] * 2
-    first, second = (ensemble.predict(prepared, Mode.FAST, False) for _ in range(2))
+    first, second = (ensemble.predict(prepared, Settings()) for _ in range(2))
     assert torch.equal(first, second)
     assert passes == [GPU, GPU, CPU, GPU]
 
@@ -171,7 +175,9 @@ def test_case_that_fits_nowhere_fails(attempts: list[str]) -> None:
 FAULT = "CUDA error: an illegal memory access was encountered\nCUDA kernel errors might be asynchronously reported"
 
 
-@pytest.mark.parametrize("fault", [FAULT, "cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"])
+@pytest.mark.parametrize(
+    "fault", [FAULT, "cuDNN error: CUDNN_STATUS_EXECUTION_FAILED", "finalized INTERNAL ASSERT FAILED at x.cpp"]
+)
 def test_where_the_gpu_fails_the_cpu_goes_on(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """CUDA repeats such a fault for the rest of the process: without it every later case would be lost."""
     members = ((member_of(), random_network()),)

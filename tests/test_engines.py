@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from brats_infer import devices, engines, openvino_engine
-from brats_infer.devices import CPU, thread_limit
+from brats_infer import engines, openvino_engine
+from brats_infer.devices import CPU
 from brats_infer.engines import (
     HalfEngine,
     SampleNorm,
@@ -28,7 +28,7 @@ from brats_infer.openvino_engine import MVN_VOXELS, OpenVinoEngine, graph
 from brats_infer.passes import predict_member
 from brats_infer.postprocess import keep_brain
 from brats_infer.preprocess import crop_to_brain
-from brats_infer.settings import Mode
+from brats_infer.settings import Settings
 from brats_infer.tasks import TASKS
 from brats_infer.volume import read_images
 from model.unet import UNet, UNetConfig
@@ -214,7 +214,7 @@ def test_labels_of_a_real_case_are_those_of_torch_in_float32(members: int, share
     prepared = shipped.prepare(crop_to_brain(read_images(sorted(folder.glob("*.nii.gz"), key=_order))))
 
     maps = [
-        keep_brain(labels_from_probabilities(e.predict(prepared, Mode.FAST, False), GLI).numpy(), prepared.brain)
+        keep_brain(labels_from_probabilities(e.predict(prepared, Settings()), GLI).numpy(), prepared.brain)
         for e in (shipped, Ensemble(shipped.members, CPU, make_engine=lambda network, _: Float32(network)))
     ]
     assert type(shipped._engine(0, CPU)) is OpenVinoEngine
@@ -274,56 +274,6 @@ def test_openvino_that_is_broken_is_told_and_left_alone(
 
 
 real = __import__
-
-
-@pytest.mark.parametrize(
-    ("content", "variable", "cores", "expected"),
-    [
-        (("200000 100000\n",), "", 8, 2),
-        (("150000 100000\n",), "", 8, 2),
-        (("max 100000\n",), "", 8, None),
-        (("800000 100000\n",), "", 8, None),
-        (("400000\n", "100000\n"), "", 8, 4),
-        (("-1\n", "100000\n"), "", 8, None),
-        (("200000 100000\n",), "1", 8, 1),
-        ((), "3", 8, 3),
-        ((), "16", 8, None),
-        ((), "", 8, None),
-        (("nonsense\n",), "many", 8, None),
-    ],
-)
-def test_threads_are_those_that_the_container_was_granted(
-    content: tuple[str, ...],
-    variable: str,
-    cores: int,
-    expected: int | None,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    files = []
-    for i, text in enumerate(content):
-        (tmp_path / str(i)).write_text(text)
-        files.append(str(tmp_path / str(i)))
-    missing = (str(tmp_path / "missing"), "")
-    monkeypatch.setattr(
-        devices, "CPU_QUOTAS", (missing, (files[0], files[1] if len(files) > 1 else "")) if files else ()
-    )
-    monkeypatch.setattr(devices, "THREAD_COUNTS", ())
-    monkeypatch.setattr("os.cpu_count", lambda: cores)
-    monkeypatch.setenv("OMP_NUM_THREADS", variable)
-    assert thread_limit() == expected
-
-
-@pytest.mark.parametrize(("granted", "expected"), [("128", 32), ("max", None), ("4096", None), ("2", 1)])
-def test_threads_are_a_part_of_those_that_a_container_may_start(
-    granted: str, expected: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "pids.max").write_text(f"{granted}\n")
-    monkeypatch.setattr(devices, "CPU_QUOTAS", ())
-    monkeypatch.setattr(devices, "THREAD_COUNTS", (str(tmp_path / "missing"), str(tmp_path / "pids.max")))
-    monkeypatch.setattr("os.cpu_count", lambda: 96)
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    assert thread_limit() == expected
 
 
 def test_an_engine_starts_no_more_threads_than_it_may_and_is_bound_to_no_core(monkeypatch: pytest.MonkeyPatch) -> None:

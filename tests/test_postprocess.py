@@ -43,7 +43,7 @@ def modal_label(labels: Labels, voxels: NDArray[np.bool_]) -> int:
 
 
 def with_dust(voxels: int) -> Task:
-    return replace(GLI, regions=tuple(replace(region, dust_voxels=voxels) for region in GLI.regions))
+    return replace(GLI, regions=tuple(replace(region, dust_mm3=voxels) for region in GLI.regions))
 
 
 def blob_labels(seed: int, shape: tuple[int, int, int]) -> Labels:
@@ -131,8 +131,8 @@ def test_dust_is_measured_in_cubic_millimetres() -> None:
     assert clean(labels, GLI, voxel_mm3=2.0).any()  # 54 mm3
     labels = np.zeros((167, 3, 3), np.uint8)
     labels[:, 1, 1] = 2
-    assert clean(labels, GLI, voxel_mm3=3.0, dust_voxels=500).any()  # 501 mm3
-    assert not clean(labels[1:], GLI, voxel_mm3=3.0, dust_voxels=500).any()
+    assert clean(labels, GLI, voxel_mm3=3.0, dust_mm3=500).any()  # 501 mm3
+    assert not clean(labels[1:], GLI, voxel_mm3=3.0, dust_mm3=500).any()
 
 
 def test_spacing_of_a_float32_affine_does_not_move_the_limit() -> None:
@@ -165,8 +165,8 @@ def test_dust_size_can_be_chosen_and_never_takes_everything() -> None:
     labels[12:22, 12:22, 12:22] = 2  # 1000 voxels
     for size, left in ((50, 1125), (124, 1125), (125, 1000), (999, 1000)):
         assert (tidy(labels, None, GLI, 1.0, Settings(dust=size, component_probability=0)) > 0).sum() == left
-        assert (clean(labels, GLI, dust_voxels=size) > 0).sum() == left
-    assert not clean(labels, GLI, dust_voxels=1000).any()
+        assert (clean(labels, GLI, dust_mm3=size) > 0).sum() == left
+    assert not clean(labels, GLI, dust_mm3=1000).any()
     everything = Settings(dust=1000, component_probability=0)
     assert np.array_equal(tidy(labels, None, GLI, 1.0, everything), clean(labels, GLI))
     with pytest.raises(ValueError, match="without probabilities"):

@@ -69,7 +69,7 @@ def test_each_region_lies_inside_the_one_before(task) -> None:
 @pytest.mark.parametrize("task", TASKS.values(), ids=lambda task: task.name)
 def test_thresholds_and_dust_are_those_of_the_paper(task) -> None:
     assert {region.name: region.threshold for region in task.regions} == {"WT": 0.45, "TC": 0.40, "ET": 0.45}
-    assert ([region.dust_voxels for region in task.regions], task.connectivity) == ([50, 50, 50], 26)
+    assert ([region.dust_mm3 for region in task.regions], task.connectivity) == ([50, 50, 50], 26)
 
 
 def test_no_id_belongs_to_two_challenges() -> None:

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 
+from brats_infer.cores import usable_cores
 from brats_infer.errors import CaseError, UsageError, printable
 from brats_infer.evaluate.lesionwise import RegionScores, lesionwise_scores
 from brats_infer.evaluate.pairs import Pair, find_pairs, read_known, read_reference
 from brats_infer.evaluate.surface import Spacing
-from brats_infer.geometry import AFFINE_TOLERANCE
 from brats_infer.screen import Screen, say
 from brats_infer.signals import held
 from brats_infer.tasks import Task
@@ -69,7 +69,7 @@ def evaluate_folders(
     """
     if metrics not in METRICS:
         raise UsageError(f"unknown metrics {metrics!r}: choose one of {', '.join(METRICS)}")
-    jobs = jobs or _cores()
+    jobs = jobs or usable_cores()
     console = console or Screen()
     pairs = find_pairs(predictions, references)
     missing = tuple(pair.id for pair in pairs if pair.prediction is None)
@@ -131,14 +131,8 @@ def read_pair(pair: Pair, task: Task) -> tuple[Labels | None, Labels, Spacing]:
     if pair.prediction is None:
         return None, reference, (x, y, z)
     prediction, predicted = read_known(pair.prediction, task)
-    if predicted.shape != geometry.shape:
-        raise CaseError(
-            f"{pair.prediction}: shape {predicted.shape} is not {geometry.shape} of {pair.reference.name}: {OWN_GRID}"
-        )
-    if (distance := float(np.abs(predicted.affine - geometry.affine).max())) > AFFINE_TOLERANCE:
-        raise CaseError(
-            f"{pair.prediction}: its affine differs by {distance:.3g} mm from that of {pair.reference.name}: {OWN_GRID}"
-        )
+    if difference := predicted.difference(geometry, pair.reference.name):
+        raise CaseError(f"{pair.prediction}: {difference}: {OWN_GRID}")
     return prediction, reference, (x, y, z)
 
 
@@ -186,11 +180,6 @@ def _end_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=follow, daemon=True).start()
-
-
-def _cores() -> int:
-    """The processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

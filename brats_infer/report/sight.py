@@ -62,8 +62,8 @@ def read_cropped_for(case: Case, grid: Geometry, of: Path) -> Cropped:
     if case.problem:
         raise CaseError(case.problem)
     cropped = crop_to_brain(read_images(case.paths.values()))
-    if not grid.is_same_grid(cropped.restore.geometry):
-        raise CaseError(f"{of}: is not on the grid of the images of {case.id}: check both folders")
+    if difference := grid.difference(cropped.restore.geometry, f"the images of {case.id}"):
+        raise CaseError(f"{of}: {difference}: check both folders")
     return cropped
 
 

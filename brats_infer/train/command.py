@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from brats_infer.devices import is_out_of_memory, pick_device
+from brats_infer.devices import is_out_of_memory, limit_threads, pick_device
 from brats_infer.errors import OutputError, UsageError
 from brats_infer.normalise import Normalisation
 from brats_infer.tasks import task_named
 from brats_infer.train.choices import Optimizer, Targets
 from brats_infer.train.config import TrainConfig
 from brats_infer.train.data import Split, labelled_ids, load_split
-from brats_infer.train.distributed import my_device, workers_of
+from brats_infer.train.distributed import workers_of
 from brats_infer.train.fresh import phantom_maker
 from brats_infer.train.loop import steps_of_epoch, train
 from brats_infer.train.losses import loss_weights
@@ -90,7 +90,8 @@ def run(
     if publish_to:
         open_members(publish_to)
     results = {}
-    chosen_device = pick_device(my_device(device))
+    limit_threads()
+    chosen_device = pick_device(device)
     with workers_of(chosen_device) as workers:
         for fold in folds_of(options, task, data):
             folder = fold.folder(out)

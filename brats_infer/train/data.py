@@ -1,7 +1,6 @@
 """Training cases: found, preprocessed once into a cache on disk, memory-mapped from there."""
 
 import hashlib
-import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,10 +15,10 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from brats_infer.cases import Case, find_cases
+from brats_infer.cores import usable_cores
 from brats_infer.ensemble import network_input
 from brats_infer.errors import CaseError, OutputError, UsageError
 from brats_infer.evaluate.pairs import REFERENCE_ENDINGS, find_labels, read_reference
-from brats_infer.geometry import AFFINE_TOLERANCE
 from brats_infer.labels import regions_from_labels
 from brats_infer.normalise import Normalisation, histogram_reference
 from brats_infer.passes import coarser
@@ -166,7 +165,7 @@ def _load(
         return _mapped(case.id, path)
 
     remove_leftovers(cache)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         return tuple(pool.map(kept, cases))
 
 
@@ -227,9 +226,8 @@ def _read(case: Case, reference: Path, task: Task) -> tuple[NDArray[np.float32],
         raise CaseError(case.problem)
     cropped = crop_to_brain(read_images(case.paths.values()))
     labels, geometry = read_reference(reference, task)
-    expected = cropped.restore.geometry
-    if geometry.shape != expected.shape or not np.allclose(geometry.affine, expected.affine, atol=AFFINE_TOLERANCE):
-        raise CaseError(f"{reference}: its grid is not that of the images: use the label map of this case")
+    if difference := geometry.difference(cropped.restore.geometry, "the images"):
+        raise CaseError(f"{reference}: {difference}: use the label map of this case")
     return cropped.images, regions_from_labels(crop_labels(labels, cropped.restore), task)
 
 

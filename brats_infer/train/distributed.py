@@ -44,6 +44,11 @@ class Workers:
         distributed.all_gather_object(parts, mine)
         return {key: value for part in parts for key, value in part.items()}
 
+    def meet(self) -> None:
+        """Waits for all. Raises RuntimeError where one has gone, before anything waits for it on a GPU for ever."""
+        if self.count > 1:
+            distributed.all_reduce(torch.zeros(1))
+
     def mean(self, value: Tensor) -> float:
         """Of a scalar that each has."""
         return float(sum_over_workers(value.detach().clone())) / self.count
@@ -91,7 +96,7 @@ def workers_of(device: torch.device) -> Iterator[Workers]:
     store, rank, _ = next(rendezvous("env://"))
     # torchrun keeps one store over its restarts (torch 2.13): addresses of processes that died are not to be found
     store = PrefixStore(f"start-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
-    backend = "nccl" if device.type == "cuda" else "gloo"
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     if device.type == "cuda":
         torch.cuda.set_device(device)  # where NCCL puts what is gathered
     distributed.init_process_group(backend, store=store, rank=rank, world_size=count)
@@ -99,14 +104,6 @@ def workers_of(device: torch.device) -> Iterator[Workers]:
         yield Workers(distributed.get_rank(), count)
     finally:
         distributed.destroy_process_group()
-
-
-def my_device(name: str) -> str:
-    """The device option of this process: of several on a machine, each takes a GPU of its own."""
-    local = os.environ.get("LOCAL_RANK")
-    if local and torch.cuda.is_available() and name in ("auto", "cuda"):
-        return f"cuda:{local}"
-    return name
 
 
 def is_first() -> bool:

@@ -68,7 +68,7 @@ def _segment(case: Case, ensemble: Ensemble, task: Task, postprocess: bool, path
         raise CaseError(case.problem)
     cropped = crop_to_brain(read_images(case.paths.values()))
     restore, prepared = cropped.restore, ensemble.prepare(cropped)
-    found = outcome_of(ensemble.predict(prepared, Settings.mode, Settings.flips), restore, task)
+    found = outcome_of(ensemble.predict(prepared, Settings()), restore, task)
 
     def cleaned(labels: NDArray[np.uint8], _: object) -> NDArray[np.uint8]:
         return clean(labels, task, restore.geometry.voxel_mm3) if postprocess else labels

@@ -15,7 +15,7 @@ def without_label_dust(regions: NDArray[np.bool_], task: Task) -> NDArray[np.boo
     """
     iterations = task.metrics.dilation_iterations
     kept = [
-        large_lesions(mask, iterations, region.dust_voxels) for region, mask in zip(task.regions, regions, strict=True)
+        large_lesions(mask, iterations, region.dust_mm3) for region, mask in zip(task.regions, regions, strict=True)
     ]
     return np.stack(kept)
 

@@ -12,13 +12,12 @@ from torch import nn
 
 from brats_infer.devices import autocast, is_out_of_memory
 from brats_infer.errors import Terminated, UsageError
-from brats_infer.settings import Mode, Settings
+from brats_infer.signals import held, raising
 from brats_infer.tasks import Task
 from brats_infer.train.config import TrainConfig
 from brats_infer.train.curves import Curves
 from brats_infer.train.data import Split
 from brats_infer.train.distributed import Workers
-from brats_infer.train.interrupts import Interrupts, interrupts_as_exceptions
 from brats_infer.train.losses import Loss, deep_supervision_loss, disjoint_targets, loss_weights, weighted
 from brats_infer.train.optimisers import learning_rate
 from brats_infer.train.patches import draw_batch, kept_on
@@ -66,17 +65,16 @@ def train(
     settings = settings_of(config, split, task)
     run = start_run(config, settings, out, device, initial, workers)
     split = kept_on(split, device)
-    window = config.patch if Settings.mode == Mode.ACCURATE else None  # as `brats-opt infer` unless told otherwise
     epoch_steps = steps_of_epoch(split, config.batch)
     pace = Pace(config.batch)
     with (
-        interrupts_as_exceptions() as interrupts,
+        raising(),
         Curves(out, run.step) as curves,
-        _saved_when_stopped(run, settings, out, interrupts),
+        _saved_when_stopped(run, settings, out),
     ):
         while run.step < config.steps or _validation_due(run, config):
             if not _validation_due(run, config):
-                with interrupts.held():
+                with held():
                     rate = learning_rate(config, run.step, epoch_steps)
                     run.losses.append(_step(run, config, split, loss, rate, device))
                 pace.steps += 1
@@ -86,9 +84,9 @@ def train(
             _check_weights(run)
             entry = {
                 **pace.entry(run.step, run.losses),
-                **validate(run.mean, split.validation, task, device, config.select, workers, window),
+                **validate(run.mean, split.validation, task, device, config.select, workers),
             }
-            with interrupts.held():
+            with held():
                 run.log.append(entry)
                 run.losses = []
                 if workers.first:
@@ -100,8 +98,8 @@ def train(
 
 
 @contextmanager
-def _saved_when_stopped(run: Run, settings: dict[str, Any], out: Path, interrupts: Interrupts) -> Iterator[None]:
-    """Leaves `last.pt` behind where the run is stopped, or one of its processes is."""
+def _saved_when_stopped(run: Run, settings: dict[str, Any], out: Path) -> Iterator[None]:
+    """Leaves `last.pt` behind where the run is stopped, or one of its processes is; a second signal stops nothing."""
     try:
         yield
     except (KeyboardInterrupt, Terminated):
@@ -114,8 +112,9 @@ def _saved_when_stopped(run: Run, settings: dict[str, Any], out: Path, interrupt
         if run.workers.first:
             save_run(run, settings, out)
         reason = str(error).partition("\n")[0]
-        lost = WorkerLostError(f"{out}: another process has ended ({reason}): see why, then start the run again")
-        raise interrupts.waiting or lost from error
+        raise WorkerLostError(
+            f"{out}: another process has ended ({reason}): see why, then start the run again"
+        ) from error
 
 
 def steps_of_epoch(split: Split, batch: int) -> int:
@@ -132,6 +131,7 @@ def _validation_due(run: Run, config: TrainConfig) -> bool:
 def _step(run: Run, config: TrainConfig, split: Split, loss: Loss, rate: float, device: torch.device) -> float:
     """One step on this worker's share of the batch; returns the loss of the whole batch."""
     workers = run.workers
+    workers.meet()
     rngs = [np.random.default_rng((config.seed, run.step, number)) for number in workers.share(config.batch)]
     images, targets = draw_batch(split, config, rngs, device)
     if config.network.disjoint:
@@ -144,11 +144,11 @@ def _step(run: Run, config: TrainConfig, split: Split, loss: Loss, rate: float, 
     with autocast(device):
         heads = run.heads(images)
     total = deep_supervision_loss(heads, targets, loss)
-    value = workers.mean(total)
-    if not math.isfinite(value):
-        raise LossIsNoNumberError(f"the loss became {value} at step {run.step}: choose a lower --learning-rate")
     run.optimizer.zero_grad(set_to_none=True)
     total.backward()  # type: ignore[no-untyped-call]
+    value = workers.mean(total)  # not before: it waits for the GPU
+    if not math.isfinite(value):
+        raise LossIsNoNumberError(f"the loss became {value} at step {run.step}: choose a lower --learning-rate")
     nn.utils.clip_grad_norm_([p for p in run.network.parameters() if p.requires_grad], MAX_GRADIENT_NORM)
     run.optimizer.step()
     run.step += 1
@@ -165,5 +165,5 @@ def _check_weights(run: Run) -> None:
     largest = torch.finfo(torch.float16).max
     if not all(bool(p.abs().max() <= largest) for p in run.mean.parameters()):
         raise LossIsNoNumberError(
-            f"the weights are no longer finite at step {run.step}: choose a lower --learning-rate"
+            f"the weights are NaN or beyond {largest:g} at step {run.step}: choose a lower --learning-rate"
         )

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
+from brats_infer.engines import torch_engine
 from brats_infer.labels import labels_from_probabilities
 from brats_infer.report.picture import draw_picture, grey
 from brats_infer.tasks import LABEL_NAMES, Task
@@ -24,7 +25,7 @@ def draw_overlays(run: Path, config: TrainConfig, case: TrainingCase, task: Task
     greys = [grey(image) for image in case.image[:4].float().numpy()]
     network = UNet(config.network)
     network.load_state_dict({name: tensor.float() for name, tensor in load_file(run / BEST).items()})
-    found = predicted_labels(network.to(device).eval(), case, task, device, window=None)
+    found = predicted_labels(torch_engine(network.eval(), device), case, task, device)
     expert = labels_from_probabilities(case.regions.float(), task).numpy()
     for name, labels in ((case.id, found), (f"{case.id}-expert", expert)):
         volumes = {LABEL_NAMES[n]: float(np.count_nonzero(labels == n)) / 1000 for n in task.labels}

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from brats_infer.engines import torch_engine
+from brats_infer.engines import Engine, torch_engine
 from brats_infer.evaluate.surface import hd95
 from brats_infer.labels import labels_from_probabilities, regions_from_labels
 from brats_infer.passes import predict_member
@@ -28,16 +28,15 @@ def validate(
     device: torch.device,
     select: Selection,
     workers: Workers = ALONE,
-    window: tuple[int, int, int] | None = None,
 ) -> dict[str, Any]:
-    """Scores whole brains, in windows or in one pass, thresholded as in the container, without post-processing.
+    """Scores whole brains in one pass, thresholded as in the container, without post-processing.
 
     Returns {"score": by which checkpoints are ranked, "dice": mean, "hd95": mean in mm, "cases": {ID: {region:
     {"dice", "hd95"}}}}. A region absent from both counts as Dice 1 and HD95 0; absent from one only, as Dice 0 and the
     task's penalty, which no HD95 exceeds. Without cases everything is 0.
     """
-    network.eval()
-    mine = {cases[i].id: _score(network, cases[i], task, device, window) for i in workers.share(len(cases))}
+    engine = torch_engine(network.eval(), device)
+    mine = {cases[i].id: _score(engine, cases[i], task, device) for i in workers.share(len(cases))}
     found = workers.gather(mine)
     scores = {case.id: found[case.id] for case in cases}
     values = [value for regions in scores.values() for value in regions.values()]
@@ -53,11 +52,9 @@ def validate(
     }
 
 
-def _score(
-    network: UNet, case: TrainingCase, task: Task, device: torch.device, window: tuple[int, int, int] | None
-) -> dict[str, dict[str, float]]:
+def _score(engine: Engine, case: TrainingCase, task: Task, device: torch.device) -> dict[str, dict[str, float]]:
     """{region: {"dice", "hd95"}} of one case."""
-    found = regions_from_labels(predicted_labels(network, case, task, device, window), task)
+    found = regions_from_labels(predicted_labels(engine, case, task, device), task)
     return {
         region.name: {
             "dice": round(_dice(predicted, true), 4),
@@ -67,15 +64,13 @@ def _score(
     }
 
 
-def predicted_labels(
-    network: UNet, case: TrainingCase, task: Task, device: torch.device, window: tuple[int, int, int] | None
-) -> NDArray[np.uint8]:
-    """The label map (X, Y, Z) that a network in evaluation mode finds on a case's own grid."""
+def predicted_labels(engine: Engine, case: TrainingCase, task: Task, device: torch.device) -> NDArray[np.uint8]:
+    """The label map (X, Y, Z) that a network finds on a case's own grid."""
     image = case.image.float()
     brain = image[4].numpy() > 0
-    x = (image if network.config.foreground else image[:4]).to(device)
+    x = (image if engine.config.foreground else image[:4]).to(device)
     with torch.inference_mode():
-        probabilities = predict_member(torch_engine(network, device), x, window, flips=False)
+        probabilities = predict_member(engine, x, None, flips=False)
         labels = labels_from_probabilities(probabilities, task).cpu().numpy()
     return np.asarray(keep_brain(labels, brain))
 

@@ -106,7 +106,7 @@ def test_all_faults_are_named_at_once(folders: tuple[Path, Path]) -> None:
     assert [line.split(": ")[1] for line in stream.getvalue().splitlines()] == ["failed"] * 3
     message = str(caught.value)
     assert "3 of 3 cases" in message
-    assert f"{predictions}/{IDS[0]}.nii.gz: shape (9, 9, 9) is not {SHAPE}" in message
+    assert f"{predictions}/{IDS[0]}.nii.gz: its shape (9, 9, 9) is not {SHAPE} of" in message
     assert f"{references}/{IDS[1]}-seg.nii.gz: holds the label 4" in message
     assert f"{predictions}/{IDS[2]}.nii.gz: cannot be read" in message
 

@@ -22,7 +22,7 @@ ON_CPU = ["its sums were kept on the CPU", "it was computed on the CPU"]
 def test_23_gpu_out_of_memory(bench: Bench, mode: str, passes: int, note: str) -> None:
     ended = bench.run("--mode", mode, program=gpu.too_small(passes), env=IMPORTS)
     (warning,) = (line for line in ended.lines if line.startswith("warning: "))
-    assert warning == f"warning: {GOOD[0]}: is too large for the GPU's memory: {note}"
+    assert warning == f"warning: {GOOD[0]}: too large for the GPU's memory: {note}"
     bench.assert_holds()
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from brats_infer.errors import UsageError
 from brats_infer.phantom.cohort import write_cohort
@@ -50,6 +51,19 @@ def test_two_processes_find_the_losses_and_scores_of_one(data: Path, tmp_path: P
         assert two["loss"] == pytest.approx(one["loss"], abs=2e-3)
         assert two["dice"] == pytest.approx(one["dice"], abs=0.02)
         assert list(two["cases"]) == list(one["cases"])  # type: ignore[call-overload]
+
+
+def test_gradients_are_those_of_the_whole_batch(data: Path, tmp_path: Path) -> None:
+    """A batch of one is what the first of two processes would learn from if nothing were averaged."""
+    options = ("--select", "last", "--optimizer", "sgd", "--learning-rate", "0.1")
+    found = {}
+    for name, command, batch in (("one", ONE, "2"), ("two", TWO, "2"), ("alone", ONE, "1")):
+        done = train(command, data, tmp_path / name, "--batch", batch, *options)
+        assert done.returncode == 0, done.stderr
+        tensors = load_file(tmp_path / name / "best.safetensors")
+        found[name] = torch.cat([tensors[key].float().flatten() for key in sorted(tensors)])
+    apart = (found["alone"] - found["one"]).norm()
+    assert (found["two"] - found["one"]).norm() < 0.2 * apart
 
 
 def test_a_finished_run_is_told_again_by_any_number_of_processes(data: Path, tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def test_empty_mask_stays_empty() -> None:
 def test_dust_is_fifty_voxels_or_fewer(size: tuple[int, int, int], stays: bool) -> None:
     mask = np.zeros((20, 20, 20), bool)
     mask[tuple(slice(1, 1 + n) for n in size)] = True
-    assert large_lesions(mask, 3, GLI.regions[0].dust_voxels).any() == stays
+    assert large_lesions(mask, 3, GLI.regions[0].dust_mm3).any() == stays
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -184,6 +184,9 @@ class Two(Workers):
     def gather(self, mine: dict[str, Any]) -> dict[str, Any]:
         return mine
 
+    def meet(self) -> None:
+        pass
+
     def mean(self, value: torch.Tensor) -> float:
         return float(value.detach())
 
@@ -227,6 +230,27 @@ def test_run_stopped_by_a_signal_goes_on_as_if_it_had_not_been(
         TABLE,
         SETTINGS,
     }
+    run(tmp_path)
+    assert_same_run(uninterrupted, tmp_path)
+
+
+def test_second_signal_does_not_stop_the_saving(
+    uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "deep_supervision_loss", send_at(loop.deep_supervision_loss, 1, signal.SIGINT))
+        save = loop.save_run
+
+        def interrupted(*given: Any, **options: Any) -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+            save(*given, **options)
+
+        patched.setattr(loop, "save_run", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path)
+    assert signal.getsignal(signal.SIGINT) == before
+    assert state_of(tmp_path)["step"] == 1
     run(tmp_path)
     assert_same_run(uninterrupted, tmp_path)
 
@@ -308,7 +332,9 @@ def test_weights_that_no_file_can_hold_are_not_saved(
         return found
 
     monkeypatch.setattr(loop, "start_run", spoilt)
-    with pytest.raises(UsageError, match="the weights are no longer finite at step 2: choose a lower --learning-rate"):
+    with pytest.raises(
+        UsageError, match="the weights are NaN or beyond 65504 at step 2: choose a lower --learning-rate"
+    ):
         run(tmp_path)
     assert not (tmp_path / BEST).exists()
 
@@ -383,7 +409,7 @@ def test_checkpoint_of_another_program_is_refused(tmp_path: Path) -> None:
 def test_loss_that_is_no_number_ends_the_run_and_spares_the_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    losses = itertools.chain([torch.ones((), requires_grad=True)] * 2, [torch.tensor(float("nan"))])
+    losses = itertools.chain([torch.ones((), requires_grad=True)] * 2, [torch.tensor(float("nan"), requires_grad=True)])
     monkeypatch.setattr(loop, "deep_supervision_loss", lambda *_: next(losses))
     monkeypatch.setattr(nn.utils, "clip_grad_norm_", lambda *_: None)  # there are no gradients
     with pytest.raises(UsageError, match="nan at step 2"):

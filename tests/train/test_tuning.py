@@ -13,7 +13,8 @@ from brats_infer.evaluate import evaluate_folders
 from brats_infer.geometry import Geometry
 from brats_infer.labels import labels_from_probabilities
 from brats_infer.phantom.cohort import write_cohort
-from brats_infer.postprocess import clean
+from brats_infer.postprocess import tidy
+from brats_infer.settings import Settings
 from brats_infer.tasks import TASKS
 from brats_infer.train import study, tune_losses, tune_thresholds
 from brats_infer.train.loop import LossIsNoNumberError
@@ -28,12 +29,13 @@ optuna = pytest.importorskip("optuna")
 GLI = TASKS["gli"]
 SHAPE = (36, 32, 30)
 IDS = [f"BraTS-GLI-0000{i}-000" for i in range(3)]
+SETTINGS = Settings(dust=50, component_probability=0.4)
 GEOMETRY = Geometry.of_affine(SHAPE, np.diag([-1.0, -1.0, 1.0, 1.0]))
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Probabilities that are too low everywhere, with false specks of 64 voxels: the present thresholds miss all."""
+    """Probabilities of WT that are too low for the present thresholds, with false specks of 64 voxels."""
     folder = tmp_path_factory.mktemp("stored")
     for name in ("labels", "probabilities"):
         (folder / name).mkdir()
@@ -42,8 +44,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         distance = np.sqrt(((at - np.array([14 + number, 14, 14])[:, None, None, None]) ** 2).sum(axis=0))
         labels = np.select([distance < 4, distance < 6, distance < 8], [1, 3, 2], 0).astype(np.uint8)
         truth = np.stack([np.isin(labels, GLI.region_labels(region)) for region in GLI.regions])
-        probabilities = np.where(truth, 0.3, 0.1).astype(np.float32)
-        probabilities[:, 28:32, 24:28, 24:28] = 0.3
+        probabilities = np.where(truth, 0.42, 0.1).astype(np.float32)
+        probabilities[2][truth[2]] = 0.75
+        probabilities[:, 28:32, 24:28, 24:28] = 0.42
         write_labels(folder / "labels" / f"{case_id}-seg.nii.gz", labels, GEOMETRY)
         write_probabilities(folder / "probabilities" / f"{case_id}.nii.gz", probabilities, GEOMETRY)
     return folder
@@ -61,8 +64,8 @@ def test_better_values_are_found_and_bad_trials_pruned_before_their_last_case(fo
     assert found["present dice"] == 0
     assert found["dice"] > 0.9
     assert found["trials"] == 40
-    assert 0.1 < found["regions"]["WT"]["threshold"] <= 0.3
-    assert found["regions"]["WT"]["dust_voxels"] >= 64
+    assert 0.1 < found["thresholds"]["WT"] <= 0.42
+    assert found["dust"] >= 64 or found["component_probability"] > 0.42
     trials = optuna.load_study(study_name="tune", storage=f"sqlite:///{tmp_path / study.STUDY}").trials
     pruned = [trial for trial in trials if trial.state == optuna.trial.TrialState.PRUNED]
     assert pruned
@@ -109,10 +112,12 @@ def test_value_is_the_score_of_the_container_and_the_official_evaluation(folder:
         noisy = np.clip(stored * 1.8 + 0.1 * rng.standard_normal(stored.shape), 0, 1).astype(np.float32)
         write_probabilities(tmp_path / f"{case_id}.nii.gz", noisy, GEOMETRY)
         kept, _ = read_probabilities(tmp_path / f"{case_id}.nii.gz")
-        labels = clean(labels_from_probabilities(torch.from_numpy(kept), GLI).numpy(), GLI)
+        labels = tidy(labels_from_probabilities(torch.from_numpy(kept), GLI).numpy(), kept, GLI, 1.0, SETTINGS)
         write_labels(tmp_path / "found" / f"{case_id}.nii.gz", labels, GEOMETRY)
         reference = folder / "labels" / f"{case_id}-seg.nii.gz"
-        values.append(lesionwise_dice(read_stored(case_id, tmp_path / f"{case_id}.nii.gz", reference, GLI), GLI))
+        values.append(
+            lesionwise_dice(read_stored(case_id, tmp_path / f"{case_id}.nii.gz", reference, GLI), GLI, SETTINGS)
+        )
     mean = evaluate_folders(tmp_path / "found", folder / "labels", GLI, jobs=1).mean
     assert 0 < np.mean(values) < 1
     assert np.mean(values) == pytest.approx(np.mean([region["lesionwise_dice"] for region in mean.values()]))
@@ -120,9 +125,11 @@ def test_value_is_the_score_of_the_container_and_the_official_evaluation(folder:
 
 def test_probabilities_of_another_grid_are_refused(folder: Path, tmp_path: Path) -> None:
     small = Geometry.of_affine((8, 8, 8), np.eye(4))
-    write_probabilities(tmp_path / "a.nii.gz", np.zeros((3, 8, 8, 8), np.float32), small)
-    with pytest.raises(CaseError, match=r"a.nii.gz: its shape does not fit"):
-        read_stored("a", tmp_path / "a.nii.gz", folder / "labels" / f"{IDS[0]}-seg.nii.gz", GLI)
+    turned = Geometry.of_affine(SHAPE, np.eye(4))
+    for geometry, what in ((small, r"its shape \(8, 8, 8\) is not "), (turned, "its affine differs by 2 mm")):
+        write_probabilities(tmp_path / "a.nii.gz", np.zeros((3, *geometry.shape), np.float32), geometry)
+        with pytest.raises(CaseError, match=rf"a.nii.gz: {what}"):
+            read_stored("a", tmp_path / "a.nii.gz", folder / "labels" / f"{IDS[0]}-seg.nii.gz", GLI)
 
 
 def test_without_optuna_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,7 +142,7 @@ def test_command_line_tells_the_best_thresholds(folder: Path, tmp_path: Path) ->
     given = ("--probabilities", folder / "probabilities", "--references", folder / "labels", "--out", tmp_path)
     done = brats_opt("tune", "thresholds", "--task", "gli", *given, "--trials", 2)
     assert done.returncode == 0, done.stderr
-    assert set(json.loads(done.stdout)["regions"]) == {"WT", "TC", "ET"}
+    assert set(json.loads(done.stdout)["thresholds"]) == {"WT", "TC", "ET"}
 
 
 QUICK: dict[str, Any] = {"channels": (2, 3), "patch": 8, "steps": 2, "validate_every": 1, "folds": 2, "fold": 0}
