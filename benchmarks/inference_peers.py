@@ -15,6 +15,7 @@ from brats_infer.cases import Case, find_cases
 from brats_infer.devices import pick_device
 from brats_infer.passes import nested
 from brats_infer.preprocess import CROP_MARGIN
+from brats_infer.tasks import MODALITIES
 from model.checkpoint import load_member, read_manifest
 from model.unet import UNet
 
@@ -131,7 +132,7 @@ class NnUnet(Peer):
         plans = PlansManager(nnunet_plans(self.window, brain_zscore()))
         regions = {region.name: list(TASK.region_labels(region)) for region in TASK.regions}
         dataset = {
-            "channel_names": {str(i): modality.name for i, modality in enumerate(TASK.modalities)},
+            "channel_names": {str(i): modality.name for i, modality in enumerate(MODALITIES)},
             "labels": {"background": 0, **regions},
             "regions_class_order": [region.label for region in TASK.regions],
             "file_ending": ".nii.gz",
@@ -167,7 +168,7 @@ def brain_zscore() -> str:
 
 def nnunet_plans(window: tuple[int, int, int], normalisation: str) -> dict[str, Any]:
     """Of a data set on the challenges' grid. SimpleITK's first axis is our last one: turned back, as the network is."""
-    count = len(TASK.modalities)
+    count = len(MODALITIES)
     resampling = {"is_seg": False, "order": 1, "order_z": 0, "force_separate_z": None}
     configuration: dict[str, Any] = {
         "data_identifier": "inference",

@@ -23,11 +23,11 @@ from brats_infer.cases import find_cases
 from brats_infer.devices import DTYPES, limit_threads, pick_device
 from brats_infer.engines import Engine, TorchEngine, engine_name
 from brats_infer.ensemble import SHIPPED_WEIGHTS, Ensemble, load_ensemble
-from brats_infer.labels import labels_from_probabilities
 from brats_infer.postprocess import keep_brain
 from brats_infer.preprocess import crop_to_brain
 from brats_infer.settings import Mode, Settings
 from brats_infer.tasks import TASKS
+from brats_infer.thresholds import labels_from_probabilities
 from brats_infer.volume import read_images
 from model.unet import UNet
 

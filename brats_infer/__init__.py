@@ -7,6 +7,8 @@
 
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -28,8 +30,19 @@ except PackageNotFoundError:  # run from a plain copy of the source
     __version__ = "0+unknown"
 
 
+def _check_model() -> None:
+    """Raises ImportError where a `model` of one's own, which is found first, hides the package beside this one."""
+    found = find_spec("model")
+    place = found.origin if found else None
+    if place is None or Path(place).parent.parent != Path(__file__).parent.parent:
+        raise ImportError(
+            f"brats-opt comes with a package `model`, but {place} is found first: rename that, or move away"
+        )
+
+
 def __getattr__(name: str) -> Any:
     """From its home on first use: importing torch takes seconds, which `brats-opt --help` should not."""
     if name in HOMES:
+        _check_model()
         return getattr(import_module(HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

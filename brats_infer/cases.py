@@ -31,7 +31,7 @@ class Case:
     task: Task | None
     """None where the ID does not say and no task was asked for."""
     paths: dict[str, Path]
-    """{modality name: file}, in the order of the task's modalities."""
+    """{modality name: file}, in the order of `MODALITIES`."""
     problem: str | None = None
     """One line that says what is wrong; such a case is reported as failed, never dropped."""
     ambiguous: bool = False
@@ -181,7 +181,7 @@ def _cases_in(folder: Path, names: list[str], inside: Path) -> list[Case]:
             case_id, modality = parsed
             groups[case_id][modality].append(folder / name)
     for case_id in _derived(groups):
-        log.warning("%s: is left out, its name adds to that of a case beside it", printable(str(folder / case_id)))
+        log.warning("%s: is left out, it seems to be made of a case beside it", printable(str(folder / case_id)))
         del groups[case_id]
     return [_case(case_id, folder, files, inside) for case_id, files in groups.items()]
 

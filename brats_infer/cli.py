@@ -40,7 +40,7 @@ def cli() -> None:
     5 weights; 6 output; 130 interrupted; 143 terminated.
 
     \b
-    To complete commands and options with the tabulator key, in ~/.bashrc (zsh, fish: with their names for bash):
+    To complete commands and options with the Tab key, in ~/.bashrc (for zsh or fish replace bash):
       eval "$(_BRATS_OPT_COMPLETE=bash_source brats-opt)"
     """
     speak_as(Voice.PLAIN)

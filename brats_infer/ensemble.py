@@ -19,7 +19,7 @@ from brats_infer.normalise import Normalisation, normalise
 from brats_infer.passes import closer_box, predict_member
 from brats_infer.preprocess import Cropped
 from brats_infer.settings import Mode, Settings
-from brats_infer.tasks import Task
+from brats_infer.tasks import MODALITIES, Task
 from model.checkpoint import CheckpointError, Member, load_member, load_reference, read_manifest
 from model.unet import UNet
 
@@ -166,7 +166,7 @@ def load_ensemble(folder: Path, task: Task, device: torch.device) -> Ensemble:
                     f"{folder}: {member.file} asks for the unknown normalisation {member.normalisation!r}: "
                     "update brats-opt"
                 )
-            if (member.config.modalities, member.config.regions) != (len(task.modalities), len(task.regions)):
+            if (member.config.modalities, member.config.regions) != (len(MODALITIES), len(task.regions)):
                 raise WeightsError(
                     f"{folder}: {member.file} has not the channels of the task {task.name}: choose other weights"
                 )

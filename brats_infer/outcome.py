@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from brats_infer.devices import on_host
-from brats_infer.labels import labels_from_probabilities
 from brats_infer.postprocess import keep_brain
 from brats_infer.preprocess import Restore, restore_labels, restore_probabilities
 from brats_infer.tasks import Task
+from brats_infer.thresholds import labels_from_probabilities
 
 Clean = Callable[[NDArray[np.uint8], NDArray[np.float32] | None], NDArray[np.uint8]]
 

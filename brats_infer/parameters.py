@@ -28,7 +28,7 @@ class _Strict(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [key.value for key, _ in node.value]
         if twice := next((key for key in keys if keys.count(key) > 1), None):
-            raise yaml.constructor.ConstructorError(problem=f"{twice} stands there twice", problem_mark=node.start_mark)
+            raise yaml.constructor.ConstructorError(problem=f"{twice} is given twice", problem_mark=node.start_mark)
         return super().construct_mapping(node, deep)
 
 
@@ -49,4 +49,5 @@ def read_parameters(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror}): check its permissions") from error
     except (ValueError, TypeError, LookupError, RecursionError, yaml.YAMLError) as error:  # whatever its tags lead to
-        raise UsageError(f"{path}: is not YAML ({error}): leave it empty or give --task and the like") from error
+        keys = ", ".join(Parameters.model_fields)
+        raise UsageError(f"{path}: is not YAML ({error}): mend it or leave it empty; it may set {keys}") from error

@@ -34,7 +34,7 @@ OUTLIER = 100.0  # times what is usual
 
 @dataclass(frozen=True)
 class Restore:
-    """What undoes `to_canonical` and the crop."""
+    """What undoes the change of axes and spacing, and the crop."""
 
     geometry: Geometry
     """The input's own grid."""

@@ -275,7 +275,7 @@ def _tidy_up(plan: Plan, mark: Mark) -> None:
 
 
 def _absolute(cases: Sequence[Case], plan: Plan) -> tuple[list[Case], Plan]:
-    """Of which every path means the same in whatever folder a worker is started."""
+    """The same with absolute paths: workers are started in other folders."""
     settings = plan.settings
     if settings.probabilities:
         settings = replace(settings, probabilities=settings.probabilities.absolute())

@@ -19,7 +19,7 @@ from brats_infer.outcome import NO_TUMOR, inside_brain, label_map, outcome_of, p
 from brats_infer.postprocess import tidy
 from brats_infer.preprocess import crop_labels, crop_to_brain
 from brats_infer.settings import Settings
-from brats_infer.tasks import Task, task_named
+from brats_infer.tasks import MODALITIES, Task, task_named
 from brats_infer.volume import Volume, check_same_grid, read_images, write_labels
 from brats_infer.volumetry import label_volumes, region_volumes
 
@@ -73,7 +73,7 @@ def segment(
     UsageError, WeightsError, and CaseError for images of no use.
     """
     chosen, settings = task_named(task), settings or Settings()
-    cropped = crop_to_brain(_volumes(images, chosen, affine))
+    cropped = crop_to_brain(_volumes(images, affine))
     warnings = list(cropped.warnings)
     restore, geometry = cropped.restore, cropped.restore.geometry
     ensemble = _ensemble(Path(weights), chosen, device)
@@ -113,9 +113,9 @@ def _numbers(name: str, values: object, dtype: type[np.floating[Any]]) -> NDArra
         raise CaseError(f"{name}: is no array of numbers ({error})") from error
 
 
-def _volumes(images: Mapping[str, Path | str | ArrayLike], task: Task, affine: ArrayLike | None) -> dict[Path, Volume]:
+def _volumes(images: Mapping[str, Path | str | ArrayLike], affine: ArrayLike | None) -> dict[Path, Volume]:
     """In the order of the network's channels, checked."""
-    names = [modality.name for modality in task.modalities]
+    names = [modality.name for modality in MODALITIES]
     if set(images) != set(names):
         raise UsageError(f"images of {', '.join(map(str, images))} were given: give those of {', '.join(names)}")
     given = [images[name] for name in names]

@@ -1,4 +1,4 @@
-"""Everything that is a fact of a challenge, and nowhere else: a new challenge is one new entry in `TASKS`.
+"""Every fact of a challenge: a new one, of the same four contrasts, is one new entry in `TASKS`.
 
 Sources: the paper (arXiv 2402.07008, sections 2.5 and 2.6) for thresholds and dust; the challenges' data descriptions
 for names, labels and grid; the official 2023 evaluation for the metric settings.
@@ -30,7 +30,7 @@ class Region:
     threshold: float
     """Voxels of this probability or more belong to it."""
     dust_mm3: int
-    """Components of this many voxels of 1 mm or fewer are dust."""
+    """Components of this volume or less are dust."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +53,10 @@ class Task:
     title: str
     id_pattern: str
     """Regular expression of the case IDs by which `auto` knows the challenge."""
-    modalities: tuple[Modality, ...]
-    """In the order of the network's input channels."""
     regions: tuple[Region, ...]
     """Outermost first, each inside the one before; in the order of the network's output channels."""
     connectivity: int
-    """Of those components."""
+    """6, 18 or 26: which neighbours of a voxel belong to its component, of dust and of what is unsure."""
     metrics: LesionMetrics
     settings_2026: str | None = None
     """The name of its settings in the package brats-evaluation, which has none for some challenges."""
@@ -82,6 +80,7 @@ T1C = Modality("t1c", "T1 with contrast", ("-t1c", "_t1ce"))
 T2W = Modality("t2w", "T2", ("-t2w", "_t2"))
 T2F = Modality("t2f", "FLAIR", ("-t2f", "_flair"))
 MODALITIES = (T1N, T1C, T2W, T2F)
+"""Of every challenge, in the order of the network's input channels."""
 
 NCR, ED, ET = 1, 2, 3
 ET_2021 = 4
@@ -95,7 +94,6 @@ TASKS = {
             name="gli",
             title="adult glioma",
             id_pattern=r"BraTS-GLI-\d{5}-\d{3}|BraTS2021_\d{5}",
-            modalities=MODALITIES,
             regions=REGIONS,
             connectivity=26,
             metrics=LesionMetrics(dilation_iterations=3),
@@ -105,7 +103,6 @@ TASKS = {
             name="ssa",
             title="glioma, Sub-Saharan Africa",
             id_pattern=r"BraTS-SSA-\d{5}-\d{3}",
-            modalities=MODALITIES,
             regions=REGIONS,
             connectivity=26,
             metrics=LesionMetrics(dilation_iterations=3),
@@ -114,7 +111,6 @@ TASKS = {
             name="men",
             title="meningioma",
             id_pattern=r"BraTS-MEN-\d{5}-\d{3}",
-            modalities=MODALITIES,
             regions=REGIONS,
             connectivity=26,
             metrics=LesionMetrics(dilation_iterations=1),

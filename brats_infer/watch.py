@@ -38,7 +38,7 @@ class Finished:
 
 
 def _nobody(*_: Any) -> None:
-    """Is not told."""
+    """What is called where nobody wants to be told."""
 
 
 @dataclass(frozen=True)

@@ -100,7 +100,7 @@ def test_environment_gives_options_and_the_command_line_wins(folder: Path, tmp_p
         ("!!map [1, 2]", "is not YAML ("),
         ("task: !!bool maybe", "is not YAML ("),
         ('dust: !!int ""', "is not YAML ("),
-        ("mode: fast\nmode: accurate", "is not YAML (mode stands there twice"),
+        ("mode: fast\nmode: accurate", "is not YAML (mode is given twice"),
         ("task: 2024-99-99", "is not YAML ("),
         ("task: !!int x", "is not YAML ("),
         ("[" * 3000, "is not YAML ("),
@@ -440,21 +440,30 @@ def test_info_looks_at_members_of_other_challenges_too(folder: Path, tmp_path: P
     assert "lists no network" in brats_opt("info", "--weights", weights).stdout
 
 
-def test_help_does_not_wait_for_torch() -> None:
-    code = """
+IS_TORCH_LOADED = """
 import atexit, sys
 from brats_infer.cli import main
 atexit.register(lambda: print("torch" in sys.modules, file=sys.stderr))
 main()
 """
-    for words in (["--help"], ["infer", "--help"], ["train", "--help"], ["info", "--help"]):
-        command = [sys.executable, "-c", code, *words]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-        assert ("Usage: " in done.stdout, done.stderr) == (True, "False\n")
+
+
+@pytest.mark.parametrize("words", ["--help", "infer --help", "train --help", "info --help", "evaluate"])
+def test_help_and_scores_do_not_wait_for_torch(words: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", IS_TORCH_LOADED, *words.split()]
+    if words == "evaluate":
+        predictions, references = write_maps(tmp_path)
+        command += ["--task", "gli", "--jobs", "1", "--predictions", str(predictions), "--references", str(references)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+    assert done.stderr.splitlines()[-1] == "False"
 
 
 def test_phantom_writes_the_same_bytes_for_the_same_seed(tmp_path: Path) -> None:
     for name in ("a", "b"):
         list(write_cohort(tmp_path / name, "ssa", 1, seed=4, shape=SHAPE))
-    for path in sorted((tmp_path / "a").glob("*/*")):
+    written = sorted((tmp_path / "a").glob("*/*"))
+    assert len(written) == 5
+    for path in written:
         assert path.read_bytes() == (tmp_path / "b" / path.relative_to(tmp_path / "a")).read_bytes()

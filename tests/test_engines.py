@@ -23,13 +23,13 @@ from brats_infer.engines import (
     padded_shape,
 )
 from brats_infer.ensemble import Ensemble, load_ensemble
-from brats_infer.labels import labels_from_probabilities
 from brats_infer.openvino_engine import MVN_VOXELS, OpenVinoEngine, graph
 from brats_infer.passes import predict_member
 from brats_infer.postprocess import keep_brain
 from brats_infer.preprocess import crop_to_brain
 from brats_infer.settings import Settings
-from brats_infer.tasks import TASKS
+from brats_infer.tasks import MODALITIES, TASKS
+from brats_infer.thresholds import labels_from_probabilities
 from brats_infer.volume import read_images
 from model.unet import UNet, UNetConfig
 from tests.small_networks import SMALL, random_network
@@ -225,7 +225,7 @@ def test_labels_of_a_real_case_are_those_of_torch_in_float32(members: int, share
 
 
 def _order(path: Path) -> int:
-    return [m.name for m in GLI.modalities].index(path.name.removesuffix(".nii.gz").rpartition("-")[2])
+    return [m.name for m in MODALITIES].index(path.name.removesuffix(".nii.gz").rpartition("-")[2])
 
 
 def test_a_signal_after_two_engines_have_gone_is_handled() -> None:

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from brats_infer.labels import labels_from_probabilities, regions_from_labels
+from brats_infer.labels import regions_from_labels
 from brats_infer.tasks import TASKS, Task
+from brats_infer.thresholds import labels_from_probabilities
 
 GLI = TASKS["gli"]
 SHAPES = hnp.array_shapes(min_dims=3, max_dims=3, max_side=5)
@@ -34,7 +35,7 @@ def by_the_paper(wt: np.float32, tc: np.float32, et: np.float32) -> int:
     return 3
 
 
-@pytest.mark.parametrize("task", TASKS.values(), ids=lambda task: task.name)
+@pytest.mark.parametrize("task", [TASKS[name] for name in ("gli", "ssa", "men")], ids=lambda task: task.name)
 @given(data=st.data())
 def test_labels_follow_the_papers_rule_at_every_voxel(task, data: st.DataObject) -> None:
     shape = data.draw(SHAPES)

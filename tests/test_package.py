@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from zipfile import ZipFile
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -26,3 +28,13 @@ def test_an_installed_program_has_its_weights_recipes_and_page(tmp_path: Path) -
         for path in (project / folder).rglob("*")
         if path.is_file()
     }
+
+
+@pytest.mark.parametrize("own", ["model.py", "model/__init__.py", "models.py"])
+def test_a_model_of_ones_own_that_hides_the_package_is_named(own: str, tmp_path: Path) -> None:
+    (tmp_path / own).parent.mkdir(exist_ok=True)
+    (tmp_path / own).write_text("")
+    code = f"import sys; sys.path[1:1] = [{str(ROOT)!r}]; import brats_infer; print(brats_infer.segment.__name__)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    hidden = f"ImportError: brats-opt comes with a package `model`, but {tmp_path / own} is found first: rename that"
+    assert (hidden in done.stderr, done.stdout) == ((True, "") if own != "models.py" else (False, "segment\n"))

@@ -104,13 +104,13 @@ Every option can also be given in the environment: BRATS_OPT_INPUT, BRATS_OPT_ON
     default=Settings.on_error.value,
     show_default=True,
     heading=RUN,
-    help="Of a case that cannot be segmented: no map, or an empty one.",
+    help="What is written for a case that fails: nothing, or an empty map.",
 )
 @option(
     "--resume",
     is_flag=True,
     heading=RUN,
-    help="Leave alone what is already there: whole, of the right shape, not empty.",
+    help="Leave alone whole maps that are there and not empty, whatever settings made them.",
 )
 @option(
     "--shard",

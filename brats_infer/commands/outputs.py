@@ -16,7 +16,7 @@ def scoring(command: Command) -> Command:
     """The options of whatever scores predictions."""
     for take in (
         option("--jobs", type=click.IntRange(1), show_default="one a core", help="Processes that work at a time."),
-        option("--task", type=CHALLENGE, required=True, help="Whose settings of the scores."),
+        option("--task", type=CHALLENGE, required=True, help="The challenge whose rules score."),
         option("--references", type=FOLDER, required=True, help="Label maps {ID}-seg.nii.gz, flat or in folders."),
         option("--predictions", type=FOLDER, required=True, help="Label maps {ID}.nii.gz, likewise."),
     ):

@@ -19,7 +19,7 @@ from brats_infer.phantom.mni152 import mni152_anatomy
 from brats_infer.phantom.sample import sample_case
 from brats_infer.phantom.scanner import to_integers
 from brats_infer.preprocess import CANONICAL_AXES
-from brats_infer.tasks import GRID_AFFINE, GRID_SHAPE, MODALITIES, TASKS
+from brats_infer.tasks import GRID_AFFINE, GRID_SHAPE, MODALITIES
 from brats_infer.volume import write_image, write_labels
 
 ID_FORMATS = {"gli": "BraTS-GLI-{:05d}-000", "ssa": "BraTS-SSA-{:05d}-000", "men": "BraTS-MEN-{:05d}-000"}
@@ -49,7 +49,7 @@ def write_cohort(
     make = _samples(shape) if anatomy == ELLIPSOID else _phantoms(anatomies_named(anatomy), task_name, shape)
     for number in range(count):
         images, labels, geometry = make(seed * CASES_A_SEED + number)
-        case_id = ID_FORMATS[TASKS[task_name].name].format(seed * CASES_A_SEED + number)
+        case_id = ID_FORMATS[task_name].format(seed * CASES_A_SEED + number)
         target = folder / case_id
         try:
             target.mkdir(parents=True, exist_ok=True)

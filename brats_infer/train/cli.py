@@ -150,7 +150,12 @@ def thresholds(task: str, **given: Any) -> None:
 @option("--task", type=CHALLENGE, required=True)
 @option("--data", type=FOLDER, required=True, help="A folder with images and {ID}-seg.nii.gz, anywhere below it.")
 @option("--out", type=FOLDER, required=True, help="A folder for the study, study.db, and the run of each trial.")
-@option("--terms", default="mse,ce,edge", show_default=True, help="Whose weights; the first one's is 1.")
+@option(
+    "--terms",
+    default="mse,ce,edge",
+    show_default=True,
+    help="Of the loss, to weigh; the first stays at 1.",
+)
 @option("--trials", type=click.IntRange(1), default=30, show_default=True, help="How many in all.")
 @partial(training_options, left_out=("loss", "freeze"))
 @option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")

@@ -27,7 +27,6 @@ from brats_infer.train.transfer import Initial, read_initial
 from model.atomic import alone_in, remove_leftovers
 from model.unet import UNetConfig
 
-VALIDATE_EVERY = 200
 CACHE = "cache"
 
 
@@ -228,7 +227,7 @@ def _config(options: TrainOptions, initial: Initial | None) -> TrainConfig:
         network=network,
         normalisation=options.normalisation,
         patch=(patch, patch, patch),
-        validate_every=options.validate_every or VALIDATE_EVERY,
+        validate_every=options.validate_every or TrainConfig.validate_every,
         initial_sha256=initial.sha256 if initial else "",
         **{name: getattr(options, name) for name in SAME_NAME},
     )

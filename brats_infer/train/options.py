@@ -49,7 +49,7 @@ class TrainOptions(BaseModel):
     decay: float = Field(0.995, gt=0, le=1, description="Factor an epoch of --schedule exponential.")
     warm_up: int = Field(50, ge=0, description="Steps over which the rate rises.")
     ema: float = Field(0.99, ge=0, lt=1, description="Running mean of the weights that is kept; 0: none.")
-    select: Selection = Field(Selection.DICE, description="By what the best checkpoint is known.")
+    select: Selection = Field(Selection.DICE, description="How the best checkpoint is chosen.")
     freeze: Freeze = Field(Freeze.NONE, description="Layers that keep the weights of --init.")
     seed: int = Field(0, ge=0, le=2**31)
     hold_out: tuple[str, ...] = Field((), description="ID to validate on; may be given several times.")

@@ -7,9 +7,9 @@ import torch
 from safetensors.torch import load_file
 
 from brats_infer.engines import torch_engine
-from brats_infer.labels import labels_from_probabilities
 from brats_infer.report.picture import draw_picture, grey
 from brats_infer.tasks import LABEL_NAMES, Task
+from brats_infer.thresholds import labels_from_probabilities
 from brats_infer.train.config import TrainConfig
 from brats_infer.train.data import TrainingCase
 from brats_infer.train.state import BEST

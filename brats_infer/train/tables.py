@@ -30,7 +30,7 @@ class Row:
 
     @property
     def lines(self) -> Iterator[tuple[str, Figures]]:
-        """Whose figures, and they."""
+        """(whose figures, they) of each line of the row."""
         yield "here", self.here
         yield "here, voxel-wise", self.voxelwise
         if self.paper:

@@ -13,10 +13,10 @@ from brats_infer.errors import CaseError
 from brats_infer.evaluate.cohort import SPACING_DIGITS
 from brats_infer.evaluate.lesionwise import lesionwise_scores
 from brats_infer.evaluate.pairs import find_pairs, read_reference
-from brats_infer.labels import labels_from_probabilities
 from brats_infer.postprocess import tidy
 from brats_infer.settings import Settings
 from brats_infer.tasks import Region, Task
+from brats_infer.thresholds import labels_from_probabilities
 from brats_infer.train.study import search
 from brats_infer.volume import read_probabilities
 

@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from brats_infer.engines import Engine, torch_engine
 from brats_infer.evaluate.surface import hd95
-from brats_infer.labels import labels_from_probabilities, regions_from_labels
+from brats_infer.labels import regions_from_labels
 from brats_infer.passes import predict_member
 from brats_infer.postprocess import keep_brain
 from brats_infer.tasks import Task
+from brats_infer.thresholds import labels_from_probabilities
 from brats_infer.train.choices import Selection
 from brats_infer.train.data import TrainingCase
 from brats_infer.train.distributed import Workers

@@ -121,7 +121,7 @@ def test_files_made_of_a_cases_own_are_no_case_of_their_own(
         (folder / f"BraTS-GLI-00001-000_n4{name}.nii.gz").touch()
     assert [case.id for case in find_cases(tmp_path, task)] == ["BraTS-GLI-00001-000", "BraTS-GLI-00001-001"]
     assert sorted(caplog.messages) == [
-        f"{folder}/BraTS-GLI-00001-000{name}: is left out, its name adds to that of a case beside it"
+        f"{folder}/BraTS-GLI-00001-000{name}: is left out, it seems to be made of a case beside it"
         for name in ("-brain", "_n4")
     ]
 

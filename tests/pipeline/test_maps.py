@@ -16,10 +16,10 @@ from torch import Tensor
 from brats_infer.endings import Status
 from brats_infer.ensemble import Ensemble
 from brats_infer.errors import UsageError
-from brats_infer.labels import labels_from_probabilities
 from brats_infer.phantom.cohort import write_cohort
 from brats_infer.pipeline import segment_folder
 from brats_infer.settings import Mode, Settings
+from brats_infer.thresholds import labels_from_probabilities
 from model.checkpoint import write_manifest
 from tests.pipeline.runs import GLI, SHAPE, labels_in, run
 from tests.small_networks import random_network, write_weights
@@ -46,7 +46,9 @@ def test_every_case_gets_a_label_map_on_its_own_grid_and_nothing_else(
 def test_same_case_gives_the_same_bytes(cases: Path, weights: Path, tmp_path: Path) -> None:
     run(cases, tmp_path / "a", weights)
     run(cases, tmp_path / "b", weights)
-    for path in sorted((tmp_path / "a").iterdir()):
+    written = sorted((tmp_path / "a").iterdir())
+    assert len(written) == 3
+    for path in written:
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
 
 

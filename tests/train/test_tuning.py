@@ -11,11 +11,11 @@ import torch
 from brats_infer.errors import CaseError, OutputError, UsageError
 from brats_infer.evaluate import evaluate_folders
 from brats_infer.geometry import Geometry
-from brats_infer.labels import labels_from_probabilities
 from brats_infer.phantom.cohort import write_cohort
 from brats_infer.postprocess import tidy
 from brats_infer.settings import Settings
 from brats_infer.tasks import TASKS
+from brats_infer.thresholds import labels_from_probabilities
 from brats_infer.train import study, tune_losses, tune_thresholds
 from brats_infer.train.loop import LossIsNoNumberError
 from brats_infer.train.losses import loss_weights
