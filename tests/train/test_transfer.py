@@ -18,7 +18,7 @@ from brats_infer.train.transfer import freeze, read_initial
 from model.checkpoint import MANIFEST, save_weights
 from model.unet import UNet, UNetConfig, group_prefixes
 from tests.small_networks import random_network, write_weights
-from tests.train.test_loop import split_of
+from tests.train.small_runs import split_of
 
 CPU = torch.device("cpu")
 DEEP = UNetConfig(channels=(2, 3, 4, 5, 6, 7, 8))
