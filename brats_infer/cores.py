@@ -16,9 +16,12 @@ SHARE = 4
 
 
 def usable_cores() -> int:
-    """How many threads may compute at once: on the cores that this process may use, as `thread_limit` allows."""
+    """How many processes, or threads of one thread each, may work at once: what this process and its container may use.
+
+    OMP_NUM_THREADS does not count: that is how many threads each of them may have.
+    """
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(allowed, thread_limit() or allowed)
+    return min([allowed, *_granted()])
 
 
 def thread_limit() -> int | None:
@@ -27,7 +30,14 @@ def thread_limit() -> int | None:
     OMP_NUM_THREADS, or the container's share of the processor's time or of threads: libraries do not see the latter,
     start a thread for every core of the host, and wait for each other or find that no more can be started.
     """
-    limits = [int(text) for text in [os.environ.get("OMP_NUM_THREADS", "")] if text.isdecimal() and int(text)]
+    asked = [int(text) for text in [os.environ.get("OMP_NUM_THREADS", "")] if text.isdecimal() and int(text)]
+    limit = min(asked + _granted(), default=0)
+    return limit if 0 < limit < (os.cpu_count() or 1) else None
+
+
+def _granted() -> list[int]:
+    """What the container's control groups allow, as far as they limit anything."""
+    limits: list[int] = []
     for quota, period in CPU_QUOTAS:
         try:
             granted, per = " ".join(Path(file).read_text(encoding="ascii") for file in (quota, period) if file).split()
@@ -37,5 +47,4 @@ def thread_limit() -> int | None:
     for file in THREAD_COUNTS:
         with suppress(OSError, ValueError):
             limits.append(max(1, int(Path(file).read_text(encoding="ascii")) // SHARE))
-    limit = min(limits, default=0)
-    return limit if 0 < limit < (os.cpu_count() or 1) else None
+    return limits

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from brats_infer.errors import CaseError
 
 MAX_VOXELS = 512**3  # that are read, and cropped to the brain then; whole heads at 1 mm are 256^3
-MAX_SIDE = 32767  # what the file format that is written can hold
+MAX_INT16 = 32767  # what sides and codes can be in the file format that is written
 AFFINE_TOLERANCE = 1e-3  # mm, between the modalities of a case
 SPACING_MM = (0.01, 100.0)  # outside it the affine is in another unit, or means nothing
 MIN_INDEPENDENCE = 1e-3  # determinant of the axes' directions: 1 at right angles, 0 when all lie in one plane
@@ -110,7 +110,7 @@ def _check_kind(path: Path, header: nib.Nifti1Header) -> None:
     """Raises CaseError unless the header announces one 3-D image of real numbers and of a bearable size."""
     shape = header.get_data_shape()
     dtype = header.get_data_dtype()
-    if len(shape) != int(header["dim"][0]) or len(shape) < 3 or not all(1 <= n <= MAX_SIDE for n in shape[:3]):
+    if len(shape) != int(header["dim"][0]) or len(shape) < 3 or not all(1 <= n <= MAX_INT16 for n in shape[:3]):
         raise CaseError(f"{path}: its shape is {shape}, not that of a 3-D image: export it again")
     if any(n != 1 for n in shape[3:]):
         raise CaseError(f"{path}: its shape is {shape}, more than one volume: extract the one to segment")
@@ -130,7 +130,7 @@ def _as_written(path: Path, header: nib.Nifti1Header) -> nib.Nifti1Header:
     if header.sizeof_hdr == nib.Nifti1Header.sizeof_hdr:
         return header
     codes = [int(header[name]) for name in ("qform_code", "sform_code")]
-    if not all(0 <= code <= MAX_SIDE for code in codes):
+    if not all(0 <= code <= MAX_INT16 for code in codes):
         raise CaseError(f"{path}: its qform_code or sform_code is {max(codes, key=abs)}: export it again")
     written = nib.Nifti1Header()
     written.set_data_shape(header.get_data_shape()[:3])

@@ -70,7 +70,7 @@ class PathOption(click.Path):
         return Path(str(super().convert(value, param, ctx)))
 
 
-FOLDER = PathOption()
+PATH = PathOption()
 TARGET = PathOption(readable=False)  # of what has an exit code of its own, click judges nothing
 
 

@@ -59,13 +59,14 @@ def test_threads_are_a_part_of_those_that_a_container_may_start(
     assert thread_limit() == expected
 
 
-@pytest.mark.parametrize(("allowed", "variable", "expected"), [(8, "", 8), (8, "3", 3), (2, "3", 2)])
-def test_usable_cores_are_those_of_the_process_unless_fewer_threads_may_compute(
-    allowed: int, variable: str, expected: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("allowed", "granted", "expected"), [(8, "max", 8), (8, "250000", 3), (2, "300000", 2)])
+def test_usable_cores_are_those_of_the_process_and_its_container(
+    allowed: int, granted: str, expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cores_module, "CPU_QUOTAS", ())
+    (tmp_path / "cpu.max").write_text(f"{granted} 100000\n")
+    monkeypatch.setattr(cores_module, "CPU_QUOTAS", ((str(tmp_path / "cpu.max"), ""),))
     monkeypatch.setattr(cores_module, "THREAD_COUNTS", ())
     monkeypatch.setattr(os, "cpu_count", lambda: 96)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(allowed)), raising=False)
-    monkeypatch.setenv("OMP_NUM_THREADS", variable)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     assert usable_cores() == expected

@@ -13,7 +13,7 @@ from brats_infer.folders import OUTPUT, prepare_folder
 from brats_infer.logs import Voice, speak_as
 from brats_infer.options import (
     CHALLENGE_OR_AUTO,
-    FOLDER,
+    PATH,
     SHIPPED,
     TARGET,
     ByValue,
@@ -45,7 +45,7 @@ Every option can also be given in the environment: BRATS_OPT_INPUT, BRATS_OPT_ON
 
 
 @click.command(cls=WithHeadings, epilog=EXAMPLES)
-@option("--input", "--data_path", "input_folder", type=FOLDER, default=Path("/input"), show_default=True, heading=FILES)
+@option("--input", "--data_path", "input_folder", type=PATH, default=Path("/input"), show_default=True, heading=FILES)
 @option(
     "--output", "--output_path", "output_folder", type=TARGET, default=Path("/output"), show_default=True, heading=FILES
 )
@@ -155,8 +155,8 @@ Every option can also be given in the environment: BRATS_OPT_INPUT, BRATS_OPT_ON
     heading=TELL,
     help="A JSON object a line, for programs.",
 )
-@option("--additional_files", type=FOLDER, heading=MLCUBE, help="As --weights; ignored without a manifest.json in it.")
-@option("--parameters_file", type=FOLDER, heading=MLCUBE, help="A YAML file of options; may be absent or empty.")
+@option("--additional_files", type=PATH, heading=MLCUBE, help="As --weights; ignored without a manifest.json in it.")
+@option("--parameters_file", type=PATH, heading=MLCUBE, help="A YAML file of options; may be absent or empty.")
 @debug
 @click.pass_context
 def infer(

@@ -7,7 +7,7 @@ import click
 
 from brats_infer.errors import ExitCode, printable
 from brats_infer.folders import prepare_folder
-from brats_infer.options import CHALLENGE, CHALLENGE_OR_AUTO, FOLDER, TARGET, Command, debug, option
+from brats_infer.options import CHALLENGE, CHALLENGE_OR_AUTO, PATH, TARGET, Command, debug, option
 from brats_infer.signals import raise_once
 from brats_infer.tasks import TASKS
 
@@ -17,16 +17,16 @@ def scoring(command: Command) -> Command:
     for take in (
         option("--jobs", type=click.IntRange(1), show_default="one a core", help="Processes that work at a time."),
         option("--task", type=CHALLENGE, required=True, help="The challenge whose rules score."),
-        option("--references", type=FOLDER, required=True, help="Label maps {ID}-seg.nii.gz, flat or in folders."),
-        option("--predictions", type=FOLDER, required=True, help="Label maps {ID}.nii.gz, likewise."),
+        option("--references", type=PATH, required=True, help="Label maps {ID}-seg.nii.gz, flat or in folders."),
+        option("--predictions", type=PATH, required=True, help="Label maps {ID}.nii.gz, likewise."),
     ):
         command = take(command)
     return command
 
 
 @click.command()
-@option("--input", "input_folder", type=FOLDER, required=True)
-@option("--output", "output_folder", type=FOLDER, required=True)
+@option("--input", "input_folder", type=PATH, required=True)
+@option("--output", "output_folder", type=PATH, required=True)
 @option("--task", type=CHALLENGE_OR_AUTO, default="auto", show_default=True)
 @debug
 @click.pass_context
@@ -48,9 +48,9 @@ def check(ctx: click.Context, input_folder: Path, output_folder: Path, task: str
 @click.command()
 @scoring
 @option("--metrics", type=click.Choice(["2023", "2026"]), default="2023", show_default=True)
-@option("--csv", "csv_file", type=FOLDER, help="A file for the table.")
+@option("--csv", "csv_file", type=PATH, help="A file for the table.")
 @click.option(  # in the environment it is the flag of `infer`
-    "--json", "json_file", type=FOLDER, help="A file for the table and the means."
+    "--json", "json_file", type=PATH, help="A file for the table and the means."
 )
 @debug
 @click.pass_context
@@ -77,9 +77,9 @@ def evaluate(
 
 @click.command()
 @scoring
-@option("--images", type=FOLDER, required=True, help="The cases, as infer takes them.")
+@option("--images", type=PATH, required=True, help="The cases, as infer takes them.")
 @option("--out", type=TARGET, required=True, help="A folder for the page.")
-@option("--before", type=FOLDER, help="The label maps before post-processing, to be scored beside them.")
+@option("--before", type=PATH, help="The label maps before post-processing, to be scored beside them.")
 @debug
 @click.pass_context
 def report(ctx: click.Context, /, out: Path, task: str, predictions: Path, references: Path, **given: Any) -> None:

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import click
 
-from brats_infer.options import CHALLENGE, FOLDER, debug, option
+from brats_infer.options import CHALLENGE, PATH, debug, option
 from brats_infer.signals import raise_once
 
 
 @click.command()
 @option("--task", type=CHALLENGE, required=True)
 @option("--cases", "count", type=click.IntRange(1), required=True, help="How many.")
-@option("--out", type=FOLDER, required=True)
+@option("--out", type=PATH, required=True)
 @option("--seed", type=click.IntRange(0, 99), default=0, show_default=True)
 @option("--anatomy", default="mni152", show_default=True, help="mni152, ellipsoid, or a folder of label maps.")
 @debug

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import click
 
-from brats_infer.options import CHALLENGE, FOLDER, ByValue, Command, debug, option
+from brats_infer.options import CHALLENGE, PATH, ByValue, Command, debug, option
 from brats_infer.signals import raise_once
 from brats_infer.tasks import TASKS
 from brats_infer.train.options import TrainOptions, flag
@@ -73,15 +73,15 @@ def split_options(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]
 
 @click.command()
 @option("--task", type=CHALLENGE, help="The challenge; may be left to the recipe.")
-@option("--data", type=FOLDER, required=True, help="A folder with images and {ID}-seg.nii.gz, anywhere below it.")
-@option("--out", type=FOLDER, required=True, help="The run's folder; an interrupted run goes on from there.")
+@option("--data", type=PATH, required=True, help="A folder with images and {ID}-seg.nii.gz, anywhere below it.")
+@option("--out", type=PATH, required=True, help="The run's folder; an interrupted run goes on from there.")
 @option("--recipe", metavar="NAME", help="Options of a row of the paper's tables, such as table5-freeze-decoder.")
-@option("--init", type=FOLDER, help="Start with these weights: a .safetensors file, or a folder with a manifest.json.")
-@option("--phantoms", type=FOLDER, help="A folder of synthetic cases to train on as well.")
-@option("--cache", type=FOLDER, show_default="OUT/cache", help="Where preprocessed cases are kept, for any run.")
+@option("--init", type=PATH, help="Start with these weights: a .safetensors file, or a folder with a manifest.json.")
+@option("--phantoms", type=PATH, help="A folder of synthetic cases to train on as well.")
+@option("--cache", type=PATH, show_default="OUT/cache", help="Where preprocessed cases are kept, for any run.")
 @training_options
 @option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@option("--publish", "publish_to", type=FOLDER, help="Add the best checkpoint to this weights folder and its manifest.")
+@option("--publish", "publish_to", type=PATH, help="Add the best checkpoint to this weights folder and its manifest.")
 @option("--trained-on", default="", help="With --publish: data and credits, for the manifest.")
 @option("--licence", default="", help="With --publish: the licence of the weights.")
 @debug
@@ -104,11 +104,11 @@ def train(**given: Any) -> None:
 @click.command()
 @click.argument("table")
 @option("--task", type=CHALLENGE, help="The challenge, if not the table's.")
-@option("--data", type=FOLDER, required=True, help="A folder with images and {ID}-seg.nii.gz, anywhere below it.")
-@option("--out", type=FOLDER, required=True, help="A folder for the rows and the table; finished rows stay.")
-@option("--init", type=FOLDER, help="The trained weights of tables 4 and 5, with their manifest.json.")
-@option("--phantoms", type=FOLDER, help="A folder of synthetic cases to train on as well.")
-@option("--cache", type=FOLDER, show_default="OUT/cache", help="Where preprocessed cases are kept, for any run.")
+@option("--data", type=PATH, required=True, help="A folder with images and {ID}-seg.nii.gz, anywhere below it.")
+@option("--out", type=PATH, required=True, help="A folder for the rows and the table; finished rows stay.")
+@option("--init", type=PATH, help="The trained weights of tables 4 and 5, with their manifest.json.")
+@option("--phantoms", type=PATH, help="A folder of synthetic cases to train on as well.")
+@option("--cache", type=PATH, show_default="OUT/cache", help="Where preprocessed cases are kept, for any run.")
 @training_options
 @option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @debug
@@ -132,9 +132,9 @@ def tune() -> None:
 
 @tune.command()
 @option("--task", type=CHALLENGE, required=True)
-@option("--probabilities", type=FOLDER, required=True, help="What brats-opt --probabilities wrote.")
-@option("--references", type=FOLDER, required=True, help="Label maps {ID}-seg.nii.gz, flat or in folders.")
-@option("--out", type=FOLDER, required=True, help="A folder for the study, study.db.")
+@option("--probabilities", type=PATH, required=True, help="What brats-opt --probabilities wrote.")
+@option("--references", type=PATH, required=True, help="Label maps {ID}-seg.nii.gz, flat or in folders.")
+@option("--out", type=PATH, required=True, help="A folder for the study, study.db.")
 @option("--trials", type=click.IntRange(1), default=200, show_default=True, help="How many in all.")
 @option("--seed", type=click.IntRange(0, 2**31), default=0, show_default=True)
 @debug
@@ -148,8 +148,8 @@ def thresholds(task: str, **given: Any) -> None:
 
 @tune.command()
 @option("--task", type=CHALLENGE, required=True)
-@option("--data", type=FOLDER, required=True, help="A folder with images and {ID}-seg.nii.gz, anywhere below it.")
-@option("--out", type=FOLDER, required=True, help="A folder for the study, study.db, and the run of each trial.")
+@option("--data", type=PATH, required=True, help="A folder with images and {ID}-seg.nii.gz, anywhere below it.")
+@option("--out", type=PATH, required=True, help="A folder for the study, study.db, and the run of each trial.")
 @option(
     "--terms",
     default="mse,ce,edge",

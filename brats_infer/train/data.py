@@ -94,9 +94,9 @@ def load_split(
     cannot be used, OutputError for a cache that cannot be written.
     """
     task = task_named(task_name)
-    used = labelled_cases(folder, task_name)
-    every = {case.id for case in find_cases(folder, task_name)}
-    if unknown := (set(hold_out) | set(skip)) - every:
+    cases = find_cases(folder, task_name)
+    used = _with_labels(folder, cases)
+    if unknown := (set(hold_out) | set(skip)) - {case.id for case in cases}:
         raise UsageError(f"{folder}: holds no case {', '.join(sorted(unknown))}: check --hold-out and --skip")
     used = [(case, reference) for case, reference in used if case.id not in skip]
     if lost := set(hold_out) - {case.id for case, _ in used}:
@@ -131,8 +131,13 @@ def labelled_cases(folder: Path, task_name: str) -> list[tuple[Case, Path]]:
 
     Raises UsageError where one has two, NoCasesError where there is no case.
     """
+    return _with_labels(folder, find_cases(folder, task_name))
+
+
+def _with_labels(folder: Path, cases: Sequence[Case]) -> list[tuple[Case, Path]]:
+    """As `labelled_cases`, of cases that are known."""
     references = find_labels(folder, REFERENCE_ENDINGS)
-    return [(case, references[case.id]) for case in find_cases(folder, task_name) if case.id in references]
+    return [(case, references[case.id]) for case in cases if case.id in references]
 
 
 def _load(

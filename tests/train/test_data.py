@@ -299,3 +299,10 @@ def test_dust_is_taken_out_of_labels_at_1_mm_and_of_those_of_phantoms_too(folder
     ]
     found = [[bool(case.regions.any()) for case in (*kind.training, *kind.phantoms[:2])] for kind in kinds]
     assert found == [[True] * 4, [False, True] * 2]
+
+
+def test_what_is_left_out_is_told_once(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("dwi", "adc"):
+        write(folder / "notes" / f"scan-{name}.nii.gz", images_of(0)[0])
+    load(folder)
+    assert [record.getMessage().partition(":")[0] for record in caplog.records] == [str(folder / "notes")]
