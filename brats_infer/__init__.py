@@ -33,10 +33,10 @@ except PackageNotFoundError:  # run from a plain copy of the source
 def _check_model() -> None:
     """Raises ImportError where a `model` of one's own, which is found first, hides the package beside this one."""
     found = find_spec("model")
-    place = found.origin if found else None
-    if place is None or Path(place).parent.parent != Path(__file__).parent.parent:
+    ours = Path(__file__).resolve().parent.parent / "model"
+    if found and found.origin and Path(found.origin).resolve().parent != ours:
         raise ImportError(
-            f"brats-opt comes with a package `model`, but {place} is found first: rename that, or move away"
+            f"brats-opt comes with a package `model`, but {found.origin} is found first: rename that, or move away"
         )
 
 

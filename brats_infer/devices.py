@@ -74,7 +74,8 @@ def try_out(device: torch.device) -> None:
     x = torch.ones(1, channels, 4, 4, 4, dtype=torch.float16, device=device).to(memory_format=torch.channels_last_3d)
     weight = torch.ones(channels, channels, 2, 2, 2, dtype=torch.float16, device=device)
     x = functional.conv3d(x, weight)
-    x = functional.batch_norm(x, None, None, torch.ones(channels, device=device), training=True)
+    one, zero = torch.ones(channels, device=device), torch.zeros(channels, device=device)
+    x = functional.batch_norm(x, None, None, one, zero, training=True)
     functional.conv_transpose3d(x, weight, stride=2).cpu()
 
 
@@ -147,9 +148,9 @@ def computes_in_bf16() -> bool:
 
 
 def limit_threads() -> None:
-    """Lets torch have no more threads on the CPU than `thread_limit` says."""
+    """Lets torch have no more threads on the CPU than `thread_limit` says, nor more than it has."""
     if limit := thread_limit():
-        torch.set_num_threads(limit)
+        torch.set_num_threads(min(limit, torch.get_num_threads()))
 
 
 def _own_gpu() -> int:

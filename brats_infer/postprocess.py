@@ -26,7 +26,7 @@ def clean(
 ) -> NDArray[np.uint8]:
     """Removes dust from a label map (X, Y, Z), the innermost region first, and closes the holes that this opened.
 
-    For ET, then TC, then WT: components of `dust_mm3` (default: the region's) or fewer go; then removed voxels that
+    For ET, then TC, then WT: components of `dust_mm3` (default: the region's) or less go; then removed voxels that
     the next region out wholly encloses take that region's own label (NCR in TC, ED in WT). A cavity that the network
     itself predicted stays. Components touch over 26 neighbours, the background over 6, so that a region's surface has
     no leaks. Returns a new array.

@@ -50,13 +50,14 @@ def raise_once() -> None:
 
 @contextmanager
 def raising() -> Iterator[None]:
-    """As `raise_once`, until this ends; then what was there before."""
+    """As `raise_once`, until this ends; then what was there before, though nothing is raised a second time."""
     before = _handle(_raise)
     try:
         yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            came = signal.getsignal(number) is signal.SIG_IGN
+            signal.signal(number, signal.SIG_IGN if came and handler is _raise else handler)
 
 
 def ignore() -> None:

@@ -123,7 +123,7 @@ def read_probabilities(path: Path) -> tuple[NDArray[np.float32], Geometry]:
         *shape, regions = header.get_data_shape()
         in_steps = header.get_data_dtype() == np.uint8 and np.allclose(header.get_slope_inter()[0] or 0, 1 / STEPS)
         if not in_steps or len(shape) != 3 or regions < 1 or header.sizeof_hdr != 348:
-            raise CaseError(f"{path}: holds no region probabilities: take those of brats-opt --probabilities")
+            raise CaseError(f"{path}: is not as brats-opt --probabilities writes region probabilities: take those")
         header.set_data_shape(shape)
         geometry, _ = geometry_of_header(path, header)
         _skip_to_voxels(path, header, stream)

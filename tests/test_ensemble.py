@@ -233,3 +233,24 @@ def test_a_closer_look_of_a_coarse_member_fits_its_own_grid() -> None:
     ensemble = Ensemble(members, CPU, make_engine=engine)
     ensemble.predict(ensemble.prepare(cropped_of(images)), Settings())
     assert seen == [(38, 25, 3), (64, 48, 6)], "124 voxels with a margin, in steps of 4 that are 2 mm wide; 96"
+
+
+@pytest.mark.parametrize(("dust", "length"), [(500, 96), (50, 188)])
+def test_dust_of_the_settings_widens_no_closer_look(dust: int, length: int) -> None:
+    images = np.zeros((4, 200, 100, 12), np.float32)
+    images[0, 20:60, 40:60, 4:8] = 1
+    images[0, 190:198, 40:44, 4:8] = 1  # 128 voxels
+    seen: list[int] = []
+
+    def engine(network: UNet, _: torch.device) -> Engine:
+        def answer(batch: Tensor) -> Tensor:
+            seen.append(batch.shape[2])
+            return bright(batch)
+
+        return Told(network.config, answer)
+
+    configs = (COARSE, FINE[0])
+    members = tuple((replace(member_of(config=c), normalisation="none"), random_network(c)) for c in configs)
+    ensemble = Ensemble(members, CPU, make_engine=engine)
+    ensemble.predict(ensemble.prepare(cropped_of(images)), Settings(dust=dust))
+    assert seen == [100, length]

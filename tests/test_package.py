@@ -38,3 +38,10 @@ def test_a_model_of_ones_own_that_hides_the_package_is_named(own: str, tmp_path:
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     hidden = f"ImportError: brats-opt comes with a package `model`, but {tmp_path / own} is found first: rename that"
     assert (hidden in done.stderr, done.stdout) == ((True, "") if own != "models.py" else (False, "segment\n"))
+
+
+def test_a_checkout_behind_a_link_is_itself(tmp_path: Path) -> None:
+    (tmp_path / "brats_infer").symlink_to(ROOT / "brats_infer")
+    code = f"import sys; sys.path[1:1] = [{str(ROOT)!r}]; import brats_infer; print(brats_infer.segment.__name__)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.stdout == "segment\n", done.stderr

@@ -10,7 +10,7 @@ import pytest
 
 from brats_infer.errors import Terminated
 from brats_infer.phantom.cohort import write_cohort
-from brats_infer.signals import held, raise_once
+from brats_infer.signals import held, raise_once, raising
 from tests.small_networks import random_network, write_weights
 
 ROOT = Path(__file__).parents[1]
@@ -118,3 +118,18 @@ def test_signal_waits_for_a_library_that_must_not_be_interrupted(fails: bool) ->
     with pytest.raises(Terminated), held():
         call_library()
     assert began == ["ended"]
+
+
+def test_what_raised_once_raises_no_second_time_after_its_part() -> None:
+    raise_once()
+    with pytest.raises(KeyboardInterrupt), raising():
+        signal.raise_signal(signal.SIGINT)
+    signal.raise_signal(signal.SIGTERM)
+    signal.raise_signal(signal.SIGINT)
+
+
+def test_a_part_without_a_signal_leaves_what_was_there() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with raising():
+        assert signal.getsignal(signal.SIGINT) is not before
+    assert signal.getsignal(signal.SIGINT) is before

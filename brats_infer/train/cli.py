@@ -139,7 +139,7 @@ def tune() -> None:
 @option("--seed", type=click.IntRange(0, 2**31), default=0, show_default=True)
 @debug
 def thresholds(task: str, **given: Any) -> None:
-    """Each region's threshold and dust size, for the best lesion-wise Dice."""
+    """Each region's threshold, --dust and --component-probability, for the best lesion-wise Dice."""
     from brats_infer.train.tune_thresholds import tune_thresholds
 
     raise_once()

@@ -1,9 +1,10 @@
 """Several processes that train as one (torchrun): who I am, what is mine, sums over all."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from socket import gethostname
 from typing import TypeVar
 
 import torch
@@ -101,9 +102,19 @@ def workers_of(device: torch.device) -> Iterator[Workers]:
         torch.cuda.set_device(device)  # where NCCL puts what is gathered
     distributed.init_process_group(backend, store=store, rank=rank, world_size=count)
     try:
+        if device.type == "cuda":
+            gpus: list[object] = [None] * count
+            distributed.all_gather_object(gpus, (gethostname(), str(torch.cuda.get_device_properties(device).uuid)))
+            check_gpus(gpus)
         yield Workers(distributed.get_rank(), count)
     finally:
         distributed.destroy_process_group()
+
+
+def check_gpus(gpus: Sequence[object]) -> None:
+    """Raises UsageError where two processes, each of which tells of its own, have one GPU, which NCCL refuses."""
+    if len(set(gpus)) < len(gpus):
+        raise UsageError(f"{len(gpus)} processes have {len(set(gpus))} GPUs: give --nproc-per-node no more")
 
 
 def is_first() -> bool:

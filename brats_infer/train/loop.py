@@ -52,7 +52,7 @@ def train(
 
     Writes last.pt, best.safetensors, settings.json, log.jsonl, validation.csv and, where tensorboard is installed, its
     curves there. Returns the best validation's entry of the log; without validation cases the last checkpoint is the
-    best one. A run that Ctrl-C or SIGTERM stopped ends, resumed, with the parameters of one that nobody stopped.
+    best one. Resumed on CPUs, a run that Ctrl-C or SIGTERM stopped ends with the parameters of one that nobody stopped.
     `on_validation` is told each entry of the log, `on_pace` every minute how far it is; what they raise ends the run.
     Raises UsageError if `out` holds another run, if the settings do not fit or make the loss or the weights NaN, or if
     another process ends; OutputError if it cannot be written.

@@ -69,7 +69,7 @@ def tune_thresholds(
 
     first: dict[str, float] = {threshold_of(region): region.threshold for region in task.regions}
     first |= {"dust": Settings.dust, "component_probability": Settings.component_probability}
-    identity = {"search": "thresholds", "task": task.name, "cases": sorted(case.id for case in cases)}
+    identity = {"search": sorted(first), "task": task.name, "cases": sorted(case.id for case in cases)}
     study = search(objective, out, identity, trials, seed, first)
     best = study.best_params
     present = [trial.value for trial in study.trials if trial.params == first and trial.value is not None]

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from brats_infer.errors import UsageError
 from brats_infer.phantom.cohort import write_cohort
-from brats_infer.train.distributed import Workers, workers_of
+from brats_infer.train.distributed import Workers, check_gpus, workers_of
 
 REPOSITORY = Path(__file__).parents[2]
 ONE = [sys.executable, "-m", "brats_infer.train"]
@@ -94,6 +94,12 @@ def test_batch_that_cannot_be_shared_is_named(data: Path, tmp_path: Path) -> Non
     done = train(TWO, data, tmp_path / "out", "--batch", "3")
     assert done.returncode != 0
     assert "--batch 3: choose a multiple of the 2 processes" in done.stderr
+
+
+def test_processes_that_share_a_gpu_are_told() -> None:
+    check_gpus([("a", "0"), ("a", "1"), ("b", "0")])
+    with pytest.raises(UsageError, match="3 processes have 2 GPUs: give --nproc-per-node no more"):
+        check_gpus([("a", "0"), ("a", "1"), ("a", "0")])
 
 
 def test_every_piece_of_work_is_one_workers() -> None:

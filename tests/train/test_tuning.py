@@ -97,10 +97,15 @@ def test_present_values_are_tried_though_the_search_was_stopped_over_them(
     assert thresholds(folder, tmp_path, 3)["present dice"] == thresholds(folder, tmp_path / "new", 1)["dice"]
 
 
-def test_search_on_something_else_is_not_mixed_in(folder: Path, tmp_path: Path) -> None:
+def test_search_on_something_else_is_not_mixed_in(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     thresholds(folder, tmp_path, 1)
     with pytest.raises(UsageError, match=r"study.db: searches on other cases or options"):
         thresholds(folder, tmp_path, 2, task=TASKS["men"])
+    monkeypatch.setattr(tune_thresholds, "threshold_of", lambda region: f"{region.name} limit")
+    with pytest.raises(UsageError, match=r"study.db: searches on other cases or options"):
+        thresholds(folder, tmp_path, 2)
 
 
 def test_value_is_the_score_of_the_container_and_the_official_evaluation(folder: Path, tmp_path: Path) -> None:

@@ -121,6 +121,7 @@ def test_probabilities_are_written_as_one_4_d_image(tmp_path: Path) -> None:
         *({"dim": [4, *SHAPE, regions, 1, 1, 1]} for regions in (-1, 0, 4, 32767)),
         {"dim": [3, *SHAPE, 1, 1, 1, 1]},
         {"datatype": 4},
+        *({"scl_slope": slope} for slope in (0, 1, 1 / 254, np.nan)),
     ],
 )
 def test_probabilities_with_a_header_that_cannot_be_are_refused(tmp_path: Path, fields: dict[str, Any]) -> None:
