@@ -114,7 +114,7 @@ def workers_of(device: torch.device) -> Iterator[Workers]:
 def check_gpus(gpus: Sequence[object]) -> None:
     """Raises UsageError where two processes, each of which tells of its own, have one GPU, which NCCL refuses."""
     if len(set(gpus)) < len(gpus):
-        raise UsageError(f"{len(gpus)} processes have {len(set(gpus))} GPUs: give --nproc-per-node no more")
+        raise UsageError(f"{len(gpus)} processes have {len(set(gpus))} GPUs: start one process a GPU")
 
 
 def is_first() -> bool:

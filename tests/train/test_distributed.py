@@ -98,7 +98,7 @@ def test_batch_that_cannot_be_shared_is_named(data: Path, tmp_path: Path) -> Non
 
 def test_processes_that_share_a_gpu_are_told() -> None:
     check_gpus([("a", "0"), ("a", "1"), ("b", "0")])
-    with pytest.raises(UsageError, match="3 processes have 2 GPUs: give --nproc-per-node no more"):
+    with pytest.raises(UsageError, match="3 processes have 2 GPUs: start one process a GPU"):
         check_gpus([("a", "0"), ("a", "1"), ("a", "0")])
 
 
