@@ -89,6 +89,7 @@ def test_all_computes_on_the_threads_that_it_may_have(
     before = torch.get_num_threads()
     monkeypatch.setattr("os.cpu_count", lambda: before + 2)
     monkeypatch.setenv("OMP_NUM_THREADS", str(before + 1))
+    torch.set_num_threads(before + 2)
     try:
         run(cases, tmp_path / "out", weights)
         assert torch.get_num_threads() == before + 1
