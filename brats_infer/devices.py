@@ -3,8 +3,10 @@
 import logging
 import os
 import re
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -99,16 +101,36 @@ def pinned(x: Tensor) -> Tensor:
         return x
 
 
-def on_host(x: Tensor) -> Tensor:
-    """On the CPU; from a GPU into pinned memory, which it writes to several times as fast."""
-    if x.device.type != "cuda":
-        return x.cpu()
+def pinned_memory(shape: Sequence[int], dtype: torch.dtype) -> Tensor | None:
+    """Memory on the host from and to which a GPU copies several times as fast; None where there is too little of it."""
     try:
-        target = torch.empty(x.shape, dtype=x.dtype, pin_memory=True)
+        return torch.empty(shape, dtype=dtype, pin_memory=True)
     except RuntimeError as error:
         log.debug("memory could not be pinned", exc_info=error)
-        return x.cpu()
-    return target.copy_(x)
+        return None
+
+
+def on_host(x: Tensor) -> Tensor:
+    """On the CPU; from a GPU into pinned memory."""
+    target = pinned_memory(x.shape, x.dtype) if x.device.type == "cuda" else None
+    return x.cpu() if target is None else target.copy_(x)
+
+
+def copying(device: torch.device) -> AbstractContextManager[None]:
+    """In which copies neither wait for what a GPU has been given to compute, nor does that wait for them."""
+    return torch.cuda.stream(_copy_stream(device)) if device.type == "cuda" else nullcontext()
+
+
+@cache
+def _copy_stream(device: torch.device) -> torch.cuda.Stream:
+    # one for all copies, as memory that is freed goes back to its own stream alone
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+
+def wait_for(device: torch.device) -> None:
+    """Until all is computed that this thread has given a GPU to compute."""
+    if device.type == "cuda":
+        torch.cuda.current_stream(device).synchronize()
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from brats_infer.devices import CPU, DTYPES, precision
+from brats_infer.recording import Recorder
 from model.unet import UNet, UNetConfig
 
 log = logging.getLogger(__name__)
@@ -81,6 +82,12 @@ class HalfEngine(TorchEngine):
 
     half: UNet = field(kw_only=True)
     """What `in_half` makes of the network."""
+    recorder: Recorder = field(default_factory=Recorder, kw_only=True, repr=False)
+
+    def __call__(self, batch: Tensor) -> Tensor:
+        if batch.device != self.device:  # where its sums are on the CPU, the GPU's memory is too short
+            return super().__call__(batch)
+        return self.recorder(super().__call__, batch)
 
     @property
     def exact(self) -> TorchEngine:

@@ -12,7 +12,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from brats_infer.boxes import EVERYTHING, Box
-from brats_infer.devices import Placement, is_gpu_fault, is_out_of_memory, pinned, placements
+from brats_infer.devices import (
+    CPU,
+    Placement,
+    copying,
+    is_gpu_fault,
+    is_out_of_memory,
+    pinned_memory,
+    placements,
+    wait_for,
+)
 from brats_infer.engines import Engine, fastest_engine
 from brats_infer.errors import WeightsError, printable
 from brats_infer.normalise import Normalisation, normalise
@@ -37,7 +46,9 @@ class Prepared:
     brain: NDArray[np.bool_]
     """(X, Y, Z)"""
     inputs: dict[Key, Tensor]
-    """(C, X, Y, Z) float32 of each kind that there is among the members."""
+    """(C, X, Y, Z) float32 of each kind that there is among the members, on the host."""
+    on_device: dict[Key, Tensor] = field(default_factory=dict)
+    """The same on the device, if they have been brought there."""
 
 
 @dataclass(frozen=True)
@@ -58,13 +69,27 @@ class Ensemble:
         for member, _ in self.members:
             if (key := _key(member)) not in inputs:
                 reference = self.references.get(member.file)
-                x = network_input(
-                    cropped.images, brain, Normalisation(member.normalisation), reference, member.config.foreground
-                )
-                inputs[key] = torch.from_numpy(x)
-        if self.device.type == "cuda":
-            inputs = {key: pinned(x) for key, x in inputs.items()}
+                normalisation, foreground = Normalisation(member.normalisation), member.config.foreground
+                x = self._input_memory((len(cropped.images) + foreground, *brain.shape))
+                network_input(cropped.images, brain, normalisation, reference, foreground, out=x.numpy())
+                inputs[key] = x
         return Prepared(brain, inputs)
+
+    def bring(self, prepared: Prepared) -> Prepared:
+        """A case with its inputs on the device as well, while that computes another one; as it is where that fails."""
+        if self.device == CPU:
+            return prepared
+        try:
+            with copying(self.device):
+                return replace(prepared, on_device=_moved(prepared.inputs, self.device))
+        except RuntimeError as error:  # which `predict` will meet again
+            log.debug("inputs could not be brought to the GPU", exc_info=error)
+            return prepared
+
+    def _input_memory(self, shape: tuple[int, ...]) -> Tensor:
+        """float32, from where the device copies it fast; else as numpy allocates it, in large pages."""
+        memory = pinned_memory(shape, torch.float32) if self.device.type == "cuda" else None
+        return torch.from_numpy(np.empty(shape, np.float32)) if memory is None else memory
 
     @torch.inference_mode()
     def predict(self, prepared: Prepared, settings: Settings, warn: Callable[[str], None] = log.warning) -> Tensor:
@@ -77,7 +102,9 @@ class Ensemble:
         *roomy, last = placements(self.device)
         for place in roomy:
             try:
-                return self._predict_on(place, prepared, settings, warn)
+                found = self._predict_on(place, prepared, settings, warn)
+                wait_for(self.device)
+                return found
             except (RuntimeError, MemoryError) as error:
                 if is_gpu_fault(error):
                     log.debug("the GPU failed", exc_info=error)
@@ -86,15 +113,15 @@ class Ensemble:
                     break
                 if not is_out_of_memory(error):
                     raise
+            self._engines.clear()  # and the memory of what they have recorded
             torch.cuda.empty_cache()  # not above: the error holds on to what it was raised over
         return self._predict_on(last, prepared, settings, warn)
 
     def _predict_on(
         self, place: Placement, prepared: Prepared, settings: Settings, warn: Callable[[str], None]
     ) -> Tensor:
-        # waiting for the copy: else CUDA is asked again when the pinned memory is freed, and where the GPU has failed
-        # meanwhile that ends the process
-        inputs = {key: x.to(place.sums) for key, x in prepared.inputs.items()}
+        on_device = prepared.on_device if place.sums == self.device else {}
+        inputs = on_device or _moved(prepared.inputs, place.sums)
         mean: Tensor | None = None
         done = 0
         for members in self._coarse_first():
@@ -147,6 +174,13 @@ class Ensemble:
         return self._engines[index, device]
 
 
+def _moved(inputs: dict[Key, Tensor], device: torch.device) -> dict[Key, Tensor]:
+    """Waiting for the copy: else CUDA is asked again when the pinned memory is freed, and where the GPU has failed
+    meanwhile that ends the process.
+    """
+    return {key: x.to(device) for key, x in inputs.items()}
+
+
 def _key(member: Member) -> Key:
     """What tells one member's input from another's."""
     return member.normalisation, member.config.foreground, member.histogram_sha256
@@ -184,9 +218,13 @@ def network_input(
     normalisation: Normalisation,
     reference: NDArray[np.float32] | None,
     foreground: bool,
+    out: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
-    """(4, X, Y, Z) raw -> the network's channels: normalised, and the brain mask as a fifth where it wants one."""
-    channels = np.empty((len(images) + foreground, *brain.shape), np.float32)
+    """(4, X, Y, Z) raw -> the network's channels: normalised, and the brain mask as a fifth where it wants one.
+
+    Written into `out` where it is given, else into a new array.
+    """
+    channels = np.empty((len(images) + foreground, *brain.shape), np.float32) if out is None else out
     normalise(images, normalisation, reference, out=channels[: len(images)])
     if foreground:
         channels[-1] = brain

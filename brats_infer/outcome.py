@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from brats_infer.devices import on_host
+from brats_infer.devices import copying, on_host, wait_for
 from brats_infer.postprocess import keep_brain
 from brats_infer.preprocess import Restore, restore_labels, restore_probabilities
 from brats_infer.tasks import Task
@@ -30,13 +30,35 @@ class Outcome:
     """(R, x, y, z), where labels alone will not do."""
 
 
-def outcome_of(probabilities: Tensor, restore: Restore, task: Task, keep: bool = False) -> Outcome:
-    """Thresholds on the device; the probabilities leave it too if they are to be kept.
+@dataclass(frozen=True)
+class Found:
+    """The same, where the networks computed it."""
 
-    A resampled case needs them: labels cannot be interpolated.
+    labels: Tensor
+    probabilities: Tensor | None
+
+
+def found_in(probabilities: Tensor, restore: Restore, task: Task, keep: bool = False) -> Found:
+    """Thresholds on the device; keeps the probabilities if they are to be kept.
+
+    A resampled case needs them: labels cannot be interpolated. Raises ValueError on NaN.
     """
-    labels = on_host(labels_from_probabilities(probabilities, task)).numpy()
-    return Outcome(labels, on_host(probabilities).numpy() if keep or restore.resampled else None)
+    labels = labels_from_probabilities(probabilities, task)
+    found = Found(labels, probabilities.contiguous() if keep or restore.resampled else None)
+    wait_for(probabilities.device)
+    return found
+
+
+def fetched(found: Found) -> Outcome:
+    """Brought to the host; a GPU may be at work on something else."""
+    with copying(found.labels.device):
+        kept = None if found.probabilities is None else on_host(found.probabilities).numpy()
+        return Outcome(on_host(found.labels).numpy(), kept)
+
+
+def outcome_of(probabilities: Tensor, restore: Restore, task: Task, keep: bool = False) -> Outcome:
+    """`found_in`, brought to the host."""
+    return fetched(found_in(probabilities, restore, task, keep))
 
 
 def inside_brain(outcome: Outcome, brain: NDArray[np.bool_], probabilities: bool = True) -> Outcome:

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -129,6 +130,7 @@ def sliding_window(x: Tensor, predictor: Predictor, window: tuple[int, int, int]
     return total.div_(norm)[:, *inside]
 
 
+@lru_cache(maxsize=1)
 def gaussian_weights(window: tuple[int, int, int], device: torch.device) -> Tensor:
     """(X_w, Y_w, Z_w): a Gaussian of 1/8 of the side, 1 at the centre, at least 1e-3."""
     weights = torch.ones((), device=device)

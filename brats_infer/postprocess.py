@@ -8,13 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from brats_infer.boxes import bounding_box
+from brats_infer.boxes import Box, bounding_box
 from brats_infer.components import without_dust
 from brats_infer.labels import within
 from brats_infer.settings import DustFill, Settings
 from brats_infer.tasks import Task
 
 NEIGHBOURS_26 = np.ones((3, 3, 3), bool)
+MANY = 10_000  # voxels
 
 
 def clean(
@@ -102,10 +103,32 @@ def drop_unsure(
 
 def keep_brain(found: NDArray[Any], brain: NDArray[np.bool_]) -> NDArray[Any]:
     """Labels (X, Y, Z) or probabilities (R, X, Y, Z) with 0 outside the brain (X, Y, Z); its cavities belong to it."""
-    outside = found.astype(bool) & ~brain
+    voxels = np.logical_or.reduce(found.reshape(-1, *brain.shape) != 0)
+    box = bounding_box(voxels)
+    outside = voxels[box] & ~brain[box]
     if not outside.any():
         return found
-    return np.where(_enclosed(brain), found, np.zeros((), found.dtype))
+    inside = brain if _see_the_edge(outside, box, brain) else _enclosed(brain)
+    kept = found.copy()
+    kept[..., *box] *= inside[box]
+    return kept
+
+
+def _see_the_edge(voxels: NDArray[np.bool_], box: Box, brain: NDArray[np.bool_]) -> bool:
+    """Whether from each voxel (of the box, outside the brain) a straight way leads past the brain: none is in a cavity.
+
+    Of most cases' labels it does, and `_enclosed` takes ten times as long. False where they are too many to look.
+    """
+    if np.count_nonzero(voxels) > MANY:
+        return False
+    points = np.argwhere(voxels) + [side.start for side in box]
+    hidden = np.ones(len(points), bool)
+    for axis in range(3):
+        one, other = np.delete(points, axis, axis=1).T
+        lines = np.moveaxis(brain, axis, -1)[one, other]  # (N, side)
+        places, own = np.arange(lines.shape[1]), points[:, axis : axis + 1]
+        hidden &= (lines & (places < own)).any(axis=1) & (lines & (places > own)).any(axis=1)
+    return not hidden.any()
 
 
 def _remove_dust(

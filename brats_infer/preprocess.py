@@ -177,7 +177,7 @@ def _check_content(path: Path, data: NDArray[Any]) -> list[str]:
 
 def _missing_parts(paths: Sequence[Path], images: NDArray[np.float32]) -> list[str]:
     """Warns of an image that is 0 in most of the brain."""
-    voxels = [int(np.count_nonzero(image)) for image in images]
+    voxels = [int(np.count_nonzero(image != 0)) for image in images]  # of numbers it would hold Python's lock
     return [
         f"{path}: is 0 in {1 - count / max(voxels):.0%} of the brain, which can spoil the map: export the image again"
         for path, count in zip(paths, voxels, strict=True)

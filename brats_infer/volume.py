@@ -25,6 +25,8 @@ MAX_EXTENSIONS = 2**20  # bytes between header and voxels
 MAX_TRAILING = 2**16  # bytes behind the voxels
 HALF_A_STEP = 0.5 + 1e-6
 SLAB = 16  # slices
+PIECE = 2**20  # bytes
+MOST_UNPACKED = 1032  # bytes of one, by gzip's method
 STEPS = 255  # between probability 0 and 1 in a file
 GZIP_MAGIC = b"\x1f\x8b"
 ISAL_ERROR = cast(type[Exception], igzip_lib.error)  # typed as an instance in the package's stub
@@ -128,7 +130,7 @@ def read_probabilities(path: Path) -> tuple[NDArray[np.float32], Geometry]:
         geometry, _ = geometry_of_header(path, header)
         _skip_to_voxels(path, header, stream)
         size = math.prod((*shape, regions))
-        raw = _read_up_to(stream, size)
+        raw = _read_up_to(stream, size, path.stat().st_size)
         if len(raw) < size or stream.read(1):
             raise CaseError(f"{path}: does not hold the {size} bytes that its header announces: copy it again")
     steps = np.frombuffer(raw, np.uint8).reshape((*shape, regions), order="F")
@@ -208,7 +210,7 @@ def _read_verified(path: Path) -> tuple[NDArray[Any], Geometry, tuple[str, ...]]
         geometry, warnings = geometry_of_header(path, header)
         size = math.prod(geometry.shape) * int(header.get_data_dtype().itemsize)
         _skip_to_voxels(path, header, stream)
-        raw = _read_up_to(stream, size)
+        raw = _read_up_to(stream, size, path.stat().st_size)
         if len(raw) < size:
             raise CaseError(f"{path}: holds {len(raw)} of {size} bytes of voxels: truncated, copy it again")
         if len(stream.read(MAX_TRAILING)) == MAX_TRAILING:  # also reaches the end: only there is the checksum compared
@@ -225,15 +227,20 @@ def _skip_to_voxels(path: Path, header: nib.Nifti1Header, stream: IO[bytes]) -> 
     stream.read(int(offset) - begin)
 
 
-def _read_up_to(stream: IO[bytes], size: int, step: int = 2**20) -> bytearray:
-    """In pieces: a header may announce a gigabyte that is not there, which one read would allocate first."""
-    raw = bytearray()
-    while len(raw) < size and (piece := stream.read(min(step, size - len(raw)))):
-        raw += piece
-    return raw
+def _read_up_to(stream: IO[bytes], size: int, file_size: int) -> NDArray[np.uint8]:
+    """Up to `size` bytes: of a file of `file_size` no more can be unpacked than `MOST_UNPACKED` times that.
+
+    A header may announce a gigabyte that is not there: what is not filled takes no memory.
+    """
+    raw = np.empty(min(size, MOST_UNPACKED * file_size), np.uint8)
+    filled = 0
+    while filled < len(raw) and (piece := stream.read(min(PIECE, len(raw) - filled))):
+        raw[filled : filled + len(piece)] = np.frombuffer(piece, np.uint8)  # lets other threads run
+        filled += len(piece)
+    return raw[:filled]
 
 
-def _scaled(header: nib.Nifti1Header, raw: bytearray, shape: tuple[int, int, int]) -> NDArray[Any]:
+def _scaled(header: nib.Nifti1Header, raw: NDArray[np.uint8], shape: tuple[int, int, int]) -> NDArray[Any]:
     """Stored bytes -> (X, Y, Z) with the header's slope and intercept; numbers beyond float32 become Inf.
 
     Whole numbers that stand for at most half of a step are 0: that is what 0 was rounded to when they were stored.

@@ -165,6 +165,34 @@ def test_case_behind_one_that_went_to_the_cpu_is_computed_on_the_gpu_again(
     assert passes == [GPU, GPU, CPU, GPU]
 
 
+def test_what_was_brought_to_the_gpu_is_computed_there_and_what_stayed_elsewhere(attempts: list[str]) -> None:
+    images = brain_images((12, 10, 9), np.random.default_rng(0))
+    members = ((member_of(), random_network()),)
+    ensemble = Ensemble(members, GPU, make_engine=torch_engine)
+    prepared = ensemble.prepare(cropped_of(images))
+    brought = ensemble.bring(prepared)
+    assert list(brought.on_device) == list(prepared.inputs)
+    expected = ensemble.predict(prepared, Settings())
+    nothing = {key: torch.zeros_like(x) for key, x in prepared.inputs.items()}
+    assert torch.equal(ensemble.predict(replace(brought, inputs=nothing), Settings()), expected)
+    attempts += ["CUDA out of memory"]
+    assert torch.equal(ensemble.predict(replace(brought, on_device=nothing), Settings()), expected)
+
+
+def test_what_cannot_be_brought_to_the_gpu_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    ensemble = Ensemble(((member_of(), random_network()),), GPU, make_engine=torch_engine)
+    prepared = ensemble.prepare(cropped_of(brain_images((12, 10, 9), np.random.default_rng(0))))
+
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with monkeypatch.context() as context:
+        context.setattr(Tensor, "to", full)
+        assert ensemble.bring(prepared) is prepared
+    on_cpu = Ensemble(ensemble.members, CPU)
+    assert on_cpu.bring(prepared) is prepared
+
+
 def test_case_that_fits_nowhere_fails(attempts: list[str]) -> None:
     attempts += ["CUDA out of memory"] * 3
     images = brain_images((12, 10, 9), np.random.default_rng(0))

@@ -1,5 +1,6 @@
 """A run goes on beside bad cases, works on several at once, and ends where the disk or a folder fails."""
 
+import itertools
 import threading
 from pathlib import Path
 from typing import Any
@@ -7,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
-from brats_infer import endings, pipeline
+from brats_infer import endings, pipeline, stages
 from brats_infer.endings import CaseResult, Status
-from brats_infer.ensemble import Ensemble
+from brats_infer.ensemble import Ensemble, Prepared
 from brats_infer.errors import NoCasesError, OutputError, UsageError, WeightsError
 from brats_infer.pipeline import segment_folder
 from brats_infer.settings import OnError
@@ -67,7 +69,7 @@ def test_a_full_disk_ends_the_run_where_a_blank_map_was_to_be_written(
 def test_no_more_cases_wait_for_the_disk_than_are_written_at_once(
     cases: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write, third = pipeline.write_labels, threading.Event()
+    write, third = stages.write_labels, threading.Event()
     early: list[bool] = []
 
     def stage(case_id: str, name: str) -> None:
@@ -78,7 +80,7 @@ def test_no_more_cases_wait_for_the_disk_than_are_written_at_once(
         early.append(third.wait(60 if early else 1))
         write(*given)
 
-    monkeypatch.setattr(pipeline, "write_labels", slowly)
+    monkeypatch.setattr(stages, "write_labels", slowly)
     segment_folder(cases, tmp_path / "out", task="gli", weights=weights, device="cpu", watcher=Watcher(stage=stage))
     assert early == [False, True, True]
 
@@ -103,11 +105,11 @@ def test_case_that_does_not_fit_into_memory_stops_no_other(
     def no_memory(*_: object) -> None:
         raise MemoryError
 
-    crop, geometry, times = pipeline.crop_to_brain, endings.read_geometry, iter(range(99))
-    monkeypatch.setattr(pipeline, "crop_to_brain", lambda volumes: crop(volumes) if next(times) else no_memory())
+    crop, geometry, times = stages.crop_to_brain, endings.read_geometry, iter(range(99))
+    monkeypatch.setattr(stages, "crop_to_brain", lambda volumes: crop(volumes) if next(times) else no_memory())
     failed = run(cases, tmp_path / "fail", weights)["BraTS-GLI-01000-000"]
     assert "BraTS-GLI-01000-000: does not fit into memory" in failed.message
-    monkeypatch.setattr(pipeline, "crop_to_brain", no_memory)
+    monkeypatch.setattr(stages, "crop_to_brain", no_memory)
     monkeypatch.setattr(endings, "read_geometry", lambda path: no_memory() if "01000" in path.name else geometry(path))
     results = run(cases, tmp_path / "blank", weights, on_error=OnError.BLANK)
     assert [result.status for result in results.values()] == [Status.FAILED, Status.BLANK, Status.BLANK]
@@ -117,9 +119,9 @@ def test_reading_goes_on_in_a_thread_of_its_own(
     cases: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = set()
-    crop = pipeline.crop_to_brain
+    crop = stages.crop_to_brain
     monkeypatch.setattr(
-        pipeline, "crop_to_brain", lambda volumes: seen.add(threading.current_thread().name) or crop(volumes)
+        stages, "crop_to_brain", lambda volumes: seen.add(threading.current_thread().name) or crop(volumes)
     )
     run(cases, tmp_path / "out", weights)
     assert seen == {"reader_0"}
@@ -155,13 +157,14 @@ def test_beside_a_gpu_several_cases_are_read_and_written_at_once_and_told_in_ord
 ) -> None:
     """No case can be read to its end, and no map be written, before the others are at it too."""
     reading, writing = (threading.Barrier(3, timeout=60) for _ in range(2))
-    crop, write, told = pipeline.crop_to_brain, pipeline.write_labels, list[str]()
+    crop, write, told = stages.crop_to_brain, stages.write_labels, list[str]()
     monkeypatch.setattr(pipeline, "pick_device", lambda _: torch.device("cpu:0"))  # not the CPU, to the pipeline
+    monkeypatch.setattr(pipeline, "usable_cores", lambda: 6)
     with monkeypatch.context() as context:
-        context.setattr(pipeline, "CASES_BESIDE_A_GPU", 1)
+        context.setattr(pipeline, "MOST_AT_ONCE", 1)
         run(cases, tmp_path / "alone", weights)
-    monkeypatch.setattr(pipeline, "crop_to_brain", lambda volumes: (reading.wait(), crop(volumes))[1])
-    monkeypatch.setattr(pipeline, "write_labels", lambda *given: (writing.wait(), write(*given))[1])
+    monkeypatch.setattr(stages, "crop_to_brain", lambda volumes: (reading.wait(), crop(volumes))[1])
+    monkeypatch.setattr(stages, "write_labels", lambda *given: (writing.wait(), write(*given))[1])
     watcher = Watcher(result=lambda ended: told.append(ended.id))
     results = segment_folder(cases, tmp_path / "together", task="gli", weights=weights, watcher=watcher)
     assert [result.status for result in results] == [Status.WRITTEN] * 3
@@ -171,11 +174,47 @@ def test_beside_a_gpu_several_cases_are_read_and_written_at_once_and_told_in_ord
     assert all(np.array_equal(found[name], expected[name]) for name in expected)
 
 
+@pytest.mark.parametrize(("cores", "expected"), [(1, 2), (4, 2), (6, 3), (16, 8), (64, 8)])
+def test_as_many_cases_at_once_beside_a_gpu_as_there_are_cores_for(
+    cores: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "usable_cores", lambda: cores)
+    assert pipeline._cases_at_once(torch.device("cuda")) == expected
+    assert pipeline._cases_at_once(torch.device("cpu")) == 1
+
+
+def test_the_next_case_is_brought_to_the_device_while_that_computes(
+    cases: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No case is through the networks before the one behind it has been brought there."""
+    bring, predict = Ensemble.bring, Ensemble.predict
+    brought = [threading.Event() for _ in range(4)]
+    order = itertools.count()
+    seen: list[bool] = []
+
+    def bringing(ensemble: Ensemble, prepared: Prepared) -> Prepared:
+        assert threading.current_thread().name == "bringer_0"
+        there = bring(ensemble, prepared)
+        brought[next(order)].set()
+        return there
+
+    def predicting(ensemble: Ensemble, prepared: Prepared, *given: Any) -> Tensor:
+        seen.append(list(prepared.on_device) == list(prepared.inputs))
+        assert len(seen) == 3 or brought[len(seen)].wait(60)
+        return predict(ensemble, prepared, *given)
+
+    monkeypatch.setattr(pipeline, "pick_device", lambda _: torch.device("cpu:0"))  # not the CPU, to the pipeline
+    monkeypatch.setattr(Ensemble, "bring", bringing)
+    monkeypatch.setattr(Ensemble, "predict", predicting)
+    assert [result.status for result in run(cases, tmp_path / "out", weights).values()] == [Status.WRITTEN] * 3
+    assert seen == [True] * 3
+
+
 def test_wrong_folders_and_weights_are_told_before_any_case_is_read(
     cases: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[object] = []
-    monkeypatch.setattr(pipeline, "read_images", read.append)
+    monkeypatch.setattr(stages, "read_images", read.append)
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").touch()
     with pytest.raises(NoCasesError, match="expected"):

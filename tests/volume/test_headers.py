@@ -48,6 +48,23 @@ def test_a_header_that_claims_more_than_the_file_holds_is_refused(image: Path) -
     assert "truncated" in reason(image)
 
 
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
+def test_no_more_is_allocated_than_the_file_can_hold(tmp_path: Path, ending: str) -> None:
+    path = save(tmp_path / f"image{ending}", head((4, 5, 3)))
+    edit_header(path, dim=[3, 500, 500, 500, 1, 1, 1, 1])
+    peak, _ = allocated_by(lambda: reason(path))
+    assert "truncated" in reason(path)
+    assert peak < 5e6
+
+
+def test_what_is_packed_as_densely_as_gzip_can_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "image.nii.gz"
+    nib.save(nib.Nifti1Image(np.zeros((256, 256, 128), np.int16), np.eye(4)), path)
+    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()), 9))
+    assert path.stat().st_size < 2 * 256 * 256 * 128 / 1000
+    assert read_volume(path).data.shape == (256, 256, 128)
+
+
 def test_a_gzip_bomb_is_refused_at_the_size_that_its_header_announces(tmp_path: Path) -> None:
     path = save(tmp_path / "image.nii.gz", head((4, 5, 3)))
     path.write_bytes(gzip.compress(bytes(unpacked(path))) + gzip.compress(bytes(2**26), 1) * 16)  # 1 GiB unpacked

@@ -1,0 +1,82 @@
+"""Batches of one size that come again and again, computed as one CUDA graph.
+
+Python starts some 140 kernels for a window, and before each waits for its lock while other threads read and write
+cases; of a graph it starts one. What that gains is in docs/performance.md.
+"""
+
+import logging
+from collections.abc import Callable
+from weakref import WeakSet
+
+import torch
+from torch import Tensor
+
+log = logging.getLogger(__name__)
+
+OFTEN = 9  # times one after the other: not a volume in eight mirror images
+LARGEST = 128**3  # voxels: a graph holds on to the memory that it needs
+Function = Callable[[Tensor], Tensor]
+_living: "WeakSet[Recording]" = WeakSet()
+
+
+class Recording:
+    """A CUDA graph of a function on batches of one size, and the memory that it reads and writes."""
+
+    _input: Tensor
+    _graph: torch.cuda.CUDAGraph
+    _stream: torch.cuda.Stream
+
+    def __init__(self, function: Function, batch: Tensor) -> None:
+        device = batch.device
+        # of all one memory: they run one after the other, and an answer is used up before the next one is asked for
+        other = next((living for living in _living if living._input.device == device), None)
+        pool = other._graph.pool() if other else None
+        self._stream = other._stream if other else torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._input = batch.clone()
+        self._graph = torch.cuda.CUDAGraph()
+        graph = torch.cuda.graph(  # "thread_local": other threads may ask CUDA for memory meanwhile
+            self._graph, pool=pool, stream=self._stream, capture_error_mode="thread_local"
+        )
+        with torch.cuda.stream(torch.cuda.current_stream(device)), graph:  # back on this stream where recording fails
+            self._output = function(self._input)
+        _living.add(self)
+
+    def __call__(self, batch: Tensor) -> Tensor:
+        self._input.copy_(batch)
+        self._graph.replay()
+        return self._output
+
+
+def recorded(function: Function, batch: Tensor) -> Function | None:
+    """The function for batches of this size alone; its next answer is written over this one.
+
+    None on the CPU, for a batch that is too large, and where it fails, as for want of memory: that a GPU has failed
+    is noticed by what is computed next.
+    """
+    if batch.device.type != "cuda" or batch.shape[2:].numel() > LARGEST:
+        return None
+    try:
+        return Recording(function, batch)
+    except RuntimeError as error:
+        log.debug("no CUDA graph could be recorded", exc_info=error)
+    torch.cuda.empty_cache()  # not above: the error holds on to what it was raised over
+    return None
+
+
+class Recorder:
+    """Calls one function on batches of one device, and has it recorded for a size that comes often."""
+
+    def __init__(self, record: Callable[[Function, Tensor], Function | None] = recorded) -> None:
+        self._record = record
+        self._shape: torch.Size | None = None
+        self._times = 0
+        self._recording: Function | None = None
+
+    def __call__(self, function: Function, batch: Tensor) -> Tensor:
+        """What the function says; the next call may write over it."""
+        if batch.shape != self._shape:
+            self._shape, self._times, self._recording = batch.shape, 0, None
+        self._times += 1
+        if self._times == OFTEN:
+            self._recording = self._record(function, batch)
+        return (self._recording or function)(batch)

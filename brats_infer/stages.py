@@ -1,0 +1,152 @@
+"""The straight line of one case: read -> preprocess -> predict -> restore -> label -> clean -> write.
+
+Each stage says in which thread `brats_infer.pipeline` runs it. What goes wrong becomes the case's ending.
+"""
+
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+from brats_infer.cases import Case
+from brats_infer.earlier import is_whole, probabilities_are_whole
+from brats_infer.endings import CaseResult, Status, fail_case
+from brats_infer.ensemble import Ensemble, Prepared
+from brats_infer.errors import CaseError, OutputError
+from brats_infer.outcome import NO_TUMOR, Outcome, fetched, found_in, inside_brain, label_map, probability_maps
+from brats_infer.postprocess import tidy
+from brats_infer.preprocess import Cropped, crop_to_brain
+from brats_infer.settings import Settings
+from brats_infer.volume import read_images, write_labels, write_probabilities
+from brats_infer.volumetry import label_volumes
+from brats_infer.watch import Finished, Watcher
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A case on its way to the device, or what already became of it."""
+
+    case: Case
+    result: CaseResult | None = None
+    cropped: Cropped | None = None
+    prepared: Prepared | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Behind:
+    """The threads behind the device."""
+
+    fetcher: ThreadPoolExecutor
+    """One: what waits for it lies in the device's memory."""
+    writer: ThreadPoolExecutor
+
+
+def read_case(case: Case, ensembles: dict[str, Ensemble], output: Path, settings: Settings, watcher: Watcher) -> Ready:
+    """In the reader thread: everything up to the network's input."""
+    began = time.perf_counter()
+    watcher.stage(case.id, "read")
+    try:
+        if settings.resume and _is_there(case, output, settings):
+            return Ready(case, result=CaseResult(case.id, Status.SKIPPED, case.task.name if case.task else None))
+        if case.problem:
+            raise CaseError(case.problem)
+        images = read_images(case.paths.values())
+        read = time.perf_counter()
+        assert case.task
+        cropped = crop_to_brain(images)
+        prepared = ensembles[case.task.name].prepare(cropped)
+        seconds = {"read": read - began, "preprocess": time.perf_counter() - read}
+        return Ready(case, None, cropped, prepared, seconds)
+    except Exception as error:
+        return Ready(case, result=fail_case(case, error, output, settings))
+
+
+def bring_case(ready: Ready, ensembles: dict[str, Ensemble]) -> Ready:
+    """In another thread than the device's: brings there what networks see, while that computes another case."""
+    if not (ready.prepared and ready.case.task):
+        return ready
+    return replace(ready, prepared=ensembles[ready.case.task.name].bring(ready.prepared))
+
+
+def _is_there(case: Case, output: Path, settings: Settings) -> bool:
+    """Whether an earlier run has written all that this one would, whatever has become of the images since."""
+    labels, others = output / case.output_name, settings.probabilities
+    return is_whole(labels, case) and (
+        others is None or probabilities_are_whole(others / case.output_name, labels, case)
+    )
+
+
+def predict_case(
+    ready: Ready,
+    ensembles: dict[str, Ensemble],
+    behind: Behind,
+    output: Path,
+    settings: Settings,
+    watcher: Watcher,
+) -> Future[CaseResult]:
+    """In the thread of the device: the network and its thresholds; then hands over to those behind it."""
+    case, cropped, prepared = ready.case, ready.cropped, ready.prepared
+    if ready.result:
+        return behind.writer.submit(lambda result: result, ready.result)
+    assert cropped
+    assert prepared
+    assert case.task
+    watcher.stage(case.id, "network")
+    began = time.perf_counter()
+    warnings = list(cropped.warnings)
+    try:
+        probabilities = ensembles[case.task.name].predict(
+            prepared, settings, lambda text: warnings.append(f"{case.id}: {text}")
+        )
+        keep = _probabilities_go_out(settings, watcher) or settings.component_probability > 0
+        fetching = behind.fetcher.submit(fetched, found_in(probabilities, cropped.restore, case.task, keep))
+    except Exception as error:
+        return behind.writer.submit(fail_case, case, error, output, settings)
+    seconds = {**ready.seconds, "network": time.perf_counter() - began}
+    done = replace(
+        ready,
+        cropped=replace(cropped, warnings=tuple(warnings)),
+        prepared=replace(prepared, inputs={}, on_device={}),  # whose memory the next case can have
+        seconds=seconds,
+    )
+    return behind.writer.submit(_finish, done, fetching, output, settings, watcher)
+
+
+def _probabilities_go_out(settings: Settings, watcher: Watcher) -> bool:
+    return settings.probabilities is not None or watcher.finished is not None
+
+
+def _finish(done: Ready, fetching: Future[Outcome], output: Path, settings: Settings, watcher: Watcher) -> CaseResult:
+    """In a writer thread: everything behind the network."""
+    began = time.perf_counter()
+    case, cropped, prepared = done.case, done.cropped, done.prepared
+    assert cropped
+    assert prepared
+    assert case.task
+    task, geometry = case.task, cropped.restore.geometry
+    watcher.stage(case.id, "finish")
+    clean = partial(tidy, task=task, voxel_mm3=geometry.voxel_mm3, settings=settings)
+    try:
+        going_out = cropped.restore.resampled or _probabilities_go_out(settings, watcher)
+        found = inside_brain(fetching.result(), prepared.brain, probabilities=going_out)
+        labels = label_map(found, cropped.restore, task, clean)
+        cleaned = time.perf_counter()
+        if settings.probabilities:
+            maps = probability_maps(found, cropped.restore)
+            write_probabilities(settings.probabilities / case.output_name, maps, geometry)
+        write_labels(output / case.output_name, labels, geometry)
+    except OutputError:
+        raise
+    except Exception as error:
+        return fail_case(case, error, output, settings)
+    warnings = cropped.warnings
+    if not labels.any():
+        warnings = (*warnings, f"{case.id}: {NO_TUMOR}")
+    millilitres = label_volumes(labels, task, geometry.voxel_mm3)
+    seconds = {**done.seconds, "clean": cleaned - began, "write": time.perf_counter() - cleaned}
+    if watcher.finished:
+        assert found.probabilities is not None
+        watcher.finished(Finished(case, cropped, found.probabilities, labels))
+    return CaseResult(case.id, Status.WRITTEN, task.name, "", warnings, seconds, millilitres)
