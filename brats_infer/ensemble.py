@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import torch
@@ -61,6 +62,7 @@ class Ensemble:
     """{file of a member that is trained on matched histograms: its reference (4, N)}"""
     make_engine: MakeEngine = fastest_engine
     _engines: dict[tuple[int, torch.device], Engine] = field(default_factory=dict, repr=False)
+    _turn: Lock = field(default_factory=Lock, repr=False)
 
     def prepare(self, cropped: Cropped) -> Prepared:
         """Normalises a case in each way that the members ask for."""
@@ -97,8 +99,13 @@ class Ensemble:
 
         Of the settings, mode, flips and dust count. In `fast`, members on finer grids are asked only around what those
         on coarser ones hold possible. The probabilities lie on the device. On a GPU that is too small for it the sums
-        move to the CPU, then the networks too; both where the GPU fails. `warn` is told of moves.
+        move to the CPU, then the networks too; both where the GPU fails. `warn` is told of moves. Of several threads,
+        one after the other.
         """
+        with self._turn:
+            return self._predict(prepared, settings, warn)
+
+    def _predict(self, prepared: Prepared, settings: Settings, warn: Callable[[str], None]) -> Tensor:
         *roomy, last = placements(self.device)
         for place in roomy:
             try:

@@ -3,24 +3,29 @@
 Each stage says in which thread `brats_infer.pipeline` runs it. What goes wrong becomes the case's ending.
 """
 
+import logging
 import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 from brats_infer.cases import Case
+from brats_infer.devices import is_gpu_fault
 from brats_infer.earlier import is_whole, probabilities_are_whole
 from brats_infer.endings import CaseResult, Status, fail_case
 from brats_infer.ensemble import Ensemble, Prepared
 from brats_infer.errors import CaseError, OutputError
-from brats_infer.outcome import NO_TUMOR, Outcome, fetched, found_in, inside_brain, label_map, probability_maps
+from brats_infer.outcome import NO_TUMOR, Found, Outcome, fetched, found_in, inside_brain, label_map, probability_maps
 from brats_infer.postprocess import tidy
 from brats_infer.preprocess import Cropped, crop_to_brain
 from brats_infer.settings import Settings
 from brats_infer.volume import read_images, write_labels, write_probabilities
 from brats_infer.volumetry import label_volumes
 from brats_infer.watch import Finished, Watcher
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -95,30 +100,41 @@ def predict_case(
     assert case.task
     watcher.stage(case.id, "network")
     began = time.perf_counter()
-    warnings = list(cropped.warnings)
+    task, restore, told = case.task, cropped.restore, list[str]()
+    keep = _probabilities_go_out(settings, watcher) or settings.component_probability > 0
+
+    def compute() -> Found:
+        probabilities = ensembles[task.name].predict(prepared, settings, lambda text: told.append(f"{case.id}: {text}"))
+        return found_in(probabilities, restore, task, keep)
+
     try:
-        probabilities = ensembles[case.task.name].predict(
-            prepared, settings, lambda text: warnings.append(f"{case.id}: {text}")
-        )
-        keep = _probabilities_go_out(settings, watcher) or settings.component_probability > 0
-        fetching = behind.fetcher.submit(fetched, found_in(probabilities, cropped.restore, case.task, keep))
+        fetching = behind.fetcher.submit(_fetch, compute(), compute, told)
     except Exception as error:
         return behind.writer.submit(fail_case, case, error, output, settings)
     seconds = {**ready.seconds, "network": time.perf_counter() - began}
-    done = replace(
-        ready,
-        cropped=replace(cropped, warnings=tuple(warnings)),
-        prepared=replace(prepared, inputs={}, on_device={}),  # whose memory the next case can have
-        seconds=seconds,
-    )
+    # without inputs, whose memory the next case can have
+    done = replace(ready, prepared=replace(prepared, inputs={}, on_device={}), seconds=seconds)
     return behind.writer.submit(_finish, done, fetching, output, settings, watcher)
+
+
+def _fetch(found: Found, compute: Callable[[], Found], told: Sequence[str]) -> tuple[Outcome, tuple[str, ...]]:
+    """In the fetcher thread: what was found, and the warnings. Computed again, on the CPU, if the GPU fails before."""
+    try:
+        return fetched(found), tuple(told)
+    except RuntimeError as error:
+        if not is_gpu_fault(error):
+            raise
+        log.debug("the GPU failed", exc_info=error)
+    return fetched(compute()), tuple(told)
 
 
 def _probabilities_go_out(settings: Settings, watcher: Watcher) -> bool:
     return settings.probabilities is not None or watcher.finished is not None
 
 
-def _finish(done: Ready, fetching: Future[Outcome], output: Path, settings: Settings, watcher: Watcher) -> CaseResult:
+def _finish(
+    done: Ready, fetching: Future[tuple[Outcome, tuple[str, ...]]], output: Path, settings: Settings, watcher: Watcher
+) -> CaseResult:
     """In a writer thread: everything behind the network."""
     began = time.perf_counter()
     case, cropped, prepared = done.case, done.cropped, done.prepared
@@ -130,7 +146,9 @@ def _finish(done: Ready, fetching: Future[Outcome], output: Path, settings: Sett
     clean = partial(tidy, task=task, voxel_mm3=geometry.voxel_mm3, settings=settings)
     try:
         going_out = cropped.restore.resampled or _probabilities_go_out(settings, watcher)
-        found = inside_brain(fetching.result(), prepared.brain, probabilities=going_out)
+        outcome, told = fetching.result()
+        cropped = replace(cropped, warnings=(*cropped.warnings, *told))
+        found = inside_brain(outcome, prepared.brain, probabilities=going_out)
         labels = label_map(found, cropped.restore, task, clean)
         cleaned = time.perf_counter()
         if settings.probabilities:
