@@ -228,6 +228,19 @@ def test_cavity_at_the_edge_of_the_volume_is_outside_the_brain() -> None:
     assert np.array_equal(keep_brain(np.ones((3, *brain.shape), np.float32), brain) > 0, np.stack([brain] * 3))
 
 
+@pytest.mark.parametrize("cavity", [(4, 3, 9), (10, 9, 12), (7, 6, 10)])
+def test_label_in_a_cavity_stays_and_one_beside_the_brain_goes(cavity: tuple[int, int, int]) -> None:
+    brain = np.zeros((14, 13, 16), bool)
+    brain[3:12, 2:11, 8:14] = True
+    brain[cavity] = False
+    labels = np.zeros(brain.shape, np.uint8)
+    labels[cavity] = 2
+    assert np.array_equal(keep_brain(labels, brain), labels)
+    beside = labels.copy()
+    beside[12, 5, 9] = 1
+    assert np.array_equal(keep_brain(beside, brain), labels)
+
+
 @settings(max_examples=200, deadline=None)
 @given(
     shape=st.tuples(*[st.integers(1, 7)] * 3),
