@@ -92,15 +92,6 @@ def placements(device: torch.device) -> list[Placement]:
     ]
 
 
-def pinned(x: Tensor) -> Tensor:
-    """In memory from which a GPU copies without waiting; as it is where there is too little of it."""
-    try:
-        return x.pin_memory()
-    except RuntimeError as error:
-        log.debug("memory could not be pinned", exc_info=error)
-        return x
-
-
 def pinned_memory(shape: Sequence[int], dtype: torch.dtype) -> Tensor | None:
     """Memory on the host from and to which a GPU copies several times as fast; None where there is too little of it."""
     try:
@@ -108,6 +99,12 @@ def pinned_memory(shape: Sequence[int], dtype: torch.dtype) -> Tensor | None:
     except RuntimeError as error:
         log.debug("memory could not be pinned", exc_info=error)
         return None
+
+
+def pinned(x: Tensor) -> Tensor:
+    """In memory from which a GPU copies without waiting; as it is where there is too little of it."""
+    memory = pinned_memory(x.shape, x.dtype)
+    return x if memory is None else memory.copy_(x)
 
 
 def on_host(x: Tensor) -> Tensor:

@@ -182,7 +182,9 @@ class Ensemble:
 
 
 def _moved(inputs: dict[Key, Tensor], device: torch.device) -> dict[Key, Tensor]:
-    """Waiting for the copy: else CUDA is asked again when the pinned memory is freed, and where the GPU has failed
+    """Copies on a device, when they are there.
+
+    Not waited for, they would let CUDA be asked again when the pinned memory is freed, and where the GPU has failed
     meanwhile that ends the process.
     """
     return {key: x.to(device) for key, x in inputs.items()}

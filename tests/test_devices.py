@@ -3,14 +3,16 @@
 import logging
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from brats_infer.devices import CPU, is_out_of_memory, pick_device, placements, try_out
-from brats_infer.engines import TorchEngine, torch_engine
+from brats_infer.engines import TorchEngine, in_half, torch_engine
 from brats_infer.ensemble import Ensemble
 from brats_infer.errors import UsageError
 from brats_infer.settings import Mode, Settings
@@ -97,8 +99,29 @@ def test_machine_without_a_gpu_is_told_once(monkeypatch: pytest.MonkeyPatch, cap
     assert not caplog.records
 
 
-def test_what_a_gpu_is_tried_with_is_computed() -> None:
-    try_out(CPU)
+class Operations(TorchDispatchMode):
+    """Which convolutions and norms are computed, and in which precision."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[tuple[str, torch.dtype]] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__
+        if "conv" in name or "norm" in name:
+            self.seen.add((name, args[0].dtype))
+        return func(*args, **(kwargs or {}))
+
+
+@torch.inference_mode()
+def test_a_gpu_is_tried_with_all_that_its_engine_computes_with() -> None:
+    half = in_half(random_network())
+    with Operations() as of_network:
+        half(torch.randn(1, SMALL.in_channels, 8, 8, 8).to(torch.float16, memory_format=torch.channels_last_3d))
+    with Operations() as tried:
+        try_out(CPU)
+    assert len(of_network.seen) == 3, "convolutions of both kinds, and a norm"
+    assert tried.seen == of_network.seen
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from tests.container.engine import IMAGE, ROOT, command, docker, folders
 MAX_BYTES = {"cpu": 1_600_000_000, "cuda": 6_000_000_000}
 MAX_SECONDS_TO_FIRST_LINE = 4.0
 NO_FILES = "cuda-toolkit"  # a name for what it depends on
-COMPILERS = r"(/usr|/opt/venv)(/local)?/s?bin/(.*-)?(cc|gcc|g\+\+|c\+\+|clang|cpp|ld|as|rustc|nvcc|make)(-[\d.]+)?"
+COMPILERS = r"(/usr|.*/venv)(/local)?/s?bin/(.*-)?(cc|gcc|g\+\+|c\+\+|clang|cpp|ld|as|rustc|nvcc|make)(-[\d.]+)?"
 PIP = r".*/(pip|ensurepip)/.*|.*/bin/pip[\d.]*|.*/pip-[^/]*\.(whl|dist-info/.*)"
 TESTS = r".*/tests?/.*|.*/(test_[^/]*|conftest)\.pyc?"
 CACHES = r"/var/(cache|lib/apt/lists)/.*|.*/\.cache/.*"
@@ -89,8 +89,7 @@ def test_code_and_weights_lie_above_torch(image: str) -> None:
     """So that a change of them sends no other layer."""
     layers = docker("image", "history", "--no-trunc", "--format", "{{.CreatedBy}}", image).splitlines()
     packages, app = (
-        next(i for i, made in enumerate(layers) if re.search(f"COPY .*{path}( |$)", made))
-        for path in ("/opt/venv", "/app")
+        next(i for i, made in enumerate(layers) if re.search(f"COPY .*{path}( |$)", made)) for path in ("/venv", "/app")
     )
     assert app < packages, "the newest comes first"
 
