@@ -13,7 +13,8 @@ def without_dust(mask: NDArray[np.bool_], limit: int, connectivity: int) -> NDAr
     if limit < 1 or not mask.any():
         return mask.copy()
     components = cc3d.connected_components(mask, connectivity=connectivity)
-    kept = np.bincount(components.ravel()) > limit
-    kept[0] = False
+    kept = np.bincount(components[mask]) > limit
+    if kept[1:].all():
+        return mask.copy()
     large: NDArray[np.bool_] = kept[components]
     return large

@@ -84,7 +84,7 @@ def crop_to_brain(volumes: dict[Path, Volume]) -> Cropped:
     resampled = _needs_resampling(spacing)
     shape = _shape_at_1mm(case, oriented_shape, spacing) if resampled else oriented_shape
     brain = np.zeros(shape, bool, order="F")
-    images = []
+    images, counts = [], []
     for path, volume in volumes.items():
         warnings += _check_content(path, volume.data)
         image = nio.apply_orientation(volume.data, orientation)
@@ -93,7 +93,9 @@ def crop_to_brain(volumes: dict[Path, Volume]) -> Cropped:
             if not image.any():
                 raise CaseError(f"{path}: nothing is left of it at 1 mm: its voxels of {_size(spacing)} mm are too few")
         images.append(image)
-        np.logical_or(brain, images[-1], out=brain)
+        voxels = image != 0
+        counts.append(int(np.count_nonzero(voxels)))  # of numbers it would hold Python's lock
+        np.logical_or(brain, voxels, out=brain)
     if resampled:
         warnings.append(f"{case}: voxels of {_size(spacing)} mm were resampled to 1 mm and back")
     warnings += _copies(volumes)
@@ -108,14 +110,14 @@ def crop_to_brain(volumes: dict[Path, Volume]) -> Cropped:
     cropped = np.empty((len(images), *inside), np.float32)
     for target, image in zip(cropped, images, strict=True):
         _copy(image[restore.box], target)
-    warnings += _missing_parts(tuple(volumes), cropped)
+    warnings += _missing_parts(tuple(volumes), counts)
     return Cropped(cropped, restore, tuple(warnings))
 
 
-def _copy(source: NDArray[Any], target: NDArray[np.float32]) -> None:
-    """(X, Y, Z) from Fortran to C order, in slabs that the processor's caches hold."""
+def _copy(source: NDArray[Any], target: NDArray[Any]) -> None:
+    """(X, Y, Z) from Fortran to C order or back, in slabs that the processor's caches hold."""
     for start in range(0, source.shape[1], SLAB):
-        target[:, start : start + SLAB] = source[:, start : start + SLAB]
+        target[:, start : start + SLAB] = source[:, start : start + SLAB].copy(order="F")
 
 
 def restore_probabilities(probabilities: NDArray[np.float32], restore: Restore) -> NDArray[np.float32]:
@@ -142,7 +144,7 @@ def restore_labels(labels: NDArray[np.uint8], restore: Restore) -> NDArray[np.ui
 def _uncropped(values: NDArray[Any], restore: Restore) -> NDArray[Any]:
     """A crop (x, y, z) put back on the input's own grid of the same spacing, 0 around it."""
     full = np.zeros(restore.geometry.shape, values.dtype, order="F")  # as files are laid out
-    nio.apply_orientation(full, restore.orientation)[restore.box] = values  # a view of it, on canonical axes
+    _copy(values, nio.apply_orientation(full, restore.orientation)[restore.box])  # a view of it, on canonical axes
     return full
 
 
@@ -175,9 +177,8 @@ def _check_content(path: Path, data: NDArray[Any]) -> list[str]:
     return [f"{path}: holds a voxel of {peak:.3g} where {usual:.3g} is usual, which can spoil the map: mend the image"]
 
 
-def _missing_parts(paths: Sequence[Path], images: NDArray[np.float32]) -> list[str]:
-    """Warns of an image that is 0 in most of the brain."""
-    voxels = [int(np.count_nonzero(image != 0)) for image in images]  # of numbers it would hold Python's lock
+def _missing_parts(paths: Sequence[Path], voxels: Sequence[int]) -> list[str]:
+    """Warns of an image that is 0 in most of the brain, by how many voxels of each are not."""
     return [
         f"{path}: is 0 in {1 - count / max(voxels):.0%} of the brain, which can spoil the map: export the image again"
         for path, count in zip(paths, voxels, strict=True)

@@ -11,7 +11,7 @@ from typing import IO, Any, cast
 
 import nibabel as nib
 import numpy as np
-from isal import igzip, igzip_lib
+from isal import igzip, igzip_lib, isal_zlib
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ PIECE = 2**20  # bytes
 MOST_UNPACKED = 1032  # bytes of one, by gzip's method
 STEPS = 255  # between probability 0 and 1 in a file
 GZIP_MAGIC = b"\x1f\x8b"
+GZIP_BITS = zlib.MAX_WBITS + 16  # which asks for gzip around the packed bytes
 ISAL_ERROR = cast(type[Exception], igzip_lib.error)  # typed as an instance in the package's stub
 READ_ERRORS = (OSError, EOFError, zlib.error, ISAL_ERROR)
 
@@ -270,9 +271,11 @@ def _write(path: Path, data: NDArray[Any], geometry: Geometry, slope: float = 0.
     geometry.put_into(header)
     header["vox_offset"] = 352
     header["scl_slope"] = slope
-    content = header.binaryblock + b"\0\0\0\0" + data.tobytes(order="F")
+    packer = isal_zlib.compressobj(2, wbits=GZIP_BITS)
+    voxels = np.asfortranarray(data).ravel(order="K")  # not copied where they lie as files do
+    packed = (packer.compress(header.binaryblock + b"\0\0\0\0"), packer.compress(voxels), packer.flush())
     try:
-        write_atomically(path, igzip.compress(content, 2, mtime=0))
+        write_atomically(path, b"".join(packed))
     except OSError as error:
         raise OutputError(
             f"{path}: cannot be written ({error.strerror}): free some space or choose another folder"

@@ -217,6 +217,7 @@ def test_the_next_case_is_brought_to_the_device_while_that_computes(
         ("shapes cannot be multiplied", [Status.WRITTEN, Status.FAILED, Status.WRITTEN], 3),
     ],
 )
+@pytest.mark.parametrize("step", ["found_in", "fetched"])
 def test_what_a_gpu_that_fails_takes_with_it_is_computed_again(
     cases: Path,
     weights: Path,
@@ -225,28 +226,29 @@ def test_what_a_gpu_that_fails_takes_with_it_is_computed_again(
     error: str,
     statuses: list[Status],
     computed: int,
+    step: str,
 ) -> None:
-    """Of a fault, which all that comes after meets too, the case before hears as it is fetched."""
+    """Of a fault, which all that comes after meets too, a case may hear as late as it is fetched."""
     run(cases, tmp_path / "sound", weights)
-    fetch, predict, times = stages.fetched, Ensemble.predict, itertools.count()
+    works, predict, times = getattr(stages, step), Ensemble.predict, itertools.count()
     calls: list[str] = []
 
-    def failing(found: Any) -> Any:
+    def failing(*given: Any) -> Any:
         if next(times) == 1:
             raise RuntimeError(error)
-        return fetch(found)
+        return works(*given)
 
     def predicting(ensemble: Ensemble, *given: Any) -> Tensor:
         calls.append(threading.current_thread().name)
         given[-1]("computed")
         return predict(ensemble, *given)
 
-    monkeypatch.setattr(stages, "fetched", failing)
+    monkeypatch.setattr(stages, step, failing)
     monkeypatch.setattr(Ensemble, "predict", predicting)
     results = run(cases, tmp_path / "out", weights)
     assert [result.status for result in results.values()] == statuses
     assert len(calls) == computed
-    assert calls.count("fetcher_0") == computed - 3
+    assert calls.count("fetcher_0") == (computed - 3 if step == "fetched" else 0)
     told = {name: len([line for line in result.warnings if "computed" in line]) for name, result in results.items()}
     assert list(told.values()) == [1, computed - 2 if computed > 3 else 0, 1]
     found, expected = labels_in(tmp_path / "out"), labels_in(tmp_path / "sound")
