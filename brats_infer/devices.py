@@ -3,10 +3,11 @@
 import logging
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -14,6 +15,8 @@ from torch.nn import functional
 
 from brats_infer.cores import thread_limit
 from brats_infer.errors import UsageError, printable
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -141,6 +144,17 @@ def is_gpu_fault(error: Exception) -> bool:
     """Whether a GPU failed at something else than memory. Of most such faults CUDA does not recover in a process."""
     known = isinstance(error, RuntimeError) and any(text in str(error) for text in GPU_FAULTS)
     return known and not is_out_of_memory(error)
+
+
+def despite_the_gpu(work: Callable[[], T], again: Callable[[], T]) -> T:
+    """What `work` gives, or `again` where the GPU has failed: on one that stays so, networks compute on the CPU."""
+    try:
+        return work()
+    except RuntimeError as error:
+        if not is_gpu_fault(error):
+            raise
+        log.debug("the GPU failed", exc_info=error)
+    return again()
 
 
 def autocast(device: torch.device) -> AbstractContextManager[None]:

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from brats_infer.confidence import expected_dice
-from brats_infer.devices import limit_threads, pick_device
+from brats_infer.devices import despite_the_gpu, limit_threads, pick_device
 from brats_infer.ensemble import SHIPPED_WEIGHTS, Ensemble, load_ensemble
 from brats_infer.errors import CaseError, UsageError
 from brats_infer.geometry import Geometry, check_affine
-from brats_infer.outcome import NO_TUMOR, inside_brain, label_map, outcome_of, probability_maps
+from brats_infer.outcome import NO_TUMOR, Outcome, inside_brain, label_map, outcome_of, probability_maps
 from brats_infer.postprocess import tidy
 from brats_infer.preprocess import crop_labels, crop_to_brain
 from brats_infer.settings import Settings
@@ -78,9 +78,12 @@ def segment(
     restore, geometry = cropped.restore, cropped.restore.geometry
     ensemble = _ensemble(Path(weights), chosen, device)
     prepared = ensemble.prepare(cropped)
+
+    def compute() -> Outcome:
+        return outcome_of(ensemble.predict(prepared, settings, warnings.append), restore, chosen, keep=True)
+
     with _ONE_AT_A_TIME:  # an engine has room for one case
-        probabilities = ensemble.predict(prepared, settings, warnings.append)
-        outcome = outcome_of(probabilities, restore, chosen, keep=True)
+        outcome = despite_the_gpu(compute, compute)
     found = inside_brain(outcome, prepared.brain)
     assert found.probabilities is not None
     clean = partial(tidy, task=chosen, voxel_mm3=geometry.voxel_mm3, settings=settings)

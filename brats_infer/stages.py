@@ -10,10 +10,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 from brats_infer.cases import Case
-from brats_infer.devices import is_gpu_fault
+from brats_infer.devices import despite_the_gpu
 from brats_infer.earlier import is_whole, probabilities_are_whole
 from brats_infer.endings import CaseResult, Status, fail_case
 from brats_infer.ensemble import Ensemble, Prepared
@@ -25,8 +24,6 @@ from brats_infer.settings import Settings
 from brats_infer.volume import read_images, write_labels, write_probabilities
 from brats_infer.volumetry import label_volumes
 from brats_infer.watch import Finished, Watcher
-
-T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +108,7 @@ def predict_case(
         return found_in(probabilities, restore, task, keep)
 
     try:
-        fetching = behind.fetcher.submit(_fetch, _despite_the_gpu(compute, compute), compute, told)
+        fetching = behind.fetcher.submit(_fetch, despite_the_gpu(compute, compute), compute, told)
     except Exception as error:
         return behind.writer.submit(fail_case, case, error, output, settings)
     seconds = {**ready.seconds, "network": time.perf_counter() - began}
@@ -122,18 +119,7 @@ def predict_case(
 
 def _fetch(found: Found, compute: Callable[[], Found], told: Sequence[str]) -> tuple[Outcome, tuple[str, ...]]:
     """In the fetcher thread: what was found, and the warnings."""
-    return _despite_the_gpu(lambda: fetched(found), lambda: fetched(compute())), tuple(told)
-
-
-def _despite_the_gpu(work: Callable[[], T], again: Callable[[], T]) -> T:
-    """What `work` gives, or `again` where the GPU has failed: on one that stays so, networks compute on the CPU."""
-    try:
-        return work()
-    except RuntimeError as error:
-        if not is_gpu_fault(error):
-            raise
-        log.debug("the GPU failed", exc_info=error)
-    return again()
+    return despite_the_gpu(lambda: fetched(found), lambda: fetched(compute())), tuple(told)
 
 
 def _probabilities_go_out(settings: Settings, watcher: Watcher) -> bool:

@@ -75,6 +75,25 @@ def test_arrays_give_the_same_in_any_order_of_the_contrasts(folder: Path, files:
     np.testing.assert_array_equal(found.affine, images["t1n"].affine)
 
 
+def test_what_a_gpu_fails_at_behind_the_networks_is_computed_again(
+    folder: Path, files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    works, errors = single.outcome_of, ["CUDA error: unspecified launch failure"]
+
+    def failing(*given: Any, **more: Any) -> Any:
+        if errors:
+            raise RuntimeError(errors.pop())
+        return works(*given, **more)
+
+    expected = run(folder, files)
+    monkeypatch.setattr(single, "outcome_of", failing)
+    np.testing.assert_array_equal(run(folder, files).labels, expected.labels)
+    assert not errors
+    errors.append("shapes cannot be multiplied")
+    with pytest.raises(RuntimeError, match="shapes"):
+        run(folder, files)
+
+
 def test_what_is_missing_or_unusable_is_said(folder: Path, files: dict[str, Path]) -> None:
     arrays = {name: nib.load(path).get_fdata() for name, path in files.items()}
     with pytest.raises(UsageError, match="give those of t1n, t1c, t2w, t2f"):
