@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -10,7 +11,7 @@ from nibabel import orientations as nio
 from numpy.typing import NDArray
 from torch import Tensor
 
-from brats_infer.errors import OutputError, UsageError
+from brats_infer.errors import CaseError, OutputError, UsageError
 from brats_infer.geometry import Geometry
 from brats_infer.phantom.anatomy import load_anatomies
 from brats_infer.phantom.case import make_phantom
@@ -20,7 +21,7 @@ from brats_infer.phantom.sample import sample_case
 from brats_infer.phantom.scanner import to_integers
 from brats_infer.preprocess import CANONICAL_AXES
 from brats_infer.tasks import GRID_AFFINE, GRID_SHAPE, MODALITIES
-from brats_infer.volume import write_image, write_labels
+from brats_infer.volume import read_volume, write_image, write_labels
 
 ID_FORMATS = {"gli": "BraTS-GLI-{:05d}-000", "ssa": "BraTS-SSA-{:05d}-000", "men": "BraTS-MEN-{:05d}-000"}
 CASES_A_SEED = 1000
@@ -42,7 +43,8 @@ def write_cohort(
     """Writes `{ID}/{ID}-{modality}.nii.gz` and `{ID}/{ID}-seg.nii.gz`, case by case; yields the IDs written.
 
     `anatomy` is a folder of label maps, `mni152` (of nilearn) or `ellipsoid`, a simple brain. Same seed, same bytes
-    (with as many threads). Raises UsageError for an unusable anatomy and for more cases than a seed has, OutputError.
+    (with as many threads). What is there already and is not the same stays: an ID may be that of a real case. Raises
+    UsageError for that, for an unusable anatomy and for more cases than a seed has, OutputError.
     """
     if count > CASES_A_SEED:
         raise UsageError(f"--cases {count}: a seed has {CASES_A_SEED}: make the others with another --seed")
@@ -55,10 +57,24 @@ def write_cohort(
             target.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f"{target}: cannot be made ({error.strerror}): choose another --out") from error
-        for modality, image in zip(MODALITIES, images, strict=True):
-            write_image(target / f"{case_id}{modality.suffixes[0]}.nii.gz", image, geometry)
-        write_labels(target / f"{case_id}-seg.nii.gz", labels, geometry)
+        names = [f"{case_id}{modality.suffixes[0]}.nii.gz" for modality in MODALITIES]
+        files = dict(zip((target / name for name in names), images, strict=True))
+        reference = target / f"{case_id}-seg.nii.gz"
+        for path, voxels in {**files, reference: labels}.items():
+            if path.exists() and not _holds(path, voxels):
+                raise UsageError(f"{path}: is there already and holds something else: choose another --out or --seed")
+        for path, image in files.items():
+            write_image(path, image, geometry)
+        write_labels(reference, labels, geometry)
         yield case_id
+
+
+def _holds(path: Path, voxels: NDArray[Any]) -> bool:
+    """Whether a file's voxels (X, Y, Z) are these."""
+    try:
+        return np.array_equal(read_volume(path).data, voxels)
+    except CaseError:
+        return False
 
 
 def _samples(shape: tuple[int, int, int]) -> Maker:

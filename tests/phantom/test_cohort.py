@@ -62,3 +62,21 @@ def test_more_cases_than_a_seed_has_would_be_those_of_the_next(tmp_path: Path) -
 def test_anatomy_that_does_not_exist_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"nowhere.*--anatomy"):
         list(write_cohort(tmp_path, "gli", 1, seed=0, anatomy=str(tmp_path / "nowhere")))
+
+
+def test_what_is_there_and_is_something_else_is_not_written_over(tmp_path: Path) -> None:
+    """IDs of phantoms may be those of real cases, whose folder it may be."""
+    shape = (30, 34, 26)
+    first, second = write_cohort(tmp_path, "gli", 2, seed=1, shape=shape)
+    assert list(write_cohort(tmp_path, "gli", 2, seed=1, shape=shape)) == [first, second], "once more is no harm"
+    (tmp_path / first / f"{first}-t1n.nii.gz").unlink()
+    real = tmp_path / first / f"{first}-t2w.nii.gz"
+    real.write_bytes((tmp_path / second / f"{second}-t2w.nii.gz").read_bytes())
+    before = real.read_bytes()
+    with pytest.raises(UsageError, match=f"{first}-t2w.nii.gz: is there already"):
+        list(write_cohort(tmp_path, "gli", 2, seed=1, shape=shape))
+    assert real.read_bytes() == before
+    assert not (tmp_path / first / f"{first}-t1n.nii.gz").exists(), "nothing of this case is written"
+    real.write_bytes(b"no image")
+    with pytest.raises(UsageError, match="is there already"):
+        list(write_cohort(tmp_path, "gli", 1, seed=1, shape=shape))
