@@ -8,6 +8,7 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 
 from brats_infer.confidence import expected_dice
@@ -22,6 +23,7 @@ from brats_infer.settings import Settings
 from brats_infer.tasks import MODALITIES, Task, task_named
 from brats_infer.volume import Volume, check_same_grid, read_images, write_labels
 from brats_infer.volumetry import label_volumes, region_volumes
+from model.checkpoint import MANIFEST
 
 ARRAYS = Path("images")
 """What stands for them in messages, where files have their folder."""
@@ -62,21 +64,21 @@ def segment(
     task: str,
     affine: ArrayLike | None = None,
     weights: Path = SHIPPED_WEIGHTS,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     settings: Settings | None = None,
 ) -> Segmentation:
     """Segments one case.
 
     `images` are {"t1n", "t1c", "t2w", "t2f": a NIfTI file or an array (X, Y, Z)}, skull-stripped and on one grid,
-    background 0. Arrays need `affine` (4, 4), voxels to mm. Of the settings, those of folders mean nothing here.
-    The networks stay loaded for the next call; of calls in several threads they compute one after the other. Raises
-    UsageError, WeightsError, and CaseError for images of no use.
+    background 0 or masked. Arrays need `affine` (4, 4), voxels to mm. Of the settings, those of folders mean nothing
+    here. The networks stay loaded for the next call; of calls in several threads they compute one after the other.
+    Raises UsageError, WeightsError, and CaseError for images of no use.
     """
     chosen, settings = task_named(task), settings or Settings()
     cropped = crop_to_brain(_volumes(images, affine))
     warnings = list(cropped.warnings)
     restore, geometry = cropped.restore, cropped.restore.geometry
-    ensemble = _ensemble(Path(weights), chosen, device)
+    ensemble = _ensemble(Path(weights), _state_of(Path(weights)), chosen, str(device))
     prepared = ensemble.prepare(cropped)
 
     def compute() -> Outcome:
@@ -101,15 +103,23 @@ def segment(
     )
 
 
+def _state_of(weights: Path) -> int:
+    """Changes with what the folder is said to hold."""
+    try:
+        return (weights / MANIFEST).stat().st_mtime_ns
+    except OSError:  # which is told when it is read
+        return 0
+
+
 @lru_cache(maxsize=2)
-def _ensemble(weights: Path, task: Task, device: str) -> Ensemble:
+def _ensemble(weights: Path, state: int, task: Task, device: str) -> Ensemble:
     limit_threads()
     return load_ensemble(weights, task, pick_device(device))
 
 
 def _numbers(name: str, values: object, dtype: type[np.floating[Any]]) -> NDArray[Any]:
     try:
-        given = np.asarray(values)
+        given = np.ma.filled(values, 0) if isinstance(values, np.ma.MaskedArray) else np.asarray(values)
         with np.errstate(over="ignore"):  # what is too large is not finite then
             return given.astype(dtype, casting="same_kind" if given.dtype.kind == "c" else "unsafe")
     except (TypeError, ValueError) as error:
@@ -124,6 +134,8 @@ def _volumes(images: Mapping[str, Path | str | ArrayLike], affine: ArrayLike | N
     given = [images[name] for name in names]
     files = [Path(image) for image in given if isinstance(image, Path | str)]
     if len(files) == len(given):
+        if affine is not None:
+            raise UsageError("files have an affine of their own: leave affine= out")
         if twice := next((file for file in files if files.count(file) > 1), None):
             raise UsageError(f"{twice}: is given for two contrasts: give four files")
         return read_images(files)

@@ -121,8 +121,11 @@ TASKS = {
 
 
 def patient_of(case_id: str) -> str:
-    """The patient whose case it is: the IDs of 2023 end with the number of the examination, no others do."""
-    return re.sub(r"^(BraTS-[A-Z]+-\d{5})-\d{3}$", r"\1", case_id)
+    """The patient whose case it is: IDs of 2023 end with the examination's number, BIDS names it behind the patient.
+
+    Of other IDs each is a patient of its own.
+    """
+    return re.sub(r"^(BraTS-[A-Z]+-\d{5})-\d{3}$|^(sub-[^_]+)_.*$", r"\1\2", case_id)
 
 
 def task_of_id(case_id: str) -> Task | None:

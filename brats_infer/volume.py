@@ -155,9 +155,9 @@ def _stream(path: Path) -> Iterator[IO[bytes]]:
         with path.open("rb") as raw:
             head = raw.read(352)
             raw.seek(0)
-            if (path.suffix == ".gz") != head.startswith(GZIP_MAGIC):
+            if _is_packed(path) != head.startswith(GZIP_MAGIC):
                 raise CaseError(f"{path}: is {_what_it_is(head)}")
-            if path.suffix == ".gz":
+            if _is_packed(path):
                 with igzip.open(raw, "rb") as unpacked:
                     yield cast(IO[bytes], unpacked)
             else:
@@ -166,6 +166,11 @@ def _stream(path: Path) -> Iterator[IO[bytes]]:
         raise CaseError(f"{path}: cannot be opened ({error.strerror}): check the file and its permissions") from error
     except READ_ERRORS as error:
         raise CaseError(f"{path}: cannot be read to its end ({error}): truncated or damaged, copy it again") from error
+
+
+def _is_packed(path: Path) -> bool:
+    """Whether its name says that it is compressed."""
+    return path.suffix.lower() == ".gz"
 
 
 def _what_it_is(head: bytes) -> str:
@@ -189,7 +194,7 @@ def _header(path: Path, stream: IO[bytes]) -> nib.Nifti1Header:
     if head[4:7] == b"n+2":
         kind, head = nib.Nifti2Header, head + stream.read(nib.Nifti2Header.sizeof_hdr - len(head))
     elif head[344:347] != b"n+1":
-        twice = path.suffix == ".gz" and head.startswith(GZIP_MAGIC)
+        twice = _is_packed(path) and head.startswith(GZIP_MAGIC)
         raise CaseError(f"{path}: is {'gzip-compressed twice: unpack it once' if twice else _what_it_is(head)}")
     try:
         header = kind(head, check=False)

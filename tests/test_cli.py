@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from brats_infer.ensemble import SHIPPED_WEIGHTS
 from brats_infer.phantom.cohort import write_cohort
 from tests.evaluate.small_cohort import write_cohort as write_maps
 from tests.faults.privileges import without_capabilities
@@ -85,6 +86,9 @@ def test_environment_gives_options_and_the_command_line_wins(folder: Path, tmp_p
     }
     assert brats_opt("--output", tmp_path / "here", **environment).returncode == 0
     assert names(tmp_path) == ["here"]
+    environment["BRATS_OPT_WEIGHTS"] = str(SHIPPED_WEIGHTS)
+    done = brats_opt("--output", tmp_path / "here", "--additional_files", folder / "weights", "-v", **environment)
+    assert "small-0.safetensors" in done.stderr, "not those of the environment"
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 
 from brats_infer import Segmentation, segment, segment_folder, single
 from brats_infer.confidence import expected_dice
@@ -94,6 +95,25 @@ def test_what_a_gpu_fails_at_behind_the_networks_is_computed_again(
         run(folder, files)
 
 
+def test_masked_voxels_are_background(folder: Path, files: dict[str, Path]) -> None:
+    images = {name: nib.load(path) for name, path in files.items()}
+    affine = images["t1n"].affine
+    plain = {name: image.get_fdata() for name, image in images.items()}
+    masked = {name: np.ma.masked_array(np.where(x == 0, -999, x), x == 0) for name, x in plain.items()}
+    found, expected = run(folder, masked, affine=affine), run(folder, plain, affine=affine)
+    np.testing.assert_array_equal(found.labels, expected.labels)
+    assert found.warnings == expected.warnings
+
+
+def test_weights_that_have_changed_are_loaded_again(folder: Path, files: dict[str, Path], tmp_path: Path) -> None:
+    write_weights(tmp_path, [random_network(seed=5)])
+    first = segment(files, task="gli", weights=tmp_path, device=torch.device("cpu"))
+    write_weights(tmp_path, [random_network(seed=6)])
+    second = segment(files, task="gli", weights=tmp_path, device="cpu")
+    np.testing.assert_array_equal(first.probabilities, run(folder, files).probabilities)
+    assert not np.array_equal(first.probabilities, second.probabilities)
+
+
 def test_what_is_missing_or_unusable_is_said(folder: Path, files: dict[str, Path]) -> None:
     arrays = {name: nib.load(path).get_fdata() for name, path in files.items()}
     with pytest.raises(UsageError, match="give those of t1n, t1c, t2w, t2f"):
@@ -117,6 +137,8 @@ def test_what_is_missing_or_unusable_is_said(folder: Path, files: dict[str, Path
         run(folder, {**files, "t1c": files["t1n"]})
     with pytest.raises(UsageError, match="mixed"):
         run(folder, {**arrays, "t2w": files["t2w"]}, affine=np.eye(4))
+    with pytest.raises(UsageError, match="an affine of their own"):
+        run(folder, files, affine=np.eye(4))
 
 
 def test_what_is_odd_is_said_of_images_without_a_folder_too(

@@ -187,7 +187,7 @@ def infer(
             given["input_folder"],
             given["output_folder"],
             task=given["task"],
-            weights=_weights(given["weights"], given["additional_files"]),
+            weights=_weights(ctx, given["weights"], given["additional_files"]),
             device=given["device"],
             settings=Settings(**{field.name: given[field.name] for field in fields(Settings)}),
             shard=(shard.number, shard.count),
@@ -227,13 +227,20 @@ def _runner(ray: str | None) -> "Runner | None":
     return on_ray(ray)
 
 
-def _weights(weights: Path | None, additional_files: Path | None) -> Path:
+def _weights(ctx: click.Context, weights: Path | None, additional_files: Path | None) -> Path:
+    """`--weights`, or the additional files if they are weights; one on the command line before one in the environment.
+
+    Else the shipped ones.
+    """
     from brats_infer.ensemble import SHIPPED_WEIGHTS
     from model.checkpoint import MANIFEST
 
     try:
-        if weights is None and additional_files and (additional_files / MANIFEST).exists():
-            return additional_files
+        if additional_files and (additional_files / MANIFEST).exists():
+            here = click.core.ParameterSource.COMMANDLINE
+            nearer = [here == ctx.get_parameter_source(name) for name in ("additional_files", "weights")]
+            if weights is None or nearer == [True, False]:
+                return additional_files
     except OSError as error:
         raise WeightsError(f"{additional_files}: cannot be read ({error.strerror}): check its permissions") from error
     return weights or SHIPPED_WEIGHTS

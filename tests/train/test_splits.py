@@ -33,6 +33,11 @@ def test_names_of_2021_are_patients_of_their_own() -> None:
     )
 
 
+def test_sessions_of_bids_belong_to_one_patient() -> None:
+    names = [f"sub-{patient:02d}_ses-{session}" for patient in range(3) for session in range(2)]
+    assert sorted(fold_hold_outs(names, 3, 0)) == [names[0:2], names[2:4], names[4:6]]
+
+
 def test_numbers_of_other_names_are_no_examinations() -> None:
     names = [f"{hospital}-{number:03d}" for hospital in ("sub", "HOSPA") for number in range(3)]
     assert sorted(len(fold) for fold in fold_hold_outs(names, 3, 0)) == [2, 2, 2]

@@ -147,6 +147,11 @@ def test_a_flipped_byte_that_nibabel_loads_silently_is_refused(image: Path) -> N
     assert "truncated or damaged" in reason(image)
 
 
+def test_name_may_be_in_capitals(image: Path) -> None:
+    expected = read_volume(image).data
+    np.testing.assert_array_equal(read_volume(image.rename(image.with_name("IMAGE.NII.GZ"))).data, expected)
+
+
 @pytest.mark.parametrize("place", range(-8, 0))
 def test_a_flipped_byte_in_the_gzip_trailer_is_refused(image: Path, place: int) -> None:
     content = bytearray(image.read_bytes())
