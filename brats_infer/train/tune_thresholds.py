@@ -1,5 +1,6 @@
 """`brats-opt tune thresholds`: thresholds and post-processing from stored probabilities (paper 2.5, 2.6)."""
 
+import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,14 @@ class Stored:
     spacing: tuple[float, float, float]
     """mm"""
 
+    @property
+    def sha256(self) -> str:
+        """Of all that is scored."""
+        digest = hashlib.sha256(repr((self.probabilities.shape, self.spacing)).encode())
+        digest.update(self.probabilities.tobytes())
+        digest.update(self.reference.tobytes())
+        return digest.hexdigest()
+
 
 def tune_thresholds(
     task: Task, probabilities: Path, references: Path, out: Path, trials: int, seed: int
@@ -47,8 +56,8 @@ def tune_thresholds(
     """Searches for the best mean lesion-wise Dice of what a run makes of the probabilities; keeps the study in `out`.
 
     Varied are each region's threshold, `dust` and `component_probability`; the present values are tried first. Returns
-    {"dice", "present dice", "trials", "thresholds": {region: threshold}, "dust": mm3, "component_probability"}. Raises
-    as `find_pairs` and `search` do, CaseError for files that cannot be used.
+    {"cases", "dice", "present dice", "trials", "thresholds": {region: threshold}, "dust": mm3,
+    "component_probability"}. Raises as `find_pairs` and `search` do, CaseError for files that cannot be used.
     """
     pairs = find_pairs(probabilities, references)
     cases = [read_stored(pair.id, pair.prediction, pair.reference, task) for pair in pairs if pair.prediction]
@@ -69,11 +78,13 @@ def tune_thresholds(
 
     first: dict[str, float] = {threshold_of(region): region.threshold for region in task.regions}
     first |= {"dust": Settings.dust, "component_probability": Settings.component_probability}
-    identity = {"search": sorted(first), "task": task.name, "cases": sorted(case.id for case in cases)}
+    contents = {case.id: case.sha256 for case in sorted(cases, key=lambda case: case.id)}
+    identity = {"search": sorted(first), "task": task.name, "cases": contents}
     study = search(objective, out, identity, trials, seed, first)
     best = study.best_params
     present = [trial.value for trial in study.trials if trial.params == first and trial.value is not None]
     return {
+        "cases": len(cases),
         "dice": study.best_value,
         "present dice": present[0] if present else None,
         "trials": len(study.trials),

@@ -1,6 +1,7 @@
 """Searches: they find what is planted, go on where they stopped, and are never mixed."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -100,9 +101,14 @@ def test_present_values_are_tried_though_the_search_was_stopped_over_them(
 def test_search_on_something_else_is_not_mixed_in(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    thresholds(folder, tmp_path, 1)
+    assert thresholds(folder, tmp_path, 1)["cases"] == len(IDS)
     with pytest.raises(UsageError, match=r"study.db: searches on other cases or options"):
         thresholds(folder, tmp_path, 2, task=TASKS["men"])
+    shutil.copytree(folder / "labels", tmp_path / "labels")
+    assert thresholds(folder, tmp_path, 1, references=tmp_path / "labels")["trials"] == 1, "the same, elsewhere"
+    write_labels(tmp_path / "labels" / f"{IDS[0]}-seg.nii.gz", np.zeros(SHAPE, np.uint8), GEOMETRY)
+    with pytest.raises(UsageError, match=r"study.db: searches on other cases or options"):
+        thresholds(folder, tmp_path, 1, references=tmp_path / "labels")
     monkeypatch.setattr(tune_thresholds, "threshold_of", lambda region: f"{region.name} limit")
     with pytest.raises(UsageError, match=r"study.db: searches on other cases or options"):
         thresholds(folder, tmp_path, 2)
