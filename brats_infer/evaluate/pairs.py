@@ -71,16 +71,16 @@ def _known(path: Path, task: Task, labels: NDArray[np.uint8], geometry: Geometry
 
 
 def find_labels(root: Path, endings: tuple[str, ...]) -> dict[str, Path]:
-    """{ID: file} of the names with one of these endings, in a folder and all that is in it.
+    """{ID: file} of the names with one of these endings, in capitals too, in a folder and all that is in it.
 
     Raises UsageError for a folder that cannot be read and for cases found twice.
     """
     found: dict[str, Path] = {}
     for path in _files(root):
-        ending = next((ending for ending in endings if path.name.endswith(ending)), None)
+        ending = next((ending for ending in endings if path.name.lower().endswith(ending)), None)
         if ending is None or path.name.startswith("."):
             continue
-        case_id = path.name.removesuffix(ending)
+        case_id = path.name[: -len(ending)]
         if case_id in found:
             raise UsageError(f"{path}: is a second label map of {case_id}, beside {found[case_id]}: remove one")
         found[case_id] = path

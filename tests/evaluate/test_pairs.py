@@ -12,13 +12,14 @@ from brats_infer.tasks import task_named
 from tests.evaluate.small_cohort import IDS, labels, write_cohort, write_map
 
 
-@pytest.mark.parametrize("name", ["-seg.nii", "_seg.nii.gz", "_seg.nii"])
+@pytest.mark.parametrize("name", ["-seg.nii", "_seg.nii.gz", "_seg.nii", "-SEG.NII.GZ"])
 def test_names_of_other_years_and_files_without_gzip_are_found(tmp_path: Path, name: str) -> None:
     predictions, references = write_cohort(tmp_path)
     plain = evaluate_folders(predictions, references, task_named("gli"), jobs=1)
     for number, case_id in enumerate(IDS):
         (references / f"{case_id}-seg.nii.gz").unlink()
-        write_map(references / f"{case_id}{name}", labels(number))
+        write_map(references / f"{case_id}{name.lower()}", labels(number))
+        (references / f"{case_id}{name.lower()}").rename(references / f"{case_id}{name}")
     (predictions / f"{IDS[0]}.nii.gz").unlink()
     write_map(predictions / f"{IDS[0]}.nii", labels(0, shift=1))
     assert evaluate_folders(predictions, references, task_named("gli"), jobs=1) == plain
