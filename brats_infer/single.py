@@ -113,6 +113,7 @@ def _state_of(weights: Path) -> int:
 
 @lru_cache(maxsize=2)
 def _ensemble(weights: Path, state: int, task: Task, device: str) -> Ensemble:
+    """Loaded once for each `state` of a folder."""
     limit_threads()
     return load_ensemble(weights, task, pick_device(device))
 

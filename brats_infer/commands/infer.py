@@ -235,15 +235,17 @@ def _weights(ctx: click.Context, weights: Path | None, additional_files: Path | 
     from brats_infer.ensemble import SHIPPED_WEIGHTS
     from model.checkpoint import MANIFEST
 
+    over_weights = _on_command_line(ctx, "additional_files") and not _on_command_line(ctx, "weights")
     try:
-        if additional_files and (additional_files / MANIFEST).exists():
-            here = click.core.ParameterSource.COMMANDLINE
-            nearer = [here == ctx.get_parameter_source(name) for name in ("additional_files", "weights")]
-            if weights is None or nearer == [True, False]:
-                return additional_files
+        if additional_files and (weights is None or over_weights) and (additional_files / MANIFEST).exists():
+            return additional_files
     except OSError as error:
         raise WeightsError(f"{additional_files}: cannot be read ({error.strerror}): check its permissions") from error
     return weights or SHIPPED_WEIGHTS
+
+
+def _on_command_line(ctx: click.Context, name: str) -> bool:
+    return ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
 
 
 def _from_file(ctx: click.Context, path: Path | None) -> dict[str, Any]:
@@ -253,7 +255,7 @@ def _from_file(ctx: click.Context, path: Path | None) -> dict[str, Any]:
     values = {}
     options = {param.name: param for param in ctx.command.params}
     for name, value in read_parameters(path).items():
-        if ctx.get_parameter_source(name) is not click.core.ParameterSource.COMMANDLINE:
+        if not _on_command_line(ctx, name):
             try:
                 values[name] = options[name].type_cast_value(ctx, value)
             except click.BadParameter as error:

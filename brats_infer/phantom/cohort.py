@@ -57,16 +57,21 @@ def write_cohort(
             target.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f"{target}: cannot be made ({error.strerror}): choose another --out") from error
-        names = [f"{case_id}{modality.suffixes[0]}.nii.gz" for modality in MODALITIES]
-        files = dict(zip((target / name for name in names), images, strict=True))
-        reference = target / f"{case_id}-seg.nii.gz"
-        for path, voxels in {**files, reference: labels}.items():
-            if path.exists() and not _holds(path, voxels):
-                raise UsageError(f"{path}: is there already and holds something else: choose another --out or --seed")
-        for path, image in files.items():
-            write_image(path, image, geometry)
-        write_labels(reference, labels, geometry)
+        _write_case(target, images, labels, geometry)
         yield case_id
+
+
+def _write_case(folder: Path, images: NDArray[np.int16], labels: NDArray[np.uint8], geometry: Geometry) -> None:
+    """(4, X, Y, Z) images and labels (X, Y, Z), unless one of their files is there and holds something else."""
+    names = [folder / f"{folder.name}{modality.suffixes[0]}.nii.gz" for modality in MODALITIES]
+    files = dict(zip(names, images, strict=True))
+    reference = folder / f"{folder.name}-seg.nii.gz"
+    for path, voxels in {**files, reference: labels}.items():
+        if path.exists() and not _holds(path, voxels):
+            raise UsageError(f"{path}: is there already and holds something else: choose another --out or --seed")
+    for path, image in files.items():
+        write_image(path, image, geometry)
+    write_labels(reference, labels, geometry)
 
 
 def _holds(path: Path, voxels: NDArray[Any]) -> bool:
