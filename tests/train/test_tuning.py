@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,9 @@ def test_search_on_something_else_is_not_mixed_in(
     write_labels(tmp_path / "labels" / f"{IDS[0]}-seg.nii.gz", np.zeros(SHAPE, np.uint8), GEOMETRY)
     with pytest.raises(UsageError, match=r"study.db: searches on other cases or options"):
         thresholds(folder, tmp_path, 1, references=tmp_path / "labels")
+    names = (folder / "probabilities" / f"{IDS[0]}.nii.gz", folder / "labels" / f"{IDS[0]}-seg.nii.gz")
+    stored = read_stored(IDS[0], *names, GLI)
+    assert replace(stored, probabilities=stored.probabilities / 2).sha256 != stored.sha256
     monkeypatch.setattr(tune_thresholds, "threshold_of", lambda region: f"{region.name} limit")
     with pytest.raises(UsageError, match=r"study.db: searches on other cases or options"):
         thresholds(folder, tmp_path, 2)
