@@ -154,7 +154,7 @@ def detail(ours: Row, floor: Row, cases: int) -> None:
     print(f"beyond them: {100 * (ours.median(cases) / alone - 1):.1f} %", end="")
     print(f", with finding cases and loading weights {100 * (whole / alone - 1):.1f} %", end="")
     steady = statistics.median(answer.steady for answer in ours.answers)
-    print(f", from the first case's end to the last one's {100 * (steady / alone - 1):.1f} %" if cases > 1 else "")
+    print(f", from end to end of the middle half {100 * (steady / alone - 1):.1f} %" if cases > 1 else "")
 
 
 def overlaps(job: Job, other: Job) -> list[float]:

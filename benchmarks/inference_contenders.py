@@ -62,7 +62,7 @@ class Answer:
     whole: float = 0.0
     """Of ours: what came before the first case too."""
     steady: float = 0.0
-    """Of ours, of several cases: of one, between the ends of the first and the last."""
+    """Of ours, of several cases: of one, between the ends of the first and the last of their middle half."""
     stages: dict[str, float] = field(default_factory=dict)
     """Of ours: the sum of each stage's seconds."""
     passes: int = 0
@@ -106,8 +106,11 @@ class Ours:
         self.output = job.output.with_name(f"{job.output.name}-cleaned")
         self.settings = Settings(mode=Mode(job.mode), flips=job.flips)
         stages = {stage: sum(result.seconds[stage] for result in results) for stage in results[0].seconds}
-        _, start, first, *_, last = [*marks, marks[-1]]
-        return Answer(last - start, last - marks[0], (last - first) / max(1, len(results) - 1), stages)
+        begin, start, *ends = marks
+        quarter = len(ends) // 4
+        middle = ends[quarter : len(ends) - quarter]
+        steady = (middle[-1] - middle[0]) / max(1, len(middle) - 1)
+        return Answer(ends[-1] - start, ends[-1] - begin, steady, stages)
 
 
 @dataclass(frozen=True)

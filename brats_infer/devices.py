@@ -3,10 +3,11 @@
 import logging
 import os
 import re
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cache
+from threading import Lock
 from typing import TypeVar
 
 import torch
@@ -116,21 +117,61 @@ def on_host(x: Tensor) -> Tensor:
     return x.cpu() if target is None else target.copy_(x)
 
 
-def copying(device: torch.device) -> AbstractContextManager[None]:
-    """In which copies neither wait for what a GPU has been given to compute, nor does that wait for them."""
-    return torch.cuda.stream(_copy_stream(device)) if device.type == "cuda" else nullcontext()
+@contextmanager
+def beside(device: torch.device) -> Iterator[None]:
+    """Nothing in it waits for what a GPU has been given to compute, nor does that wait: for copies and small work.
+
+    What is computed in it is there when it ends.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    stream = _side_stream(device)
+    with torch.cuda.stream(stream):
+        yield
+        stream.synchronize()
 
 
 @cache
-def _copy_stream(device: torch.device) -> torch.cuda.Stream:
-    # one for all copies, as memory that is freed goes back to its own stream alone
-    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+def _side_stream(device: torch.device) -> torch.cuda.Stream:
+    # one for all, as memory that is freed goes back to its own stream alone
+    return torch.cuda.Stream(device, priority=-1)  # type: ignore[no-untyped-call]
 
 
-def wait_for(device: torch.device) -> None:
-    """Until all is computed that this thread has given a GPU to compute."""
-    if device.type == "cuda":
-        torch.cuda.current_stream(device).synchronize()
+class Turn:
+    """Of the threads that give a device work, one at a time does; while it waits for the answer, the next one.
+
+    So a GPU has the next case to compute before the last one's answer has been looked at.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def look(self, x: Tensor) -> Tensor:
+        """On the host, once it is computed, and without waiting for what others give the device meanwhile."""
+        if x.device.type != "cuda":
+            return x
+        computed = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+        computed.record(torch.cuda.current_stream(x.device))
+        self._lock.release()
+        try:
+            computed.synchronize()
+            with beside(x.device):
+                return on_host(x)
+        finally:
+            self._lock.acquire()
+
+
+@cache
+def turn_at(device: torch.device) -> Turn:
+    """One for all ensembles of a device: what they record shares its memory."""
+    return Turn()
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -4,7 +4,7 @@ import copy
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from importlib.util import find_spec
 from typing import Protocol
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from brats_infer.devices import CPU, DTYPES, precision
-from brats_infer.recording import Recorder
+from brats_infer.recording import Function, Recorder
 from model.unet import UNet, UNetConfig
 
 log = logging.getLogger(__name__)
@@ -59,11 +59,16 @@ class TorchEngine:
         return self.network.config
 
     def __call__(self, batch: Tensor) -> Tensor:
+        return self._padded(batch, self._probabilities)
+
+    def _padded(self, batch: Tensor, compute: Function) -> Tensor:
         shape = batch.shape[2:]
         extra = [to - n for to, n in zip(padded_shape(shape, self.config), shape, strict=True)]
         padded = functional.pad(batch.to(self.device), [p for n in reversed(extra) for p in (0, n)])
-        logits = self._logits(padded)[:, :, : shape[0], : shape[1], : shape[2]]
-        return torch.sigmoid(logits.float()).to(batch.device)
+        return compute(padded)[:, :, : shape[0], : shape[1], : shape[2]].to(batch.device)
+
+    def _probabilities(self, padded: Tensor) -> Tensor:
+        return torch.sigmoid(self._logits(padded).float())
 
     def _logits(self, padded: Tensor) -> Tensor:
         dtype = self.dtype or DTYPES[precision(self.device)]
@@ -87,16 +92,16 @@ class HalfEngine(TorchEngine):
     def __call__(self, batch: Tensor) -> Tensor:
         if batch.device != self.device:  # where its sums are on the CPU, the GPU's memory is too short
             return super().__call__(batch)
-        return self.recorder(super().__call__, batch)
-
-    @property
-    def exact(self) -> TorchEngine:
-        """The same network in float32; of cuDNN it is TF32, with the digits of fp16 and the range of float32."""
-        return TorchEngine(self.network, self.device, torch.float32)
+        return self._padded(batch, partial(self.recorder, self._probabilities))  # of most brains these are of one size
 
     def _logits(self, padded: Tensor) -> Tensor:
         samples = (one.to(torch.float16, memory_format=torch.channels_last_3d) for one in torch.split(padded, 1))
         return torch.cat([self.half(one) for one in samples])
+
+
+def exact(engine: Engine) -> Engine:
+    """The same network in float32 where it computes in fp16; of cuDNN it is TF32, with the digits of fp16."""
+    return TorchEngine(engine.network, engine.device, torch.float32) if isinstance(engine, HalfEngine) else engine
 
 
 class SampleNorm(nn.Module):

@@ -5,7 +5,6 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from threading import Lock
 
 import numpy as np
 import torch
@@ -16,16 +15,16 @@ from brats_infer.boxes import EVERYTHING, Box
 from brats_infer.devices import (
     CPU,
     Placement,
-    copying,
+    beside,
     is_gpu_fault,
     is_out_of_memory,
     pinned_memory,
     placements,
-    wait_for,
+    turn_at,
 )
-from brats_infer.engines import Engine, fastest_engine
+from brats_infer.engines import Engine, exact, fastest_engine
 from brats_infer.errors import WeightsError, printable
-from brats_infer.normalise import Normalisation, normalise
+from brats_infer.normalise import Normalisation, normalise, zscores
 from brats_infer.passes import closer_box, predict_member
 from brats_infer.preprocess import Cropped
 from brats_infer.settings import Mode, Settings
@@ -38,6 +37,7 @@ log = logging.getLogger(__name__)
 SHIPPED_WEIGHTS = Path(__file__).parents[1] / "weights"
 MakeEngine = Callable[[UNet, torch.device], Engine]
 Key = tuple[str, bool, str]
+FOREGROUND = 1  # of a key
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class Prepared:
     """(X, Y, Z)"""
     inputs: dict[Key, Tensor]
     """(C, X, Y, Z) float32 of each kind that there is among the members, on the host."""
-    on_device: dict[Key, Tensor] = field(default_factory=dict)
-    """The same on the device, if they have been brought there."""
+    raw: Tensor | None = None
+    """(4, X, Y, Z) in their place, where the device makes them: whole numbers."""
 
 
 @dataclass(frozen=True)
@@ -62,56 +62,66 @@ class Ensemble:
     """{file of a member that is trained on matched histograms: its reference (4, N)}"""
     make_engine: MakeEngine = fastest_engine
     _engines: dict[tuple[int, torch.device], Engine] = field(default_factory=dict, repr=False)
-    _turn: Lock = field(default_factory=Lock, repr=False)
 
     def prepare(self, cropped: Cropped) -> Prepared:
-        """Normalises a case in each way that the members ask for."""
+        """Normalises a case in each way that the members ask for, or leaves that to a GPU."""
         brain = cropped.brain
+        if self.device != CPU and (raw := self._raw(cropped)) is not None:
+            return Prepared(brain, {}, raw)
         inputs: dict[Key, Tensor] = {}
         for member, _ in self.members:
             if (key := _key(member)) not in inputs:
                 reference = self.references.get(member.file)
                 normalisation, foreground = Normalisation(member.normalisation), member.config.foreground
-                x = self._input_memory((len(cropped.images) + foreground, *brain.shape))
+                x = self._input_memory((len(cropped.images) + foreground, *brain.shape), torch.float32)
                 network_input(cropped.images, brain, normalisation, reference, foreground, out=x.numpy())
                 inputs[key] = x
         return Prepared(brain, inputs)
 
-    def bring(self, prepared: Prepared) -> Prepared:
-        """A case with its inputs on the device as well, while that computes another one; as it is where that fails."""
-        if self.device == CPU:
-            return prepared
-        try:
-            with copying(self.device):
-                return replace(prepared, on_device=_moved(prepared.inputs, self.device))
-        except RuntimeError as error:  # which `predict` will meet again
-            log.debug("inputs could not be brought to the GPU", exc_info=error)
-            return prepared
+    def _raw(self, cropped: Cropped) -> Tensor | None:
+        """(4, X, Y, Z) in the order of files, where all members want z-scores of whole numbers of 16 bits at most."""
+        types = [view.dtype for view in cropped.views]
+        whole = all(one.kind in "iu" and one.itemsize <= 2 for one in types)
+        if not whole or any(member.normalisation != Normalisation.ZSCORE for member, _ in self.members):
+            return None
+        x, y, z = cropped.brain.shape
+        wide = np.result_type(np.int16, *types) != np.int16
+        raw = self._input_memory((len(types), z, y, x), torch.int32 if wide else torch.int16).permute(0, 3, 2, 1)
+        for target, view in zip(raw.numpy(), cropped.views, strict=True):
+            target[:] = view
+        return raw
 
-    def _input_memory(self, shape: tuple[int, ...]) -> Tensor:
-        """float32, from where the device copies it fast; else as numpy allocates it, in large pages."""
-        memory = pinned_memory(shape, torch.float32) if self.device.type == "cuda" else None
-        return torch.from_numpy(np.empty(shape, np.float32)) if memory is None else memory
+    def _input_memory(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """From where the device copies it fast; else as numpy allocates it, in large pages."""
+        memory = pinned_memory(shape, dtype) if self.device.type == "cuda" else None
+        return torch.from_numpy(np.empty(shape, str(dtype).removeprefix("torch."))) if memory is None else memory
+
+    def _inputs(self, prepared: Prepared, device: torch.device) -> dict[Key, Tensor]:
+        """On a device.
+
+        Copies are waited for: else CUDA would be asked again when the pinned memory is freed, and where the GPU has
+        failed meanwhile that ends the process.
+        """
+        if prepared.raw is None:
+            return {key: x.to(device) for key, x in prepared.inputs.items()}
+        with_brain = zscores(prepared.raw.to(device))
+        keys = {_key(member) for member, _ in self.members}
+        return {key: with_brain if key[FOREGROUND] else with_brain[:-1] for key in keys}
 
     @torch.inference_mode()
     def predict(self, prepared: Prepared, settings: Settings, warn: Callable[[str], None] = log.warning) -> Tensor:
         """Region probabilities (R, X, Y, Z) of a case, also outside its brain: the mean of the members' sigmoids.
 
         Of the settings, mode, flips and dust count. In `fast`, members on finer grids are asked only around what those
-        on coarser ones hold possible. The probabilities lie on the device. On a GPU that is too small for it the sums
-        move to the CPU, then the networks too; both where the GPU fails. `warn` is told of moves. Of several threads,
-        one after the other.
+        on coarser ones hold possible. The probabilities lie on the device, computed. On a GPU that is too small for it
+        the sums move to the CPU, then the networks too; both where the GPU fails. What overflows fp16 is computed again
+        in float32. `warn` is told of moves. Of several threads each gives the device its case while it computes
+        another one's.
         """
-        with self._turn:
-            return self._predict(prepared, settings, warn)
-
-    def _predict(self, prepared: Prepared, settings: Settings, warn: Callable[[str], None]) -> Tensor:
         *roomy, last = placements(self.device)
         for place in roomy:
             try:
-                found = self._predict_on(place, prepared, settings, warn)
-                wait_for(self.device)
-                return found
+                return self._predict_on(place, prepared, settings, warn)
             except (RuntimeError, MemoryError) as error:
                 if is_gpu_fault(error):
                     log.debug("the GPU failed", exc_info=error)
@@ -120,15 +130,30 @@ class Ensemble:
                     break
                 if not is_out_of_memory(error):
                     raise
-            self._engines.clear()  # and the memory of what they have recorded
-            torch.cuda.empty_cache()  # not above: the error holds on to what it was raised over
+            with turn_at(self.device):
+                self._engines.clear()  # and the memory of what they have recorded
+                torch.cuda.empty_cache()  # not above: the error holds on to what it was raised over
         return self._predict_on(last, prepared, settings, warn)
 
     def _predict_on(
         self, place: Placement, prepared: Prepared, settings: Settings, warn: Callable[[str], None]
     ) -> Tensor:
-        on_device = prepared.on_device if place.sums == self.device else {}
-        inputs = on_device or _moved(prepared.inputs, place.sums)
+        with beside(place.sums):
+            inputs = self._inputs(prepared, place.sums)
+        turn = turn_at(self.device)
+        with turn:
+            found = self._mean(place, inputs, settings)
+            if place.networks != CPU and bool(turn.look(found.sum().isnan())):
+                found = self._mean(place, inputs, settings, in_float32=True)
+                turn.look(found.sum())  # until it is computed, as what it is computed from has to stay
+        if place.note:
+            warn(place.note)
+        return found
+
+    def _mean(
+        self, place: Placement, inputs: dict[Key, Tensor], settings: Settings, in_float32: bool = False
+    ) -> Tensor:
+        """Over all members, coarser grids first."""
         mean: Tensor | None = None
         done = 0
         for members in self._coarse_first():
@@ -136,7 +161,7 @@ class Ensemble:
             if settings.mode == Mode.FAST and mean is not None:
                 box = self._closer_box(members, mean, settings.dust)
             part = {key: x[:, *box] for key, x in inputs.items()}
-            found = self._mean(members, place, part, settings)
+            found = self._mean_of(members, place, part, settings, in_float32)
             done += len(members)
             if mean is None:
                 mean = found
@@ -144,17 +169,23 @@ class Ensemble:
                 mean[:, *box].lerp_(found, len(members) / done)
         if mean is None:
             raise ValueError("an ensemble without members")
-        if place.note:
-            warn(place.note)
         return mean
 
-    def _mean(self, members: Sequence[int], place: Placement, inputs: dict[Key, Tensor], settings: Settings) -> Tensor:
-        """The mean of some members' probabilities."""
+    def _mean_of(
+        self,
+        members: Sequence[int],
+        place: Placement,
+        inputs: dict[Key, Tensor],
+        settings: Settings,
+        in_float32: bool,
+    ) -> Tensor:
+        """Over some members of one grid."""
         total: Tensor | None = None
         for index in members:
             member = self.members[index][0]
             window = member.window if settings.mode == Mode.ACCURATE else None
             engine = self._engine(index, place.networks)
+            engine = exact(engine) if in_float32 else engine
             found = predict_member(engine, inputs[_key(member)], window, settings.flips)
             total = found if total is None else total.add_(found)
         assert total is not None
@@ -172,22 +203,14 @@ class Ensemble:
     def _closer_box(self, members: Sequence[int], coarse: Tensor, dust: int) -> Box:
         """Where members look closer, by what those on coarser grids found."""
         configs = [self.members[index][0].config for index in members]
-        return closer_box(coarse[0], max(config.multiple * config.spacing for config in configs), dust)
+        step = max(config.multiple * config.spacing for config in configs)
+        return closer_box(coarse[0], step, dust, turn_at(self.device).look)
 
     def _engine(self, index: int, device: torch.device) -> Engine:
         """A member's engine on a device, made when it is first needed."""
         if (index, device) not in self._engines:
             self._engines[index, device] = self.make_engine(self.members[index][1], device)
         return self._engines[index, device]
-
-
-def _moved(inputs: dict[Key, Tensor], device: torch.device) -> dict[Key, Tensor]:
-    """Copies on a device, when they are there.
-
-    Not waited for, they would let CUDA be asked again when the pinned memory is freed, and where the GPU has failed
-    meanwhile that ends the process.
-    """
-    return {key: x.to(device) for key, x in inputs.items()}
 
 
 def _key(member: Member) -> Key:

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from brats_infer.devices import copying, on_host, wait_for
+from brats_infer.devices import beside, on_host
 from brats_infer.postprocess import keep_brain
 from brats_infer.preprocess import Restore, restore_labels, restore_probabilities
 from brats_infer.tasks import Task
@@ -30,35 +30,16 @@ class Outcome:
     """(R, x, y, z), where labels alone will not do."""
 
 
-@dataclass(frozen=True)
-class Found:
-    """The same, where the networks computed it."""
-
-    labels: Tensor
-    probabilities: Tensor | None
-
-
-def found_in(probabilities: Tensor, restore: Restore, task: Task, keep: bool = False) -> Found:
-    """Thresholds on the device; keeps the probabilities if they are to be kept.
-
-    A resampled case needs them: labels cannot be interpolated. Raises ValueError on NaN.
-    """
-    labels = labels_from_probabilities(probabilities, task)
-    found = Found(labels, probabilities.contiguous() if keep or restore.resampled else None)
-    wait_for(probabilities.device)
-    return found
-
-
-def fetched(found: Found) -> Outcome:
-    """Brought to the host; a GPU may be at work on something else."""
-    with copying(found.labels.device):
-        kept = None if found.probabilities is None else on_host(found.probabilities).numpy()
-        return Outcome(on_host(found.labels).numpy(), kept)
-
-
 def outcome_of(probabilities: Tensor, restore: Restore, task: Task, keep: bool = False) -> Outcome:
-    """`found_in`, brought to the host."""
-    return fetched(found_in(probabilities, restore, task, keep))
+    """Thresholds where the networks computed, and what comes of them on the host.
+
+    The probabilities come along if they are to be kept; a resampled case needs them, as labels cannot be interpolated.
+    Raises ValueError on NaN.
+    """
+    with beside(probabilities.device):  # which may be at work on another case
+        labels = on_host(labels_from_probabilities(probabilities, task)).numpy()
+        keep = keep or restore.resampled
+        return Outcome(labels, on_host(probabilities.contiguous()).numpy() if keep else None)
 
 
 def inside_brain(outcome: Outcome, brain: NDArray[np.bool_], probabilities: bool = True) -> Outcome:

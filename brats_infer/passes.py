@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from brats_infer.boxes import EVERYTHING, Box, bounding_box
 from brats_infer.components import without_dust
-from brats_infer.engines import Engine, HalfEngine
+from brats_infer.engines import Engine
 
 GAUSSIAN_SIGMA = 0.125  # of the window's side, as nnU-Net and MONAI
 GAUSSIAN_FLOOR = 1e-3
@@ -25,24 +25,21 @@ Predictor = Callable[[Tensor], Tensor]
 def predict_member(engine: Engine, x: Tensor, window: tuple[int, int, int] | None, flips: bool) -> Tensor:
     """(C, X, Y, Z) -> probabilities (R, X, Y, Z), float32 on the input's device; the engine may be on another one.
 
-    `window` None means the whole of it in one pass. With `flips`, the mean over all eight mirror images. What overflows
-    fp16 is computed again in float32.
+    `window` None means the whole of it in one pass. With `flips`, the mean over all eight mirror images. NaN where it
+    overflows fp16.
     """
     spacing = engine.config.spacing
-    own = coarser(x, spacing) if spacing > 1 else x
-    found = _predict(engine, own, window, flips)
-    if isinstance(engine, HalfEngine) and bool(found.sum().isnan()):
-        found = _predict(engine.exact, own, window, flips)
+    found = _predict(engine, coarser(x, spacing) if spacing > 1 else x, window, flips)
     return finer(found, spacing, x.shape[1:]) if spacing > 1 else found
 
 
-def closer_box(outermost: Tensor, step: int, dust: int) -> Box:
+def closer_box(outermost: Tensor, step: int, dust: int, look: Callable[[Tensor], Tensor] = Tensor.cpu) -> Box:
     """Where networks look closer: around what is possible by probabilities (X, Y, Z) of those on coarser grids.
 
     Components of up to `dust` voxels of 1 mm count only where there is nothing else, as they will be removed. Each side
     is a multiple of `step`, or the whole length. Everything where nothing is possible. Measured in docs/weights.md.
     """
-    possible = (outermost >= POSSIBLE).cpu().numpy()
+    possible = look(outermost >= POSSIBLE).numpy()
     if not possible.any():
         return EVERYTHING
     view = possible[bounding_box(possible)]

@@ -1,15 +1,19 @@
 """A folder of cases through the stages of `brats_infer.stages`, one case overlapping with the next.
 
-Reader threads work ahead of the device and writer threads behind it, one of each where it is the CPU; two more bring
-the next case to it and fetch what was found in the last one. None needs shared memory.
-One bad case never stops the others.
+Reader threads work ahead of the device and writer threads behind it, one of each where it is the CPU. A GPU has several
+threads, so that it never waits for its next case; beside the CPU the main thread computes, which hears Ctrl-C between
+two passes. None needs shared memory. One bad case never stops the others.
 """
 
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Semaphore
+from typing import ParamSpec, TypeVar
 
 import torch
 
@@ -21,11 +25,16 @@ from brats_infer.ensemble import SHIPPED_WEIGHTS, Ensemble, load_ensemble
 from brats_infer.errors import UsageError
 from brats_infer.folders import OUTPUT, prepare_folder
 from brats_infer.settings import Settings
-from brats_infer.stages import Behind, Ready, bring_case, predict_case, read_case
+from brats_infer.stages import Underway, finish_case, predict_case, read_case
 from brats_infer.tasks import Task
 from brats_infer.watch import Start, Watcher
 
 MOST_AT_ONCE = 8
+AT_THE_GPU = 5
+"""Cases: one is computed, the next one waits in the GPU's own queue, others are brought there and fetched."""
+SHORT_TURN = 5e-4  # seconds, for 5e-3; measured in docs/performance.md
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -75,8 +84,9 @@ def segment_folder(
     sound = [case for case in with_task if not case.problem] or with_task  # weights are looked at in any case
     tasks = {case.task.name: case.task for case in sound if case.task}
     plan = Plan(input_folder, output_folder, weights, tuple(tasks.values()), device, settings)
-    results = (runner or _run_here)(cases, plan, watcher)
-    return sorted(results, key=lambda result: result.id)
+    results = sorted((runner or _run_here)(cases, plan, watcher), key=lambda result: result.id)
+    torch.cuda.empty_cache()  # for whatever the process has a GPU compute next
+    return results
 
 
 def load_ensembles(plan: Plan, device: torch.device) -> dict[str, Ensemble]:
@@ -98,44 +108,66 @@ def _run_here(cases: Sequence[Case], plan: Plan, watcher: Watcher) -> Iterator[C
     watcher.start(start_of(cases, str(device), ensembles))
     output, settings = plan.output, plan.settings
     writing: deque[Future[CaseResult]] = deque()
-    ahead: deque[Future[Ready]] = deque()
-    at_once = _cases_at_once(device)
+    ahead: deque[Future[Underway]] = deque()
+    at_once, computed_at_once = _cases_at_once(device), 1 if device == CPU else AT_THE_GPU
     with (
+        nullcontext() if device == CPU else _short_turns(),
         ThreadPoolExecutor(at_once, "reader") as reader,
-        ThreadPoolExecutor(1, "bringer") as bringer,
-        ThreadPoolExecutor(1, "fetcher") as fetcher,
+        Here() if device == CPU else ThreadPoolExecutor(computed_at_once, "device") as computer,
         ThreadPoolExecutor(at_once, "writer") as writer,
         ThreadPoolExecutor(1, "teller") as teller,
     ):
+        room = Semaphore(computed_at_once)
 
         def read_next() -> None:
             if waiting:
                 ahead.append(reader.submit(read_case, waiting.popleft(), ensembles, output, settings, watcher))
 
-        def bring_next() -> Future[Ready] | None:
-            if not ahead:
-                return None
-            reading = ahead.popleft()
-            return bringer.submit(lambda: bring_case(reading.result(), ensembles))
+        def predict(reading: Future[Underway]) -> Underway:
+            try:
+                return predict_case(reading.result(), ensembles, output, settings, watcher)
+            finally:
+                room.release()
+
+        def advance(reading: Future[Underway]) -> Future[CaseResult]:
+            computing = computer.submit(predict, reading)
+            finishing = writer.submit(lambda: finish_case(computing.result(), output, settings, watcher))
+            return teller.submit(_tell, finishing, watcher)
 
         try:
             for _ in range(at_once):
                 read_next()
-            coming = bring_next()
-            while coming:
-                ready = coming.result()
+            while ahead:
+                room.acquire()
                 read_next()
-                coming = bring_next()
-                while writing and writing[0].done():
-                    yield writing.popleft().result()
-                finishing = predict_case(ready, ensembles, Behind(fetcher, writer), output, settings, watcher)
-                writing.append(teller.submit(_tell, finishing, watcher))
-                if len(writing) > at_once:  # no more finished cases than writers wait for the disk
+                writing.append(advance(ahead.popleft()))
+                if len(writing) >= at_once + computed_at_once:  # no more finished cases than writers wait for the disk
                     yield writing.popleft().result()
             while writing:
                 yield writing.popleft().result()
         finally:
-            reader.shutdown(wait=False, cancel_futures=True)
+            for threads in (reader, computer):
+                threads.shutdown(wait=False, cancel_futures=True)
+
+
+class Here(Executor):
+    """Does what it is given at once, in the thread that gives it."""
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        done = Future[T]()
+        done.set_result(fn(*args, **kwargs))
+        return done
+
+
+@contextmanager
+def _short_turns() -> Iterator[None]:
+    """Threads wait less for Python's lock: those of a GPU ask for it before each of many small steps."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(SHORT_TURN)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
 
 
 def _cases_at_once(device: torch.device) -> int:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 from pathlib import Path
 from typing import Any, TypeVar
@@ -58,16 +59,20 @@ class Restore:
 class Cropped:
     """A case's brain on the canonical 1 mm grid, intensities as they came."""
 
-    images: NDArray[np.float32]
-    """(4, X, Y, Z); background is exactly 0."""
+    views: tuple[NDArray[Any], ...]
+    """(X, Y, Z) of each modality, in what was read: of any type and order of memory. Background is exactly 0."""
+    brain: NDArray[np.bool_]
+    """(X, Y, Z), where any modality is non-zero."""
     restore: Restore
     warnings: tuple[str, ...] = ()
 
-    @property
-    def brain(self) -> NDArray[np.bool_]:
-        """(X, Y, Z), where any modality is non-zero."""
-        mask: NDArray[np.bool_] = (self.images != 0).any(axis=0)
-        return mask
+    @cached_property
+    def images(self) -> NDArray[np.float32]:
+        """(4, X, Y, Z), copied when they are first asked for."""
+        images = np.empty((len(self.views), *self.brain.shape), np.float32)
+        for target, view in zip(images, self.views, strict=True):
+            _copy(view, target)
+        return images
 
 
 def crop_to_brain(volumes: dict[Path, Volume]) -> Cropped:
@@ -107,11 +112,10 @@ def crop_to_brain(volumes: dict[Path, Volume]) -> Cropped:
             f"{case}: what is not 0 spans {_size(inside)} mm, more than a head: crop it, remove the background, "
             "or mend its affine"
         )
-    cropped = np.empty((len(images), *inside), np.float32)
-    for target, image in zip(cropped, images, strict=True):
-        _copy(image[restore.box], target)
+    mask = np.empty(inside, bool)
+    _copy(brain[restore.box], mask)
     warnings += _missing_parts(tuple(volumes), counts)
-    return Cropped(cropped, restore, tuple(warnings))
+    return Cropped(tuple(image[restore.box] for image in images), mask, restore, tuple(warnings))
 
 
 def _copy(source: NDArray[Any], target: NDArray[Any]) -> None:

@@ -1,7 +1,7 @@
 """Batches of one size that come again and again, computed as one CUDA graph.
 
-Python starts some 140 kernels for a window, and before each waits for its lock while other threads read and write
-cases; of a graph it starts one. What that gains is in docs/performance.md.
+Python starts some 140 kernels for a window or a brain, and before each waits for its lock while other threads read and
+write cases; of a graph it starts one. What that gains is in docs/performance.md.
 """
 
 import logging
@@ -14,7 +14,6 @@ from torch import Tensor
 log = logging.getLogger(__name__)
 
 OFTEN = 9  # times one after the other: not a volume in eight mirror images
-LARGEST = 128**3  # voxels: a graph holds on to the memory that it needs
 Function = Callable[[Tensor], Tensor]
 _living: "WeakSet[Recording]" = WeakSet()
 
@@ -46,14 +45,21 @@ class Recording:
         self._graph.replay()
         return self._output
 
+    def end(self) -> None:
+        """Gives back the memory, which nothing else could have, once nothing is computed in it any more."""
+        torch.cuda.synchronize(self._input.device)
+        _living.discard(self)
+        del self._graph, self._input, self._output
+        torch.cuda.empty_cache()
+
 
 def recorded(function: Function, batch: Tensor) -> Function | None:
     """The function for batches of this size alone; its next answer is written over this one.
 
-    None on the CPU, for a batch that is too large, and where it fails, as for want of memory: that a GPU has failed
-    is noticed by what is computed next.
+    None on the CPU, on a GPU of little memory, and where it fails: that a GPU has failed is noticed by what is computed
+    next.
     """
-    if batch.device.type != "cuda" or batch.shape[2:].numel() > LARGEST:
+    if batch.device.type != "cuda" or not _has_room(batch.device):
         return None
     try:
         return Recording(function, batch)
@@ -61,6 +67,11 @@ def recorded(function: Function, batch: Tensor) -> Function | None:
         log.debug("no CUDA graph could be recorded", exc_info=error)
     torch.cuda.empty_cache()  # not above: the error holds on to what it was raised over
     return None
+
+
+def _has_room(device: torch.device) -> bool:
+    """Whether twice as much as was ever needed would be there: a graph holds on to the memory that it needs."""
+    return 2 * torch.cuda.max_memory_allocated(device) <= torch.cuda.get_device_properties(device).total_memory
 
 
 class Recorder:
@@ -75,6 +86,8 @@ class Recorder:
     def __call__(self, function: Function, batch: Tensor) -> Tensor:
         """What the function says; the next call may write over it."""
         if batch.shape != self._shape:
+            if isinstance(self._recording, Recording):
+                self._recording.end()
             self._shape, self._times, self._recording = batch.shape, 0, None
         self._times += 1
         if self._times == OFTEN:

@@ -22,9 +22,9 @@ from brats_infer.cluster import LOCAL, joined
 from brats_infer.devices import CPU, pick_device
 from brats_infer.endings import CaseResult, fail_case
 from brats_infer.errors import BratsOptError, CaseError, OutputError, UsageError
-from brats_infer.pipeline import Plan, Runner, load_ensembles, start_of
+from brats_infer.pipeline import AT_THE_GPU, Plan, Runner, load_ensembles, start_of
 from brats_infer.signals import held
-from brats_infer.stages import Behind, bring_case, predict_case, read_case
+from brats_infer.stages import finish_case, predict_case, read_case
 from brats_infer.watch import Watcher
 from model.atomic import Mark, hold_mark, marked, remove_leftovers
 
@@ -105,8 +105,7 @@ class Worker:
 
     def __init__(self, plan: Plan, mark: Path, device: str) -> None:
         self.plan, self.mark, self.device = plan, mark, device
-        self.network = ThreadPoolExecutor(1, "network")
-        self.behind = Behind(ThreadPoolExecutor(1, "fetcher"), ThreadPoolExecutor(1, "writer"))
+        self.computer = ThreadPoolExecutor(1 if device == "cpu" else AT_THE_GPU, "device")
 
     def prepare(self) -> None:
         """Before any case. Raises UsageError, WeightsError or OutputError."""
@@ -123,17 +122,9 @@ class Worker:
     def segment(self, case: Case) -> CaseResult:
         """As in a plain run. Raises OutputError."""
         output, settings = self.plan.output, self.plan.settings
-        # nothing here holds on to what was read: it lies in the device's memory
-        computing = self.network.submit(
-            predict_case,
-            bring_case(read_case(case, self.ensembles, output, settings, NOBODY), self.ensembles),
-            self.ensembles,
-            self.behind,
-            output,
-            settings,
-            NOBODY,
-        )
-        return computing.result().result()
+        read = read_case(case, self.ensembles, output, settings, NOBODY)
+        computing = self.computer.submit(predict_case, read, self.ensembles, output, settings, NOBODY)
+        return finish_case(computing.result(), output, settings, NOBODY)
 
 
 @dataclass

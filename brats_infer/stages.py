@@ -5,8 +5,6 @@ Each stage says in which thread `brats_infer.pipeline` runs it. What goes wrong 
 
 import logging
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +15,7 @@ from brats_infer.earlier import is_whole, probabilities_are_whole
 from brats_infer.endings import CaseResult, Status, fail_case
 from brats_infer.ensemble import Ensemble, Prepared
 from brats_infer.errors import CaseError, OutputError
-from brats_infer.outcome import NO_TUMOR, Found, Outcome, fetched, found_in, inside_brain, label_map, probability_maps
+from brats_infer.outcome import NO_TUMOR, Outcome, inside_brain, label_map, outcome_of, probability_maps
 from brats_infer.postprocess import tidy
 from brats_infer.preprocess import Cropped, crop_to_brain
 from brats_infer.settings import Settings
@@ -29,32 +27,27 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Ready:
-    """A case on its way to the device, or what already became of it."""
+class Underway:
+    """A case on its way from one stage to the next, or what already became of it."""
 
     case: Case
     result: CaseResult | None = None
     cropped: Cropped | None = None
+    """Without its images, unless somebody wants to be told of them."""
     prepared: Prepared | None = None
+    outcome: Outcome | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Behind:
-    """The threads behind the device."""
-
-    fetcher: ThreadPoolExecutor
-    """One: what waits for it lies in the device's memory."""
-    writer: ThreadPoolExecutor
-
-
-def read_case(case: Case, ensembles: dict[str, Ensemble], output: Path, settings: Settings, watcher: Watcher) -> Ready:
+def read_case(
+    case: Case, ensembles: dict[str, Ensemble], output: Path, settings: Settings, watcher: Watcher
+) -> Underway:
     """In the reader thread: everything up to the network's input."""
     began = time.perf_counter()
     watcher.stage(case.id, "read")
     try:
         if settings.resume and _is_there(case, output, settings):
-            return Ready(case, result=CaseResult(case.id, Status.SKIPPED, case.task.name if case.task else None))
+            return Underway(case, result=CaseResult(case.id, Status.SKIPPED, case.task.name if case.task else None))
         if case.problem:
             raise CaseError(case.problem)
         images = read_images(case.paths.values())
@@ -62,17 +55,12 @@ def read_case(case: Case, ensembles: dict[str, Ensemble], output: Path, settings
         assert case.task
         cropped = crop_to_brain(images)
         prepared = ensembles[case.task.name].prepare(cropped)
+        if watcher.finished is None:
+            cropped = replace(cropped, views=())  # whose memory the next case can have
         seconds = {"read": read - began, "preprocess": time.perf_counter() - read}
-        return Ready(case, None, cropped, prepared, seconds)
+        return Underway(case, None, cropped, prepared, None, seconds)
     except Exception as error:
-        return Ready(case, result=fail_case(case, error, output, settings))
-
-
-def bring_case(ready: Ready, ensembles: dict[str, Ensemble]) -> Ready:
-    """In another thread than the device's: brings there what networks see, while that computes another case."""
-    if not (ready.prepared and ready.case.task):
-        return ready
-    return replace(ready, prepared=ensembles[ready.case.task.name].bring(ready.prepared))
+        return Underway(case, result=fail_case(case, error, output, settings))
 
 
 def _is_there(case: Case, output: Path, settings: Settings) -> bool:
@@ -84,17 +72,12 @@ def _is_there(case: Case, output: Path, settings: Settings) -> bool:
 
 
 def predict_case(
-    ready: Ready,
-    ensembles: dict[str, Ensemble],
-    behind: Behind,
-    output: Path,
-    settings: Settings,
-    watcher: Watcher,
-) -> Future[CaseResult]:
-    """In the thread of the device: the network and its thresholds; then hands over to those behind it."""
-    case, cropped, prepared = ready.case, ready.cropped, ready.prepared
-    if ready.result:
-        return behind.writer.submit(lambda result: result, ready.result)
+    underway: Underway, ensembles: dict[str, Ensemble], output: Path, settings: Settings, watcher: Watcher
+) -> Underway:
+    """In the thread of the device: the network and its thresholds."""
+    case, cropped, prepared = underway.case, underway.cropped, underway.prepared
+    if underway.result:
+        return underway
     assert cropped
     assert prepared
     assert case.task
@@ -103,45 +86,38 @@ def predict_case(
     task, restore, told = case.task, cropped.restore, list[str]()
     keep = _probabilities_go_out(settings, watcher) or settings.component_probability > 0
 
-    def compute() -> Found:
-        probabilities = ensembles[task.name].predict(prepared, settings, lambda text: told.append(f"{case.id}: {text}"))
-        return found_in(probabilities, restore, task, keep)
+    def compute() -> Outcome:
+        return outcome_of(ensembles[task.name].predict(prepared, settings, told.append), restore, task, keep)
 
     try:
-        fetching = behind.fetcher.submit(_fetch, despite_the_gpu(compute, compute), compute, told)
+        outcome = despite_the_gpu(compute, compute)
     except Exception as error:
-        return behind.writer.submit(fail_case, case, error, output, settings)
-    seconds = {**ready.seconds, "network": time.perf_counter() - began}
+        return Underway(case, result=fail_case(case, error, output, settings))
+    seconds = {**underway.seconds, "network": time.perf_counter() - began}
+    cropped = replace(cropped, warnings=(*cropped.warnings, *(f"{case.id}: {text}" for text in told)))
     # without inputs, whose memory the next case can have
-    done = replace(ready, prepared=replace(prepared, inputs={}, on_device={}), seconds=seconds)
-    return behind.writer.submit(_finish, done, fetching, output, settings, watcher)
-
-
-def _fetch(found: Found, compute: Callable[[], Found], told: Sequence[str]) -> tuple[Outcome, tuple[str, ...]]:
-    """In the fetcher thread: what was found, and the warnings."""
-    return despite_the_gpu(lambda: fetched(found), lambda: fetched(compute())), tuple(told)
+    return Underway(case, None, cropped, replace(prepared, inputs={}, raw=None), outcome, seconds)
 
 
 def _probabilities_go_out(settings: Settings, watcher: Watcher) -> bool:
     return settings.probabilities is not None or watcher.finished is not None
 
 
-def _finish(
-    done: Ready, fetching: Future[tuple[Outcome, tuple[str, ...]]], output: Path, settings: Settings, watcher: Watcher
-) -> CaseResult:
-    """In a writer thread: everything behind the network."""
+def finish_case(underway: Underway, output: Path, settings: Settings, watcher: Watcher) -> CaseResult:
+    """In a writer thread: everything behind the network. Raises OutputError."""
     began = time.perf_counter()
-    case, cropped, prepared = done.case, done.cropped, done.prepared
+    case, cropped, prepared, outcome = underway.case, underway.cropped, underway.prepared, underway.outcome
+    if underway.result:
+        return underway.result
     assert cropped
     assert prepared
+    assert outcome
     assert case.task
     task, geometry = case.task, cropped.restore.geometry
     watcher.stage(case.id, "finish")
     clean = partial(tidy, task=task, voxel_mm3=geometry.voxel_mm3, settings=settings)
     try:
         going_out = cropped.restore.resampled or _probabilities_go_out(settings, watcher)
-        outcome, told = fetching.result()
-        cropped = replace(cropped, warnings=(*cropped.warnings, *told))
         found = inside_brain(outcome, prepared.brain, probabilities=going_out)
         labels = label_map(found, cropped.restore, task, clean)
         cleaned = time.perf_counter()
@@ -157,7 +133,7 @@ def _finish(
     if not labels.any():
         warnings = (*warnings, f"{case.id}: {NO_TUMOR}")
     millilitres = label_volumes(labels, task, geometry.voxel_mm3)
-    seconds = {**done.seconds, "clean": cleaned - began, "write": time.perf_counter() - cleaned}
+    seconds = {**underway.seconds, "clean": cleaned - began, "write": time.perf_counter() - cleaned}
     if watcher.finished:
         assert found.probabilities is not None
         watcher.finished(Finished(case, cropped, found.probabilities, labels))

@@ -67,7 +67,7 @@ def cropped_of(images: NDArray[np.float32]) -> Cropped:
     shape, box = (x, y, z), (slice(0, x), slice(0, y), slice(0, z))
     orientation = np.array([[0.0, 1.0], [1.0, 1.0], [2.0, 1.0]])
     geometry = Geometry.of_affine(shape, np.diag([-1.0, -1.0, 1.0, 1.0]))
-    return Cropped(images, Restore(geometry, orientation, shape, ONE_MM, shape, box))
+    return Cropped(tuple(images), (images != 0).any(axis=0), Restore(geometry, orientation, shape, ONE_MM, shape, box))
 
 
 def predicted(

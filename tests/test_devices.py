@@ -1,7 +1,10 @@
 """A device that works, and where to go when it is too small. There is no GPU here: what it would do is simulated."""
 
 import logging
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -11,9 +14,10 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from brats_infer.devices import CPU, is_out_of_memory, pick_device, placements, try_out
+from brats_infer import devices
+from brats_infer.devices import CPU, Turn, is_out_of_memory, pick_device, placements, try_out
 from brats_infer.engines import TorchEngine, in_half, torch_engine
-from brats_infer.ensemble import Ensemble
+from brats_infer.ensemble import Ensemble, Key, Prepared
 from brats_infer.errors import UsageError
 from brats_infer.settings import Mode, Settings
 from model.unet import UNet
@@ -188,32 +192,23 @@ def test_case_behind_one_that_went_to_the_cpu_is_computed_on_the_gpu_again(
     assert passes == [GPU, GPU, CPU, GPU]
 
 
-def test_what_was_brought_to_the_gpu_is_computed_there_and_what_stayed_elsewhere(attempts: list[str]) -> None:
+def test_what_cannot_be_brought_to_the_gpu_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     images = brain_images((12, 10, 9), np.random.default_rng(0))
     members = ((member_of(), random_network()),)
-    ensemble = Ensemble(members, GPU, make_engine=torch_engine)
-    prepared = ensemble.prepare(cropped_of(images))
-    brought = ensemble.bring(prepared)
-    assert list(brought.on_device) == list(prepared.inputs)
-    expected = ensemble.predict(prepared, Settings())
-    nothing = {key: torch.zeros_like(x) for key, x in prepared.inputs.items()}
-    assert torch.equal(ensemble.predict(replace(brought, inputs=nothing), Settings()), expected)
-    attempts += ["CUDA out of memory"]
-    assert torch.equal(ensemble.predict(replace(brought, on_device=nothing), Settings()), expected)
+    expected = predicted(members, images, Mode.FAST)
+    move, asked = Ensemble._inputs, list[torch.device]()
 
+    def moved(ensemble: Ensemble, prepared: Prepared, device: torch.device) -> dict[Key, Tensor]:
+        asked.append(device)
+        if device == GPU:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return move(ensemble, prepared, device)
 
-def test_what_cannot_be_brought_to_the_gpu_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    ensemble = Ensemble(((member_of(), random_network()),), GPU, make_engine=torch_engine)
-    prepared = ensemble.prepare(cropped_of(brain_images((12, 10, 9), np.random.default_rng(0))))
-
-    def full(*_: object) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    with monkeypatch.context() as context:
-        context.setattr(Tensor, "to", full)
-        assert ensemble.bring(prepared) is prepared
-    on_cpu = Ensemble(ensemble.members, CPU)
-    assert on_cpu.bring(prepared) is prepared
+    monkeypatch.setattr(Ensemble, "_inputs", moved)
+    told: list[str] = []
+    np.testing.assert_array_equal(predicted(members, images, Mode.FAST, device=GPU, warn=told.append), expected)
+    assert asked == [GPU, CPU]
+    assert ["sums were kept on the CPU" in line for line in told] == [True]
 
 
 def test_case_that_fits_nowhere_fails(attempts: list[str]) -> None:
@@ -261,6 +256,68 @@ def test_another_error_is_taken_neither_for_too_little_memory_nor_for_the_gpus(m
     with pytest.raises(RuntimeError, match="mat1"):
         predicted(((member_of(), random_network()),), images, Mode.FAST, device=GPU)
     assert len(calls) == 1
+
+
+class OnGpu(Tensor):
+    """A tensor that says so."""
+
+    device = torch.device("cuda")
+
+
+class Computing:
+    """Stands for what a GPU has been given to compute: done when another thread has had its turn."""
+
+    def __init__(self, turn: Turn, done: threading.Event) -> None:
+        self.turn, self.done = turn, done
+
+    def __call__(self, **_: object) -> "Computing":
+        return self
+
+    def record(self, stream: str) -> None:
+        assert stream == "main"
+
+    def synchronize(self) -> None:
+        assert self.done.wait(60)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_another_thread_has_its_turn_while_one_waits_for_the_gpu(fails: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    turn, done, order = Turn(), threading.Event(), list[str]()
+
+    def on_host(x: Tensor) -> str:
+        if fails:
+            raise RuntimeError("CUDA error")
+        return "what was computed"
+
+    monkeypatch.setattr(torch.cuda, "Event", Computing(turn, done))
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda _: "main")
+    monkeypatch.setattr(devices, "beside", lambda _: nullcontext())
+    monkeypatch.setattr(devices, "on_host", on_host)
+
+    def next_one() -> None:
+        with turn:
+            order.append("second")
+            done.set()
+
+    with ThreadPoolExecutor(1) as other:
+        try:
+            with turn:
+                order.append("first")
+                following = other.submit(next_one)
+                assert turn.look(torch.zeros(1).as_subclass(OnGpu)) == "what was computed"
+                order.append("first again")
+                assert not turn._lock.acquire(blocking=False)
+        except RuntimeError:
+            assert fails
+        following.result(60)
+    assert order == ["first", "second", "first again"][: 2 if fails else 3]
+    assert turn._lock.acquire(blocking=False)
+
+
+def test_what_lies_on_the_host_is_looked_at_at_once() -> None:
+    x, turn = torch.zeros(1), Turn()
+    with turn:
+        assert turn.look(x) is x
 
 
 OPENVINO = """Exception from src/inference/src/cpp/core.cpp:117:

@@ -3,6 +3,7 @@
 import itertools
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,13 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from brats_infer.boxes import EVERYTHING, Box
-from brats_infer.engines import Engine, TorchEngine
-from brats_infer.ensemble import Ensemble, load_ensemble, network_input
+from brats_infer.engines import Engine, HalfEngine, TorchEngine, in_half, torch_engine
+from brats_infer.ensemble import Ensemble, Prepared, load_ensemble, network_input
 from brats_infer.errors import WeightsError
 from brats_infer.normalise import Normalisation, histogram_reference, normalise
-from brats_infer.passes import (
-    predict_member,
-)
+from brats_infer.outcome import Outcome, outcome_of
+from brats_infer.passes import predict_member
 from brats_infer.settings import Mode, Settings
 from brats_infer.tasks import TASKS
 from model.checkpoint import MANIFEST, Member, save_reference
@@ -90,6 +90,42 @@ def test_mask_channel_is_the_brain_not_the_intensity(rng: np.random.Generator) -
     assert np.array_equal(with_mask[:4], images)
     assert np.array_equal(with_mask[4], (images != 0).any(axis=0))
     assert np.array_equal(network_input(images, brain, Normalisation.NONE, None, foreground=False), images)
+
+
+@pytest.mark.parametrize(
+    "dtypes", [["int16"] * 4, ["int16", "uint8", "uint16", "int8"], ["<i2", ">i2", "int16", "uint8"]]
+)
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_a_gpu_makes_zscores_of_whole_numbers_itself(dtypes: list[str], order: str, rng: np.random.Generator) -> None:
+    """Members with the mask and without, beside the CPU, for which the host makes them."""
+    images = np.abs(brain_images((12, 10, 9), rng)).clip(0, 120).round()
+    cropped = cropped_of(images)
+    views = [np.asarray(image, dtype, order) for image, dtype in zip(images, dtypes, strict=True)]
+    cropped = replace(cropped, views=(views[0][::-1].copy(order)[::-1], *views[1:]))
+    configs = SMALL, replace(SMALL, foreground=False)
+    members = tuple((replace(member_of(config=c), normalisation="zscore"), random_network(c)) for c in configs)
+    found = []
+    for device in (torch.device("cpu:0"), CPU):  # a GPU, to the ensemble
+        ensemble = Ensemble(members, device, make_engine=torch_engine)
+        prepared = ensemble.prepare(cropped)
+        assert (prepared.raw is None, bool(prepared.inputs)) == ((device == CPU,) * 2)
+        found.append(ensemble.predict(prepared, Settings()))
+    torch.testing.assert_close(*found, rtol=0, atol=1e-5)
+    assert found[0].std() > 0.01, "else this test shows nothing"
+
+
+@pytest.mark.parametrize(
+    ("dtype", "normalisation"), [("float32", "zscore"), ("int32", "zscore"), ("int16", "zscore+rescale")]
+)
+def test_what_a_gpu_cannot_normalise_is_normalised_on_the_host(
+    dtype: str, normalisation: str, rng: np.random.Generator
+) -> None:
+    cropped = cropped_of(brain_images((12, 10, 9), rng))
+    cropped = replace(cropped, views=tuple(view.astype(dtype) for view in cropped.views))
+    members = tuple((replace(member_of(), normalisation=each), random_network()) for each in ("zscore", normalisation))
+    prepared = Ensemble(members, torch.device("cpu:0")).prepare(cropped)
+    assert prepared.raw is None
+    assert len(prepared.inputs) == len({"zscore", normalisation})
 
 
 def test_histogram_member_reads_its_reference(tmp_path: Path, rng: np.random.Generator) -> None:
@@ -233,6 +269,59 @@ def test_a_closer_look_of_a_coarse_member_fits_its_own_grid() -> None:
     ensemble = Ensemble(members, CPU, make_engine=engine)
     ensemble.predict(ensemble.prepare(cropped_of(images)), Settings())
     assert seen == [(38, 25, 3), (64, 48, 6)], "124 voxels with a margin, in steps of 4 that are 2 mm wide; 96"
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_what_overflows_fp16_is_computed_again_in_float32(mode: Mode) -> None:
+    """As on a GPU, whose members compute in fp16; here one voxel is too large for it after normalisation."""
+    images = np.random.default_rng(4).normal(size=(4, 20, 18, 16)).astype(np.float32)
+    images[1, 9, 8, 7] = 1e6
+    members = tuple(
+        (replace(member_of(config=config), normalisation="none"), random_network(config, seed=seed))
+        for seed, config in enumerate((replace(SMALL, foreground=False), COARSE))
+    )
+
+    def half(network: UNet, _: torch.device) -> Engine:
+        return HalfEngine(network, half=in_half(network))
+
+    def in_float32(network: UNet, _: torch.device) -> Engine:
+        return TorchEngine(network, dtype=torch.float32)
+
+    of_gpu, expected = (
+        Ensemble(members, device, make_engine=engine)
+        for device, engine in ((torch.device("cpu:0"), half), (CPU, in_float32))
+    )
+    prepared = expected.prepare(cropped_of(images))
+    found = of_gpu.predict(prepared, Settings(mode=mode))
+    torch.testing.assert_close(found, expected.predict(prepared, Settings(mode=mode)), rtol=0, atol=1e-6)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("mode", list(Mode))
+def test_a_gpu_that_is_given_several_cases_at_once_answers_as_if_it_had_one(mode: Mode) -> None:
+    """Often enough for windows to be recorded, of several sizes, and one of them too large for fp16."""
+    rng = np.random.default_rng(0)
+    configs = replace(SMALL, foreground=False), COARSE
+    members = tuple(
+        (replace(member_of(config=config), normalisation="none", window=(16, 16, 16)), random_network(config))
+        for config in configs
+    )
+    ensemble = Ensemble(members, torch.device("cuda", 0), make_engine=torch_engine)
+    images = [rng.normal(size=(4, 20 + 4 * (i // 8), 24, 40)).astype(np.float32) for i in range(16)]
+    images[5][1, 9, 8, 7] = 1e6
+    prepared = [ensemble.prepare(cropped_of(each)) for each in images]
+
+    def answer(each: Prepared) -> Outcome:
+        probabilities = ensemble.predict(each, Settings(mode=mode))
+        return outcome_of(probabilities, cropped_of(images[0]).restore, GLI, keep=True)
+
+    alone = [answer(each) for each in prepared]
+    with ThreadPoolExecutor(3) as threads:
+        together = [*threads.map(answer, 4 * prepared)]
+    for found, expected in zip(together, 4 * alone, strict=True):
+        np.testing.assert_allclose(found.probabilities, expected.probabilities, rtol=0, atol=1e-4)
+        assert (found.labels != expected.labels).mean() < 1e-3
+    assert len({outcome.labels.tobytes() for outcome in alone}) == len(alone), "else this test shows nothing"
 
 
 @pytest.mark.parametrize(("dust", "length"), [(500, 96), (50, 188)])

@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from brats_infer.normalise import Normalisation, histogram_reference, normalise
+from brats_infer.normalise import Normalisation, histogram_reference, normalise, zscores
 
 
 def brains(seed: int = 0, shape: tuple[int, int, int] = (14, 15, 16)) -> NDArray[np.float32]:
@@ -29,6 +30,26 @@ def test_background_stays_exactly_0_and_the_input_as_it_was(variant: Normalisati
     assert (out[images == 0] == 0).all()
     assert np.array_equal(images, before)
     assert out is not images
+
+
+@pytest.mark.parametrize("dtype", [torch.int16, torch.int32])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_zscores_of_a_device_are_those_of_the_host(dtype: torch.dtype, order: str) -> None:
+    images = np.rint(brains(shape=(40, 36, 30)).clip(-30000, 30000))
+    images[3] = np.where(images[3] != 0, 7, 0)  # of no deviation
+    images[2, :, :, 10:] = 0
+    there = torch.from_numpy(images).to(dtype)
+    there = there if order == "C" else there.permute(0, 3, 2, 1).contiguous().permute(0, 3, 2, 1)
+    out = zscores(there)
+    assert out.is_contiguous()
+    np.testing.assert_allclose(out[:-1].numpy(), normalise(images, Normalisation.ZSCORE), rtol=0, atol=2e-5)
+    assert (out[:-1].numpy()[images == 0] == 0).all()
+    assert np.array_equal(out[-1].numpy(), (images != 0).any(axis=0))
+    assert torch.equal(there, torch.from_numpy(images).to(dtype))
+
+
+def test_zscores_of_nothing_are_nothing() -> None:
+    assert not zscores(torch.zeros((4, 5, 6, 7), dtype=torch.int16)).any()
 
 
 def test_none_changes_nothing() -> None:

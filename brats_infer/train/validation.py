@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from brats_infer.engines import Engine, torch_engine
+from brats_infer.engines import Engine, exact, torch_engine
 from brats_infer.evaluate.surface import hd95
 from brats_infer.labels import regions_from_labels
 from brats_infer.passes import predict_member
@@ -72,6 +72,8 @@ def predicted_labels(engine: Engine, case: TrainingCase, task: Task, device: tor
     x = (image if engine.config.foreground else image[:4]).to(device)
     with torch.inference_mode():
         probabilities = predict_member(engine, x, None, flips=False)
+        if bool(probabilities.sum().isnan()):  # too large for fp16
+            probabilities = predict_member(exact(engine), x, None, flips=False)
         labels = labels_from_probabilities(probabilities, task).cpu().numpy()
     return np.asarray(keep_brain(labels, brain))
 
