@@ -4,10 +4,9 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
-from threading import Lock
 from typing import TypeVar
 
 import torch
@@ -138,40 +137,10 @@ def _side_stream(device: torch.device) -> torch.cuda.Stream:
     return torch.cuda.Stream(device, priority=-1)  # type: ignore[no-untyped-call]
 
 
-class Turn:
-    """Of the threads that give a device work, one at a time does; while it waits for the answer, the next one.
-
-    So a GPU has the next case to compute before the last one's answer has been looked at.
-    """
-
-    def __init__(self) -> None:
-        self._lock = Lock()
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
-
-    def look(self, x: Tensor) -> Tensor:
-        """On the host, once it is computed, and without waiting for what others give the device meanwhile."""
-        if x.device.type != "cuda":
-            return x
-        computed = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
-        computed.record(torch.cuda.current_stream(x.device))
-        self._lock.release()
-        try:
-            computed.synchronize()
-            with beside(x.device):
-                return on_host(x)
-        finally:
-            self._lock.acquire()
-
-
-@cache
-def turn_at(device: torch.device) -> Turn:
-    """One for all ensembles of a device: what they record shares its memory."""
-    return Turn()
+def release_memory() -> None:
+    """To other programs, and whatever else this process has a GPU compute."""
+    with suppress(RuntimeError):  # of a GPU that has failed, or that is recording
+        torch.cuda.empty_cache()
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -39,7 +39,7 @@ class CaseResult:
     """Why a case is blank or failed, in one line."""
     warnings: tuple[str, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
-    """Time of each stage; reading and finishing overlap with the network of other cases."""
+    """Time of each stage; those of several cases overlap, and beside a GPU the network's is mostly waiting."""
     millilitres: dict[str, float] = field(default_factory=dict)
     """Volume of each label."""
 

@@ -74,9 +74,10 @@ def zscores(images: Tensor) -> Tensor:
     out[-1] = mask.any(dim=0)
     space = (1, 2, 3)
     count = mask.sum(space, keepdim=True).clamp_(min=1)
-    values -= values.sum(space, keepdim=True) / count
-    values *= mask
-    deviation = torch.linalg.vector_norm(values, dim=space, keepdim=True) / count.sqrt()
+    for _ in range(2):  # the mean of a large sum is rounded, that of what is left is exact
+        values -= values.sum(space, keepdim=True) / count
+        values *= mask
+    deviation = values.square().sum(space, keepdim=True).div_(count).sqrt_()
     values /= torch.where(deviation > 0, deviation, 1.0)
     return out
 

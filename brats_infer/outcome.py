@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from brats_infer.devices import beside, on_host
+from brats_infer.devices import CPU, beside, is_out_of_memory, on_host
 from brats_infer.postprocess import keep_brain
 from brats_infer.preprocess import Restore, restore_labels, restore_probabilities
 from brats_infer.tasks import Task
@@ -36,10 +36,15 @@ def outcome_of(probabilities: Tensor, restore: Restore, task: Task, keep: bool =
     The probabilities come along if they are to be kept; a resampled case needs them, as labels cannot be interpolated.
     Raises ValueError on NaN.
     """
-    with beside(probabilities.device):  # which may be at work on another case
-        labels = on_host(labels_from_probabilities(probabilities, task)).numpy()
-        keep = keep or restore.resampled
-        return Outcome(labels, on_host(probabilities.contiguous()).numpy() if keep else None)
+    keep = keep or restore.resampled
+    try:
+        with beside(probabilities.device):  # which may be at work on another case
+            labels = on_host(labels_from_probabilities(probabilities, task)).numpy()
+            return Outcome(labels, on_host(probabilities.contiguous()).numpy() if keep else None)
+    except RuntimeError as error:
+        if probabilities.device == CPU or not is_out_of_memory(error):
+            raise
+    return outcome_of(probabilities.cpu(), restore, task, keep)
 
 
 def inside_brain(outcome: Outcome, brain: NDArray[np.bool_], probabilities: bool = True) -> Outcome:

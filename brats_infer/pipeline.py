@@ -12,14 +12,14 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Semaphore
+from threading import Event, Semaphore
 from typing import ParamSpec, TypeVar
 
 import torch
 
 from brats_infer.cases import Case, find_cases
 from brats_infer.cores import usable_cores
-from brats_infer.devices import CPU, limit_threads, pick_device
+from brats_infer.devices import CPU, limit_threads, pick_device, release_memory
 from brats_infer.endings import CaseResult
 from brats_infer.ensemble import SHIPPED_WEIGHTS, Ensemble, load_ensemble
 from brats_infer.errors import UsageError
@@ -85,7 +85,7 @@ def segment_folder(
     tasks = {case.task.name: case.task for case in sound if case.task}
     plan = Plan(input_folder, output_folder, weights, tuple(tasks.values()), device, settings)
     results = sorted((runner or _run_here)(cases, plan, watcher), key=lambda result: result.id)
-    torch.cuda.empty_cache()  # for whatever the process has a GPU compute next
+    release_memory()
     return results
 
 
@@ -117,15 +117,19 @@ def _run_here(cases: Sequence[Case], plan: Plan, watcher: Watcher) -> Iterator[C
         ThreadPoolExecutor(at_once, "writer") as writer,
         ThreadPoolExecutor(1, "teller") as teller,
     ):
-        room = Semaphore(computed_at_once)
+        room, ended = Semaphore(computed_at_once), Event()
 
         def read_next() -> None:
             if waiting:
                 ahead.append(reader.submit(read_case, waiting.popleft(), ensembles, output, settings, watcher))
 
+        def check() -> None:
+            if ended.is_set():
+                raise GivenUp
+
         def predict(reading: Future[Underway]) -> Underway:
             try:
-                return predict_case(reading.result(), ensembles, output, settings, watcher)
+                return predict_case(reading.result(), ensembles, output, settings, watcher, check)
             finally:
                 room.release()
 
@@ -141,13 +145,23 @@ def _run_here(cases: Sequence[Case], plan: Plan, watcher: Watcher) -> Iterator[C
                 room.acquire()
                 read_next()
                 writing.append(advance(ahead.popleft()))
-                if len(writing) >= at_once + computed_at_once:  # no more finished cases than writers wait for the disk
-                    yield writing.popleft().result()
-            while writing:
-                yield writing.popleft().result()
+                # no more finished cases than writers wait for the disk
+                yield from _ended(writing, at_once + computed_at_once - 1)
+            yield from _ended(writing, 0)
         finally:
+            ended.set()
             for threads in (reader, computer):
                 threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _ended(writing: deque[Future[CaseResult]], most: int) -> Iterator[CaseResult]:
+    """Takes out those that have ended, in their order; waits where more than `most` have not."""
+    while writing and (writing[0].done() or len(writing) > most):
+        yield writing.popleft().result()
+
+
+class GivenUp(BaseException):
+    """In a thread of the device: the run ends, and nobody waits for the case."""
 
 
 class Here(Executor):

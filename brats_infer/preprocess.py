@@ -71,7 +71,10 @@ class Cropped:
         """(4, X, Y, Z), copied when they are first asked for."""
         images = np.empty((len(self.views), *self.brain.shape), np.float32)
         for target, view in zip(images, self.views, strict=True):
-            _copy(view, target)
+            if view.flags.c_contiguous:
+                target[:] = view
+            else:
+                _copy(view, target)
         return images
 
 

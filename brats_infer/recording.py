@@ -11,6 +11,8 @@ from weakref import WeakSet
 import torch
 from torch import Tensor
 
+from brats_infer.devices import release_memory
+
 log = logging.getLogger(__name__)
 
 OFTEN = 9  # times one after the other: not a volume in eight mirror images
@@ -27,6 +29,7 @@ class Recording:
 
     def __init__(self, function: Function, batch: Tensor) -> None:
         device = batch.device
+        function(batch)  # what a thread sets up with its first pass cannot be recorded
         # of all one memory: they run one after the other, and an answer is used up before the next one is asked for
         other = next((living for living in _living if living._input.device == device), None)
         pool = other._graph.pool() if other else None
@@ -46,11 +49,11 @@ class Recording:
         return self._output
 
     def end(self) -> None:
-        """Gives back the memory, which nothing else could have, once nothing is computed in it any more."""
+        """Once nothing is computed in it any more, gives back the memory, but for what other recordings share."""
         torch.cuda.synchronize(self._input.device)
         _living.discard(self)
         del self._graph, self._input, self._output
-        torch.cuda.empty_cache()
+        release_memory()
 
 
 def recorded(function: Function, batch: Tensor) -> Function | None:
@@ -65,7 +68,7 @@ def recorded(function: Function, batch: Tensor) -> Function | None:
         return Recording(function, batch)
     except RuntimeError as error:
         log.debug("no CUDA graph could be recorded", exc_info=error)
-    torch.cuda.empty_cache()  # not above: the error holds on to what it was raised over
+    release_memory()  # not above: the error holds on to what it was raised over
     return None
 
 

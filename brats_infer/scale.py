@@ -22,7 +22,7 @@ from brats_infer.cluster import LOCAL, joined
 from brats_infer.devices import CPU, pick_device
 from brats_infer.endings import CaseResult, fail_case
 from brats_infer.errors import BratsOptError, CaseError, OutputError, UsageError
-from brats_infer.pipeline import AT_THE_GPU, Plan, Runner, load_ensembles, start_of
+from brats_infer.pipeline import Plan, Runner, load_ensembles, start_of
 from brats_infer.signals import held
 from brats_infer.stages import finish_case, predict_case, read_case
 from brats_infer.watch import Watcher
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 NOBODY = Watcher()
 CORES = 4  # of a worker without a GPU, where OMP_NUM_THREADS does not say
-AT_ONCE = 3  # cases of a worker: one is read, one computed, one written
+AT_ONCE = 3  # cases of a worker, of which one is read, one computed, one written
 TRIES = 3  # of a case whose worker dies, and of a worker that dies as it starts
 PATIENCE = 60  # seconds without any worker until the user is told
 ENDING = 20  # seconds that workers are given to end once they are killed: one may be out of reach
@@ -105,7 +105,7 @@ class Worker:
 
     def __init__(self, plan: Plan, mark: Path, device: str) -> None:
         self.plan, self.mark, self.device = plan, mark, device
-        self.computer = ThreadPoolExecutor(1 if device == "cpu" else AT_THE_GPU, "device")
+        self.computer = ThreadPoolExecutor(1 if device == "cpu" else AT_ONCE, "device")
 
     def prepare(self) -> None:
         """Before any case. Raises UsageError, WeightsError or OutputError."""
@@ -122,8 +122,15 @@ class Worker:
     def segment(self, case: Case) -> CaseResult:
         """As in a plain run. Raises OutputError."""
         output, settings = self.plan.output, self.plan.settings
-        read = read_case(case, self.ensembles, output, settings, NOBODY)
-        computing = self.computer.submit(predict_case, read, self.ensembles, output, settings, NOBODY)
+        # nothing here holds on to what was read
+        computing = self.computer.submit(
+            predict_case,
+            read_case(case, self.ensembles, output, settings, NOBODY),
+            self.ensembles,
+            output,
+            settings,
+            NOBODY,
+        )
         return finish_case(computing.result(), output, settings, NOBODY)
 
 

@@ -84,7 +84,7 @@ def segment(
     def compute() -> Outcome:
         return outcome_of(ensemble.predict(prepared, settings, warnings.append), restore, chosen, keep=True)
 
-    with _ONE_AT_A_TIME:  # an engine has room for one case
+    with _ONE_AT_A_TIME:  # as there may be no memory for two
         outcome = despite_the_gpu(compute, compute)
     found = inside_brain(outcome, prepared.brain)
     assert found.probabilities is not None

@@ -13,8 +13,9 @@ from brats_infer.cases import Case
 from brats_infer.devices import despite_the_gpu
 from brats_infer.earlier import is_whole, probabilities_are_whole
 from brats_infer.endings import CaseResult, Status, fail_case
-from brats_infer.ensemble import Ensemble, Prepared
+from brats_infer.ensemble import Check, Ensemble
 from brats_infer.errors import CaseError, OutputError
+from brats_infer.inputs import Prepared
 from brats_infer.outcome import NO_TUMOR, Outcome, inside_brain, label_map, outcome_of, probability_maps
 from brats_infer.postprocess import tidy
 from brats_infer.preprocess import Cropped, crop_to_brain
@@ -55,8 +56,8 @@ def read_case(
         assert case.task
         cropped = crop_to_brain(images)
         prepared = ensembles[case.task.name].prepare(cropped)
-        if watcher.finished is None:
-            cropped = replace(cropped, views=())  # whose memory the next case can have
+        # without what was read, whose memory the next case can have
+        cropped = replace(cropped, views=tuple(cropped.images) if watcher.finished else ())
         seconds = {"read": read - began, "preprocess": time.perf_counter() - read}
         return Underway(case, None, cropped, prepared, None, seconds)
     except Exception as error:
@@ -72,9 +73,14 @@ def _is_there(case: Case, output: Path, settings: Settings) -> bool:
 
 
 def predict_case(
-    underway: Underway, ensembles: dict[str, Ensemble], output: Path, settings: Settings, watcher: Watcher
+    underway: Underway,
+    ensembles: dict[str, Ensemble],
+    output: Path,
+    settings: Settings,
+    watcher: Watcher,
+    check: Check = lambda: None,
 ) -> Underway:
-    """In the thread of the device: the network and its thresholds."""
+    """In a thread of the device: the network and its thresholds. `check` is called before each pass, and may raise."""
     case, cropped, prepared = underway.case, underway.cropped, underway.prepared
     if underway.result:
         return underway
@@ -87,7 +93,7 @@ def predict_case(
     keep = _probabilities_go_out(settings, watcher) or settings.component_probability > 0
 
     def compute() -> Outcome:
-        return outcome_of(ensembles[task.name].predict(prepared, settings, told.append), restore, task, keep)
+        return outcome_of(ensembles[task.name].predict(prepared, settings, told.append, check), restore, task, keep)
 
     try:
         outcome = despite_the_gpu(compute, compute)

@@ -2,9 +2,10 @@
 
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -14,15 +15,21 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from brats_infer import devices
-from brats_infer.devices import CPU, Turn, is_out_of_memory, pick_device, placements, try_out
+from brats_infer import ensemble as ensembles
+from brats_infer import outcome, turns
+from brats_infer.devices import CPU, is_out_of_memory, pick_device, placements, try_out
 from brats_infer.engines import TorchEngine, in_half, torch_engine
-from brats_infer.ensemble import Ensemble, Key, Prepared
+from brats_infer.ensemble import Ensemble
 from brats_infer.errors import UsageError
+from brats_infer.inputs import Key
+from brats_infer.outcome import outcome_of
 from brats_infer.settings import Mode, Settings
+from brats_infer.tasks import TASKS
+from brats_infer.turns import Turn, turn_at
 from model.unet import UNet
 from tests.small_networks import SMALL, brain_images, cropped_of, member_of, predicted, random_network
 
+GLI = TASKS["gli"]
 GPU = torch.device("cpu:0")  # another device than the CPU to the ladder, the same one to torch
 
 
@@ -150,7 +157,9 @@ def test_each_step_needs_less_of_the_gpu() -> None:
 
 
 @pytest.mark.parametrize("mode", list(Mode))
-@pytest.mark.parametrize(("failures", "note"), [(0, ""), (1, "sums were kept on the CPU"), (2, "computed on the CPU")])
+@pytest.mark.parametrize(
+    ("failures", "note"), [(0, ""), (1, ""), (2, "sums were kept on the CPU"), (3, "computed on the CPU")]
+)
 def test_gpu_that_is_too_small_gives_the_same_result_in_smaller_steps(
     attempts: list[str], mode: Mode, failures: int, note: str
 ) -> None:
@@ -186,33 +195,33 @@ def test_case_behind_one_that_went_to_the_cpu_is_computed_on_the_gpu_again(
     monkeypatch.setattr(TorchEngine, "_logits", computed)
     ensemble = Ensemble(((member_of(), random_network()),), GPU, make_engine=torch_engine)
     prepared = ensemble.prepare(cropped_of(brain_images((12, 10, 9), np.random.default_rng(0))))
-    attempts += ["CUDA out of memory"] * 2
+    attempts += ["CUDA out of memory"] * 3
     first, second = (ensemble.predict(prepared, Settings()) for _ in range(2))
     assert torch.equal(first, second)
-    assert passes == [GPU, GPU, CPU, GPU]
+    assert passes == [GPU, GPU, GPU, CPU, GPU]
 
 
 def test_what_cannot_be_brought_to_the_gpu_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     images = brain_images((12, 10, 9), np.random.default_rng(0))
     members = ((member_of(), random_network()),)
     expected = predicted(members, images, Mode.FAST)
-    move, asked = Ensemble._inputs, list[torch.device]()
+    move, asked = ensembles.inputs_on, list[torch.device]()
 
-    def moved(ensemble: Ensemble, prepared: Prepared, device: torch.device) -> dict[Key, Tensor]:
+    def moved(device: torch.device, *given: Any) -> dict[Key, Tensor]:
         asked.append(device)
         if device == GPU:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return move(ensemble, prepared, device)
+        return move(device, *given)
 
-    monkeypatch.setattr(Ensemble, "_inputs", moved)
+    monkeypatch.setattr(ensembles, "inputs_on", moved)
     told: list[str] = []
     np.testing.assert_array_equal(predicted(members, images, Mode.FAST, device=GPU, warn=told.append), expected)
-    assert asked == [GPU, CPU]
+    assert asked == [GPU, GPU, CPU], "beside others, alone, elsewhere"
     assert ["sums were kept on the CPU" in line for line in told] == [True]
 
 
 def test_case_that_fits_nowhere_fails(attempts: list[str]) -> None:
-    attempts += ["CUDA out of memory"] * 3
+    attempts += ["CUDA out of memory"] * 4
     images = brain_images((12, 10, 9), np.random.default_rng(0))
     with pytest.raises(torch.OutOfMemoryError):
         predicted(((member_of(), random_network()),), images, Mode.FAST, device=GPU)
@@ -291,33 +300,95 @@ def test_another_thread_has_its_turn_while_one_waits_for_the_gpu(fails: bool, mo
 
     monkeypatch.setattr(torch.cuda, "Event", Computing(turn, done))
     monkeypatch.setattr(torch.cuda, "current_stream", lambda _: "main")
-    monkeypatch.setattr(devices, "beside", lambda _: nullcontext())
-    monkeypatch.setattr(devices, "on_host", on_host)
+    monkeypatch.setattr(turns, "beside", lambda _: nullcontext())
+    monkeypatch.setattr(turns, "on_host", on_host)
 
     def next_one() -> None:
-        with turn:
+        with turn.lock:
             order.append("second")
             done.set()
 
     with ThreadPoolExecutor(1) as other:
         try:
-            with turn:
+            with turn.lock:
                 order.append("first")
                 following = other.submit(next_one)
                 assert turn.look(torch.zeros(1).as_subclass(OnGpu)) == "what was computed"
                 order.append("first again")
-                assert not turn._lock.acquire(blocking=False)
+                assert not turn.lock.acquire(blocking=False)
         except RuntimeError:
             assert fails
         following.result(60)
     assert order == ["first", "second", "first again"][: 2 if fails else 3]
-    assert turn._lock.acquire(blocking=False)
+    assert turn.lock.acquire(blocking=False)
+
+
+def test_a_case_that_wants_a_device_alone_waits_for_the_others_and_they_for_it() -> None:
+    turn, order, leave = Turn(), list[str](), threading.Event()
+
+    def enter(way: AbstractContextManager[None], name: str) -> None:
+        with way:
+            order.append(name)
+            assert leave.wait(60)
+
+    with ThreadPoolExecutor(2) as threads:
+        with turn.shared(), turn.shared():
+            threads.submit(enter, turn.alone(), "alone")
+            while not turn._taken:
+                time.sleep(0.001)
+            threads.submit(enter, turn.shared(), "later")
+            time.sleep(0.05)
+            assert not order
+        while not order:
+            time.sleep(0.001)
+        time.sleep(0.05)
+        assert order == ["alone"]
+        leave.set()
+    assert order == ["alone", "later"]
 
 
 def test_what_lies_on_the_host_is_looked_at_at_once() -> None:
     x, turn = torch.zeros(1), Turn()
-    with turn:
+    with turn.lock:
         assert turn.look(x) is x
+
+
+def test_all_threads_that_are_the_first_have_one_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    def slowly() -> Turn:
+        time.sleep(0.05)  # so that all ask before one is there
+        return Turn()
+
+    monkeypatch.setattr(turns, "Turn", slowly)
+    with ThreadPoolExecutor(8) as threads:
+        assert len(set(threads.map(turn_at, [torch.device("meta")] * 8))) == 1
+
+
+class Elsewhere(OnGpu):
+    """One whose device has no more room."""
+
+    def cpu(self) -> Tensor:  # type: ignore[override]
+        return self.as_subclass(Tensor)
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_labels_for_which_a_gpu_has_no_room_are_made_on_the_host(keep: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    probabilities = torch.rand((3, 6, 5, 4), generator=torch.Generator().manual_seed(0))
+    restore, find = cropped_of(np.ones((4, 6, 5, 4), np.float32)).restore, outcome.labels_from_probabilities
+    expected = outcome_of(probabilities, restore, GLI, keep)
+
+    def full(found: Tensor, *given: Any) -> Tensor:
+        if isinstance(found, OnGpu):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return find(found, *given)
+
+    monkeypatch.setattr(outcome, "labels_from_probabilities", full)
+    monkeypatch.setattr(outcome, "beside", lambda _: nullcontext())
+    found = outcome_of(probabilities.as_subclass(Elsewhere), restore, GLI, keep)
+    np.testing.assert_array_equal(found.labels, expected.labels)
+    assert (found.probabilities is None) == (not keep)
+    monkeypatch.setattr(outcome, "labels_from_probabilities", lambda *_: torch.empty(2**60))
+    with pytest.raises(RuntimeError, match="allocate"):
+        outcome_of(probabilities, restore, GLI, keep)
 
 
 OPENVINO = """Exception from src/inference/src/cpp/core.cpp:117:

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from brats_infer.boxes import EVERYTHING, Box
 from brats_infer.engines import Engine, HalfEngine, TorchEngine, in_half, torch_engine
-from brats_infer.ensemble import Ensemble, Prepared, load_ensemble, network_input
+from brats_infer.ensemble import Ensemble, load_ensemble
 from brats_infer.errors import WeightsError
+from brats_infer.inputs import Prepared, network_input
 from brats_infer.normalise import Normalisation, histogram_reference, normalise
 from brats_infer.outcome import Outcome, outcome_of
 from brats_infer.passes import predict_member

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from brats_infer.cases import Case, find_cases
 from brats_infer.cores import usable_cores
-from brats_infer.ensemble import network_input
 from brats_infer.errors import CaseError, OutputError, UsageError
 from brats_infer.evaluate.pairs import REFERENCE_ENDINGS, find_labels, read_reference
+from brats_infer.inputs import network_input
 from brats_infer.labels import regions_from_labels
 from brats_infer.normalise import Normalisation, histogram_reference
 from brats_infer.passes import coarser

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from brats_infer.ensemble import network_input
+from brats_infer.inputs import network_input
 from brats_infer.normalise import Normalisation
 from model.unet import UNet, UNetConfig
 from tests.small_networks import write_weights

@@ -5,6 +5,7 @@ import random
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,14 @@ import torch
 from torch import Tensor
 
 from brats_infer import endings, pipeline, stages
-from brats_infer.devices import Turn
+from brats_infer.devices import CPU, placements
 from brats_infer.endings import CaseResult, Status
 from brats_infer.engines import TorchEngine
 from brats_infer.ensemble import Ensemble
 from brats_infer.errors import NoCasesError, OutputError, UsageError, WeightsError
 from brats_infer.pipeline import segment_folder
 from brats_infer.settings import OnError
+from brats_infer.turns import Turn, turn_at
 from brats_infer.watch import Finished, Watcher
 from tests.pipeline.runs import SHAPE, labels_in, run
 
@@ -211,16 +213,46 @@ def test_a_gpu_has_the_next_cases_while_it_computes_one(
     assert sys.getswitchinterval() == interval
 
 
-def test_of_several_cases_at_a_gpu_that_fails_now_and_then_none_is_lost_or_mixed_up(
-    cases: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whatever it fails at, too little memory or anything else, and whoever has his turn meanwhile."""
-    for number in range(3, 24):
+def multiply(cases: Path, count: int) -> None:
+    """As many cases, copies of the three."""
+    for number in range(3, count):
         source, case_id = f"BraTS-GLI-0100{number % 3}-000", f"BraTS-GLI-010{number:02}-000"
         for path in (cases / source).iterdir():
             target = cases / case_id / path.name.replace(source, case_id)
             target.parent.mkdir(exist_ok=True)
             target.write_bytes(path.read_bytes())
+
+
+def test_beside_a_gpu_a_full_disk_ends_the_run_before_all_cases_are_computed(
+    cases: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    multiply(cases, 24)
+    predict, numbers, failed = Ensemble.predict, itertools.count(), threading.Event()
+
+    def full(*_: object) -> None:
+        failed.set()
+        raise OutputError("no space left")
+
+    def predicting(ensemble: Ensemble, *given: Any) -> Tensor:
+        if next(numbers) >= pipeline.AT_THE_GPU:
+            assert failed.wait(60)
+            time.sleep(0.1)
+        return predict(ensemble, *given)
+
+    monkeypatch.setattr(pipeline, "pick_device", lambda _: torch.device("cpu:0"))
+    monkeypatch.setattr(pipeline, "usable_cores", lambda: 16)
+    monkeypatch.setattr(Ensemble, "predict", predicting)
+    monkeypatch.setattr(stages, "write_labels", full)
+    with pytest.raises(OutputError, match="no space left"):
+        run(cases, tmp_path / "out", weights)
+    assert next(numbers) <= 11, "five that were there, five behind them, and one more"
+
+
+def test_of_several_cases_at_a_gpu_that_fails_now_and_then_none_is_lost_or_mixed_up(
+    cases: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever it fails at, too little memory or anything else, and whoever has his turn meanwhile."""
+    multiply(cases, 24)
     monkeypatch.setattr("brats_infer.engines.openvino_works", lambda: False)  # torch computes here and there
     run(cases, tmp_path / "sound", weights, component_probability=0.5)
     compute, dice, gpu = TorchEngine._logits, random.Random(0), torch.device("cpu:0")  # not the CPU, to the pipeline
@@ -228,15 +260,15 @@ def test_of_several_cases_at_a_gpu_that_fails_now_and_then_none_is_lost_or_mixed
     raised: list[str] = []
 
     def failing(engine: TorchEngine, padded: Tensor) -> Tensor:
-        if engine.device == gpu and dice.random() < 0.3:
+        if engine.device == gpu and dice.random() < 0.5:
             raised.append(dice.choice(errors))
             raise RuntimeError(raised[-1])
         return compute(engine, padded)
 
     def look(turn: Turn, x: Tensor) -> Tensor:
-        turn._lock.release()
+        turn.lock.release()
         time.sleep(dice.random() / 100)
-        turn._lock.acquire()
+        turn.lock.acquire()
         return x
 
     monkeypatch.setattr(pipeline, "pick_device", lambda _: gpu)
@@ -245,11 +277,86 @@ def test_of_several_cases_at_a_gpu_that_fails_now_and_then_none_is_lost_or_mixed
     results = run(cases, tmp_path / "out", weights, component_probability=0.5)
     assert {result.status for result in results.values()} == {Status.WRITTEN}
     assert set(raised) == set(errors)
-    assert sum("the GPU" in line for result in results.values() for line in result.warnings) >= len(raised) / 2
+    moved = {line.partition(": ")[2] for result in results.values() for line in result.warnings}
+    fault = f"the GPU failed ({errors[1]}): it was computed on the CPU"
+    assert fault in moved
+    assert moved <= {fault, *(place.note for place in placements(gpu))}
     found, expected = labels_in(tmp_path / "out"), labels_in(tmp_path / "sound")
     assert list(found) == list(expected)
     assert all(np.array_equal(found[name], expected[name]) for name in expected)
     assert len({labels.tobytes() for labels in expected.values()}) == 3
+
+
+def test_a_case_that_a_gpu_has_no_room_for_beside_others_has_it_alone(
+    cases: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("brats_infer.engines.openvino_works", lambda: False)
+    run(cases, tmp_path / "sound", weights)
+    mean, turn, together = Ensemble._mean, turn_at(torch.device("cpu:0")), threading.Barrier(3, timeout=60)
+    attempts: dict[str, list[bool]] = {}
+
+    def crowded(ensemble: Ensemble, *given: Any) -> Tensor:
+        """All three are there before one fails, or goes."""
+        mine = attempts.setdefault(threading.current_thread().name, [])
+        mine.append(turn._taken)
+        if len(mine) > 1:
+            assert not turn._cases
+            return mean(ensemble, *given)
+        turn.lock.release()
+        first = together.wait() == 0
+        turn.lock.acquire()
+        if first:
+            return mean(ensemble, *given)
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(pipeline, "pick_device", lambda _: torch.device("cpu:0"))
+    monkeypatch.setattr(Ensemble, "_mean", crowded)
+    results = run(cases, tmp_path / "out", weights)
+    assert sorted(attempts.values()) == [[False], [False, True], [False, True]]
+    assert [(result.status, result.warnings) for result in results.values()] == [(Status.WRITTEN, ())] * 3
+    found, expected = labels_in(tmp_path / "out"), labels_in(tmp_path / "sound")
+    assert all(np.array_equal(found[name], expected[name]) for name in expected)
+
+
+def test_a_run_that_ends_gives_up_what_a_failed_gpu_has_left_to_the_cpu(
+    cases: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signal comes when three cases are there, of which one has been computed on the CPU."""
+    passes, compute, ended, computed = list[str](), TorchEngine._logits, threading.Event(), threading.Event()
+
+    def slowly(engine: TorchEngine, padded: Tensor) -> Tensor:
+        if engine.device != CPU:
+            raise RuntimeError("CUDA error: unspecified launch failure")
+        passes.append(threading.current_thread().name)
+        if len(passes) > 1:
+            computed.set()
+            assert ended.wait(60)
+        return compute(engine, padded)
+
+    def interrupted(_: object, most: int) -> Iterator[CaseResult]:
+        if most == 0 and computed.wait(60):
+            raise KeyboardInterrupt
+        yield from ()
+
+    monkeypatch.setattr("brats_infer.engines.openvino_works", lambda: False)
+    monkeypatch.setattr(pipeline, "pick_device", lambda _: torch.device("cpu:0"))
+    monkeypatch.setattr(pipeline, "Event", lambda: ended)
+    monkeypatch.setattr(TorchEngine, "_logits", slowly)
+    monkeypatch.setattr(pipeline, "_ended", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(cases, tmp_path / "out", weights)
+    assert len(passes) <= 2, "of three cases"
+    assert len(labels_in(tmp_path / "out")) <= 2
+
+
+def test_a_gpu_that_has_failed_does_not_undo_what_is_written(
+    cases: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failed() -> None:
+        raise RuntimeError("CUDA error: unspecified launch failure")
+
+    monkeypatch.setattr(torch.cuda, "empty_cache", failed)
+    assert [result.status for result in run(cases, tmp_path / "out", weights).values()] == [Status.WRITTEN] * 3
 
 
 @pytest.mark.parametrize(
@@ -280,7 +387,8 @@ def test_what_a_gpu_that_fails_takes_with_it_is_computed_again(
 
     def predicting(ensemble: Ensemble, *given: Any) -> Tensor:
         calls.append(given)
-        given[-1]("computed")
+        warn = given[2]
+        warn("computed")
         return predict(ensemble, *given)
 
     monkeypatch.setattr(stages, "outcome_of", failing)
