@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,8 +14,13 @@ from brats_infer.normalise import Normalisation, normalise, zscores
 from brats_infer.preprocess import Cropped
 from model.checkpoint import Member
 
-Key = tuple[str, bool, str]
-FOREGROUND = 1  # of a key
+
+class Key(NamedTuple):
+    """What tells one member's input from another's."""
+
+    normalisation: str
+    foreground: bool
+    histogram_sha256: str
 
 
 @dataclass(frozen=True)
@@ -30,8 +36,8 @@ class Prepared:
 
 
 def key_of(member: Member) -> Key:
-    """What tells one member's input from another's."""
-    return member.normalisation, member.config.foreground, member.histogram_sha256
+    """Which input a member sees."""
+    return Key(member.normalisation, member.config.foreground, member.histogram_sha256)
 
 
 def prepare(
@@ -62,7 +68,7 @@ def inputs_on(device: torch.device, prepared: Prepared, members: Sequence[Member
         return {key: x.to(device) for key, x in prepared.inputs.items()}
     with_brain = zscores(prepared.raw.to(device))
     keys = {key_of(member) for member in members}
-    return {key: with_brain if key[FOREGROUND] else with_brain[:-1] for key in keys}
+    return {key: with_brain if key.foreground else with_brain[:-1] for key in keys}
 
 
 def network_input(

@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 import torch
 
+from brats_infer.engines import HalfEngine, TorchEngine, in_half
+from brats_infer.passes import predict_member
 from brats_infer.tasks import TASKS
 from brats_infer.train.choices import Selection
 from brats_infer.train.data import TrainingCase
-from brats_infer.train.validation import validate
+from brats_infer.train.validation import predicted_labels, validate
 from model.unet import UNet, UNetConfig
 from tests.evaluate import oracle
-from tests.small_networks import training_case
+from tests.small_networks import random_network, training_case
 
 CPU = torch.device("cpu")
 GLI = TASKS["gli"]
@@ -33,6 +35,21 @@ class Blind(UNet):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x[:, :3] * 0 - 9
+
+
+def test_what_overflows_fp16_is_validated_in_float32() -> None:
+    """Here on the CPU, with the layers of a GPU."""
+    network = random_network(seed=5)  # one of those that find every label
+    first = next(layer for layer in network.modules() if isinstance(layer, torch.nn.Conv3d))
+    with torch.no_grad():
+        first.weight *= 1e6  # which the norm behind it undoes
+    half = HalfEngine(network, half=in_half(network))
+    with torch.inference_mode():
+        assert predict_member(half, CASE.image.float(), None, flips=False).sum().isnan()
+    found = predicted_labels(half, CASE, GLI, CPU)
+    expected = predicted_labels(TorchEngine(network, dtype=torch.float32), CASE, GLI, CPU)
+    assert np.array_equal(found, expected)
+    assert len(np.unique(expected)) > 1
 
 
 def test_scores_are_dice_and_hd95_of_each_region() -> None:
