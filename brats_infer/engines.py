@@ -28,8 +28,8 @@ class Engine(Protocol):
     def __call__(self, batch: Tensor) -> Tensor:
         """(B, C, X, Y, Z) float32 -> sigmoids (B, R, X, Y, Z) float32, on the batch's device.
 
-        Of any size: the network sees it with background at the end of each axis, as `padded_shape` says. The engine may
-        write its next answer over this one.
+        Of any size: the network sees it with background at the end of each axis, as `padded_shape` says. The answer may
+        be written to; the engine may write its next one over it.
         """
         ...
 

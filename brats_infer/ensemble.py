@@ -71,6 +71,7 @@ class Ensemble:
         beside other cases, it has the GPU alone; then the sums move to the CPU, then the networks too; both where the
         GPU fails. What overflows fp16 is computed again in float32. `warn` is told of moves. Of several threads each
         gives the device its case while it computes another one's. `check` is called before each pass, and may raise.
+        Of an ensemble for the CPU, where one thread computes, the next answer may be written over this one.
         """
         turn = turn_at(self.device)
         places = placements(self.device)
@@ -87,7 +88,8 @@ class Ensemble:
                     self._engines.clear()  # and the memory of what they have recorded
                     release_memory()  # not below: the error holds on to what it was raised over
                 try:
-                    return self._predict_on(left[0], prepared, settings, warn, check)
+                    # copied, as on the CPU the next case is written over it while this one is looked at
+                    return self._predict_on(left[0], prepared, settings, warn, check).clone()
                 except (RuntimeError, MemoryError) as error:
                     left = _left_behind(error, left[1:])
 

@@ -51,9 +51,9 @@ def prepare(
     for member in members:
         if (key := key_of(member)) not in inputs:
             reference, foreground = references.get(member.file), member.config.foreground
-            x = _memory((len(cropped.images) + foreground, *brain.shape), torch.float32, device)
-            variant = Normalisation(member.normalisation)
-            network_input(cropped.images, brain, variant, reference, foreground, out=x.numpy())
+            x = _memory((len(cropped.views) + foreground, *brain.shape), torch.float32, device)
+            channels, variant = x.numpy(), Normalisation(member.normalisation)
+            network_input(cropped.copied(channels[:4]), brain, variant, reference, foreground, out=channels)
             inputs[key] = x
     return Prepared(brain, inputs)
 

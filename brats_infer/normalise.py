@@ -39,7 +39,7 @@ def normalise(
     `none`: as they are. `zscore`: mean 0, standard deviation 1. `zscore+rescale`: the 2nd to 98th percentile
     stretched over 0..1, clipped; a percentile stretch undoes the z-score before it, so it is computed once.
     `+histogram`: then matched to `reference` (4, N), sorted intensities of each modality (paper 2.1).
-    Written into `out` where it is given, else into a new array.
+    Written into `out` where it is given, which may be the images themselves, else into a new array.
     """
     if variant == Normalisation.HISTOGRAM and reference is None:
         raise ValueError("histogram matching needs a reference")
@@ -51,11 +51,12 @@ def normalise(
         if variant == Normalisation.ZSCORE:
             _zscore(image, out[channel])
             continue
-        out[channel] = 0
         mask = image != 0
-        if not mask.any():
+        voxels = image[mask]
+        out[channel] = 0
+        if not len(voxels):
             continue
-        voxels = _rescale(image[mask])
+        voxels = _rescale(voxels)
         if variant == Normalisation.HISTOGRAM:
             assert reference is not None
             voxels = _match(voxels, reference[channel])

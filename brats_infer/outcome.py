@@ -1,20 +1,21 @@
 """From the networks' probabilities on a crop to the label map on the input's own grid."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from brats_infer.boxes import bounding_box
 from brats_infer.devices import CPU, beside, is_out_of_memory, on_host
 from brats_infer.postprocess import keep_brain
 from brats_infer.preprocess import Restore, restore_labels, restore_probabilities
 from brats_infer.tasks import Task
 from brats_infer.thresholds import labels_from_probabilities
 
-Clean = Callable[[NDArray[np.uint8], NDArray[np.float32] | None], NDArray[np.uint8]]
+Clean = Callable[[NDArray[np.uint8], NDArray[np.float32]], NDArray[np.uint8]]
 
 
 NO_TUMOR = "no tumor was found, the label map is empty: look at the images"
@@ -26,33 +27,39 @@ class Outcome:
 
     labels: NDArray[np.uint8]
     """(x, y, z), the crop."""
-    probabilities: NDArray[np.float32] | None
-    """(R, x, y, z), where labels alone will not do."""
+    probabilities: NDArray[np.float32]
+    """(R, x, y, z)"""
+    whole: bool
+    """Else the probabilities are 0 outside the labels' box: of most of the crop nobody wants to know them."""
 
 
-def outcome_of(probabilities: Tensor, restore: Restore, task: Task, keep: bool = False) -> Outcome:
-    """Thresholds where the networks computed, and what comes of them on the host.
+def outcome_of(probabilities: Tensor, restore: Restore, task: Task, whole: bool = False) -> Outcome:
+    """Thresholds where the networks computed, and what comes of them on the host, in memory of its own.
 
-    The probabilities come along if they are to be kept; a resampled case needs them, as labels cannot be interpolated.
+    Of a resampled case the probabilities come along as a whole anyway, as labels cannot be interpolated.
     Raises ValueError on NaN.
     """
-    keep = keep or restore.resampled
+    whole = whole or restore.resampled
     try:
         with beside(probabilities.device):  # which may be at work on another case
             labels = on_host(labels_from_probabilities(probabilities, task)).numpy()
-            return Outcome(labels, on_host(probabilities.contiguous()).numpy() if keep else None)
+            if whole:
+                kept = on_host(probabilities.clone(memory_format=torch.contiguous_format)).numpy()
+            else:
+                kept = np.zeros(probabilities.shape, np.float32)  # of which what is not written to takes no memory
+                box = bounding_box(labels > 0)
+                kept[:, *box] = on_host(probabilities[:, *box]).numpy()
+            return Outcome(labels, kept, whole)
     except RuntimeError as error:
         if probabilities.device == CPU or not is_out_of_memory(error):
             raise
-    return outcome_of(probabilities.cpu(), restore, task, keep)
+    return outcome_of(probabilities.cpu(), restore, task, whole)
 
 
-def inside_brain(outcome: Outcome, brain: NDArray[np.bool_], probabilities: bool = True) -> Outcome:
-    """With no label outside the brain (x, y, z); `probabilities`: and those there 0, which takes far longer."""
-    kept = outcome.probabilities
-    if probabilities and kept is not None:
-        kept = keep_brain(kept, brain)
-    return Outcome(keep_brain(outcome.labels, brain), kept)
+def inside_brain(outcome: Outcome, brain: NDArray[np.bool_]) -> Outcome:
+    """With no label outside the brain (x, y, z), nor a probability if they are whole, which takes far longer."""
+    kept = keep_brain(outcome.probabilities, brain) if outcome.whole else outcome.probabilities
+    return replace(outcome, labels=keep_brain(outcome.labels, brain), probabilities=kept)
 
 
 def label_map(outcome: Outcome, restore: Restore, task: Task, clean: Clean) -> NDArray[np.uint8]:
@@ -65,6 +72,6 @@ def label_map(outcome: Outcome, restore: Restore, task: Task, clean: Clean) -> N
 
 def probability_maps(outcome: Outcome, restore: Restore) -> NDArray[np.float32]:
     """(R, X, Y, Z) on the input's grid. Raises ValueError if they were not kept."""
-    if outcome.probabilities is None:
+    if not outcome.whole:
         raise ValueError("the probabilities were not kept")
     return restore_probabilities(outcome.probabilities, restore)

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from brats_infer.boxes import EVERYTHING, Box, bounding_box
 from brats_infer.components import without_dust
+from brats_infer.devices import CPU
 from brats_infer.engines import Engine
 
 GAUSSIAN_SIGMA = 0.125  # of the window's side, as nnU-Net and MONAI
@@ -26,7 +27,7 @@ def predict_member(engine: Engine, x: Tensor, window: tuple[int, int, int] | Non
     """(C, X, Y, Z) -> probabilities (R, X, Y, Z), float32 on the input's device; the engine may be on another one.
 
     `window` None means the whole of it in one pass. With `flips`, the mean over all eight mirror images. NaN where it
-    overflows fp16.
+    overflows fp16. On the CPU the engine's next answer may be written over it.
     """
     spacing = engine.config.spacing
     found = _predict(engine, coarser(x, spacing) if spacing > 1 else x, window, flips)
@@ -84,13 +85,13 @@ def _predict(engine: Engine, x: Tensor, window: tuple[int, int, int] | None, fli
     total: Tensor | None = None
     for flipped in axes:
         source = x.flip(flipped) if flipped else x
-        out = (
-            probabilities(source[None])[0].clone(memory_format=torch.contiguous_format)
-            if window is None
-            else sliding_window(source, probabilities, window)
-        )
-        out = out.flip(flipped) if flipped else out
-        total = out if total is None else total.add_(out)
+        out = probabilities(source[None])[0] if window is None else sliding_window(source, probabilities, window)
+        if total is not None:
+            total.add_(out.flip(flipped))
+        elif flips or x.device != CPU:  # of a GPU's networks each may write its answer over another's
+            total = out.clone(memory_format=torch.contiguous_format)
+        else:
+            total = out
     assert total is not None
     return total.div_(len(axes)) if len(axes) > 1 else total
 

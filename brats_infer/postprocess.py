@@ -50,7 +50,7 @@ def clean(
 
 def tidy(
     labels: NDArray[np.uint8],
-    probabilities: NDArray[np.float32] | None,
+    probabilities: NDArray[np.float32],
     task: Task,
     voxel_mm3: float,
     settings: Settings,
@@ -59,13 +59,9 @@ def tidy(
 
     Where that would leave no tumor at all, unsure components stay; where that does not help, all that are larger than
     the task's own dust size do.
-    The probabilities may be None where `settings.component_probability` is 0. Raises ValueError elsewhere.
     """
-    sure = labels
-    if settings.component_probability:
-        if probabilities is None:
-            raise ValueError("unsure components cannot be told without probabilities")
-        sure = drop_unsure(labels, probabilities, task, settings.component_probability)
+    least = settings.component_probability
+    sure = drop_unsure(labels, probabilities, task, least) if least else labels
     for kept, dust in ((sure, settings.dust), (labels, settings.dust), (labels, None)):
         cleaned = clean(kept, task, voxel_mm3, settings.dust_fill, dust)
         if cleaned.any():

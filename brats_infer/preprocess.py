@@ -69,13 +69,16 @@ class Cropped:
     @cached_property
     def images(self) -> NDArray[np.float32]:
         """(4, X, Y, Z), copied when they are first asked for."""
-        images = np.empty((len(self.views), *self.brain.shape), np.float32)
-        for target, view in zip(images, self.views, strict=True):
+        return self.copied(np.empty((len(self.views), *self.brain.shape), np.float32))
+
+    def copied(self, out: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The images, written into memory (4, X, Y, Z)."""
+        for target, view in zip(out, self.views, strict=True):
             if view.flags.c_contiguous:
                 target[:] = view
             else:
                 _copy(view, target)
-        return images
+        return out
 
 
 def crop_to_brain(volumes: dict[Path, Volume]) -> Cropped:

@@ -82,12 +82,11 @@ def segment(
     prepared = ensemble.prepare(cropped)
 
     def compute() -> Outcome:
-        return outcome_of(ensemble.predict(prepared, settings, warnings.append), restore, chosen, keep=True)
+        return outcome_of(ensemble.predict(prepared, settings, warnings.append), restore, chosen, whole=True)
 
     with _ONE_AT_A_TIME:  # as there may be no memory for two
         outcome = despite_the_gpu(compute, compute)
     found = inside_brain(outcome, prepared.brain)
-    assert found.probabilities is not None
     clean = partial(tidy, task=chosen, voxel_mm3=geometry.voxel_mm3, settings=settings)
     labels = label_map(found, restore, chosen, clean)
     if not labels.any():

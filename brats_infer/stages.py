@@ -90,10 +90,10 @@ def predict_case(
     watcher.stage(case.id, "network")
     began = time.perf_counter()
     task, restore, told = case.task, cropped.restore, list[str]()
-    keep = _probabilities_go_out(settings, watcher) or settings.component_probability > 0
+    whole = settings.probabilities is not None or watcher.finished is not None
 
     def compute() -> Outcome:
-        return outcome_of(ensembles[task.name].predict(prepared, settings, told.append, check), restore, task, keep)
+        return outcome_of(ensembles[task.name].predict(prepared, settings, told.append, check), restore, task, whole)
 
     try:
         outcome = despite_the_gpu(compute, compute)
@@ -103,10 +103,6 @@ def predict_case(
     cropped = replace(cropped, warnings=(*cropped.warnings, *(f"{case.id}: {text}" for text in told)))
     # without inputs, whose memory the next case can have
     return Underway(case, None, cropped, replace(prepared, inputs={}, raw=None), outcome, seconds)
-
-
-def _probabilities_go_out(settings: Settings, watcher: Watcher) -> bool:
-    return settings.probabilities is not None or watcher.finished is not None
 
 
 def finish_case(underway: Underway, output: Path, settings: Settings, watcher: Watcher) -> CaseResult:
@@ -123,8 +119,7 @@ def finish_case(underway: Underway, output: Path, settings: Settings, watcher: W
     watcher.stage(case.id, "finish")
     clean = partial(tidy, task=task, voxel_mm3=geometry.voxel_mm3, settings=settings)
     try:
-        going_out = cropped.restore.resampled or _probabilities_go_out(settings, watcher)
-        found = inside_brain(outcome, prepared.brain, probabilities=going_out)
+        found = inside_brain(outcome, prepared.brain)
         labels = label_map(found, cropped.restore, task, clean)
         cleaned = time.perf_counter()
         if settings.probabilities:
@@ -141,6 +136,5 @@ def finish_case(underway: Underway, output: Path, settings: Settings, watcher: W
     millilitres = label_volumes(labels, task, geometry.voxel_mm3)
     seconds = {**underway.seconds, "clean": cleaned - began, "write": time.perf_counter() - cleaned}
     if watcher.finished:
-        assert found.probabilities is not None
         watcher.finished(Finished(case, cropped, found.probabilities, labels))
     return CaseResult(case.id, Status.WRITTEN, task.name, "", warnings, seconds, millilitres)

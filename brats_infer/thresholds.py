@@ -3,7 +3,10 @@
 import torch
 from torch import Tensor
 
+from brats_infer.devices import CPU
 from brats_infer.tasks import Task
+
+SLAB = 32  # planes: of a whole brain, what lies between would be fresh memory, slow to touch; a GPU has it at once
 
 
 def labels_from_probabilities(probabilities: Tensor, task: Task) -> Tensor:
@@ -13,9 +16,18 @@ def labels_from_probabilities(probabilities: Tensor, task: Task) -> Tensor:
     label of the last region reached: WT < 0.45 -> 0; else TC < 0.40 -> 2; else ET < 0.45 -> 1; else 3.
     Raises ValueError on NaN, which would read as "below every threshold" and make a plausible empty map.
     """
-    if bool(probabilities.sum().isnan()):
-        raise ValueError("the network returned NaN")
-    labels = torch.zeros(probabilities.shape[1:], dtype=torch.int8, device=probabilities.device)
+    labels = torch.empty(probabilities.shape[1:], dtype=torch.uint8, device=probabilities.device)
+    thickness = SLAB if probabilities.device == CPU else max(1, len(labels))
+    for part, out in zip(torch.split(probabilities, thickness, dim=1), torch.split(labels, thickness), strict=True):
+        if bool(part.sum().isnan()):
+            raise ValueError("the network returned NaN")
+        _label(part, task, out.view(torch.int8))
+    return labels
+
+
+def _label(probabilities: Tensor, task: Task, labels: Tensor) -> None:
+    """Writes labels (X, Y, Z)."""
+    labels.zero_()
     inside = torch.ones_like(labels, dtype=torch.bool)
     reached = torch.empty_like(inside)
     outer = 0
@@ -23,4 +35,3 @@ def labels_from_probabilities(probabilities: Tensor, task: Task) -> Tensor:
         inside &= torch.ge(probability, region.threshold, out=reached)
         labels.add_(inside.view(torch.int8), alpha=region.label - outer)
         outer = region.label
-    return labels.view(torch.uint8)

@@ -1,16 +1,17 @@
 """Networks, weights folders and cases that are small enough for a test."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from brats_infer.devices import CPU
-from brats_infer.engines import torch_engine
+from brats_infer.engines import Engine, torch_engine
 from brats_infer.ensemble import Ensemble
 from brats_infer.geometry import Geometry
 from brats_infer.preprocess import ONE_MM, Cropped, Restore
@@ -68,6 +69,35 @@ def cropped_of(images: NDArray[np.float32]) -> Cropped:
     orientation = np.array([[0.0, 1.0], [1.0, 1.0], [2.0, 1.0]])
     geometry = Geometry.of_affine(shape, np.diag([-1.0, -1.0, 1.0, 1.0]))
     return Cropped(tuple(images), (images != 0).any(axis=0), Restore(geometry, orientation, shape, ONE_MM, shape, box))
+
+
+@dataclass(frozen=True)
+class Told:
+    """An engine that answers what it is told to."""
+
+    config: UNetConfig
+    answer: Callable[[Tensor], Tensor]
+
+    def __call__(self, batch: Tensor) -> Tensor:
+        return self.answer(batch).repeat(1, 3, 1, 1, 1)
+
+
+@dataclass
+class Reusing:
+    """An engine that writes each answer over the one before it, as OpenVINO's does."""
+
+    engine: Engine
+    _memory: Tensor | None = None
+
+    @property
+    def config(self) -> UNetConfig:
+        return self.engine.config
+
+    def __call__(self, batch: Tensor) -> Tensor:
+        found = self.engine(batch)
+        if self._memory is None or self._memory.shape != found.shape:
+            self._memory = torch.empty_like(found)
+        return self._memory.copy_(found)
 
 
 def predicted(

@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from brats_infer import ensemble as ensembles
 from brats_infer import outcome, turns
 from brats_infer.devices import CPU, is_out_of_memory, pick_device, placements, try_out
-from brats_infer.engines import TorchEngine, in_half, torch_engine
+from brats_infer.engines import Engine, TorchEngine, in_half, torch_engine
 from brats_infer.ensemble import Ensemble
 from brats_infer.errors import UsageError
 from brats_infer.inputs import Key
@@ -27,7 +27,16 @@ from brats_infer.settings import Mode, Settings
 from brats_infer.tasks import TASKS
 from brats_infer.turns import Turn, turn_at
 from model.unet import UNet
-from tests.small_networks import SMALL, brain_images, cropped_of, member_of, predicted, random_network
+from tests.small_networks import (
+    SMALL,
+    Reusing,
+    Told,
+    brain_images,
+    cropped_of,
+    member_of,
+    predicted,
+    random_network,
+)
 
 GLI = TASKS["gli"]
 GPU = torch.device("cpu:0")  # another device than the CPU to the ladder, the same one to torch
@@ -253,6 +262,24 @@ def test_where_the_gpu_fails_the_cpu_goes_on(fault: str, monkeypatch: pytest.Mon
     assert told == [f"the GPU failed ({line}): it was computed on the CPU"] * 2
 
 
+def test_what_the_cpu_computes_for_a_gpu_stays_while_it_computes_the_next_case() -> None:
+    """Several threads look at their cases; that of another one may be computed meanwhile."""
+
+    def failing(_: Tensor) -> Tensor:
+        raise RuntimeError(FAULT)
+
+    def engine(network: UNet, device: torch.device) -> Engine:
+        return Told(network.config, failing) if device == GPU else Reusing(torch_engine(network, device))
+
+    ensemble = Ensemble(((member_of(), random_network()),), GPU, make_engine=engine)
+    cases = [cropped_of(brain_images((12, 10, 9), np.random.default_rng(seed))) for seed in range(2)]
+    first, second = (ensemble.prepare(case) for case in cases)
+    found = ensemble.predict(first, Settings())
+    before = found.clone()
+    assert not torch.equal(ensemble.predict(second, Settings()), before)
+    assert torch.equal(found, before)
+
+
 def test_another_error_is_taken_neither_for_too_little_memory_nor_for_the_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
 
@@ -370,11 +397,11 @@ class Elsewhere(OnGpu):
         return self.as_subclass(Tensor)
 
 
-@pytest.mark.parametrize("keep", [False, True])
-def test_labels_for_which_a_gpu_has_no_room_are_made_on_the_host(keep: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("whole", [False, True])
+def test_labels_for_which_a_gpu_has_no_room_are_made_on_the_host(whole: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     probabilities = torch.rand((3, 6, 5, 4), generator=torch.Generator().manual_seed(0))
     restore, find = cropped_of(np.ones((4, 6, 5, 4), np.float32)).restore, outcome.labels_from_probabilities
-    expected = outcome_of(probabilities, restore, GLI, keep)
+    expected = outcome_of(probabilities, restore, GLI, whole)
 
     def full(found: Tensor, *given: Any) -> Tensor:
         if isinstance(found, OnGpu):
@@ -383,12 +410,12 @@ def test_labels_for_which_a_gpu_has_no_room_are_made_on_the_host(keep: bool, mon
 
     monkeypatch.setattr(outcome, "labels_from_probabilities", full)
     monkeypatch.setattr(outcome, "beside", lambda _: nullcontext())
-    found = outcome_of(probabilities.as_subclass(Elsewhere), restore, GLI, keep)
+    found = outcome_of(probabilities.as_subclass(Elsewhere), restore, GLI, whole)
     np.testing.assert_array_equal(found.labels, expected.labels)
-    assert (found.probabilities is None) == (not keep)
+    np.testing.assert_array_equal(found.probabilities, expected.probabilities)
     monkeypatch.setattr(outcome, "labels_from_probabilities", lambda *_: torch.empty(2**60))
     with pytest.raises(RuntimeError, match="allocate"):
-        outcome_of(probabilities, restore, GLI, keep)
+        outcome_of(probabilities, restore, GLI, whole)
 
 
 OPENVINO = """Exception from src/inference/src/cpp/core.cpp:117:

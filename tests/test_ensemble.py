@@ -2,9 +2,8 @@
 
 import itertools
 import json
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +26,7 @@ from model.checkpoint import MANIFEST, Member, save_reference
 from model.unet import UNet, UNetConfig
 from tests.small_networks import (
     SMALL,
+    Told,
     brain_images,
     cropped_of,
     member_of,
@@ -187,17 +187,6 @@ def test_weights_folder_without_members(tmp_path: Path, content: bytes | None) -
         load_ensemble(tmp_path, GLI, CPU)
 
 
-@dataclass(frozen=True)
-class Told:
-    """An engine that answers what it is told to."""
-
-    config: UNetConfig
-    answer: Callable[[Tensor], Tensor]
-
-    def __call__(self, batch: Tensor) -> Tensor:
-        return self.answer(batch).expand(-1, 3, -1, -1, -1)
-
-
 def bright(batch: Tensor) -> Tensor:
     """Tumor where the first modality is bright."""
     # beside the lump 0.2 is interpolated, less than `POSSIBLE`
@@ -314,7 +303,7 @@ def test_a_gpu_that_is_given_several_cases_at_once_answers_as_if_it_had_one(mode
 
     def answer(each: Prepared) -> Outcome:
         probabilities = ensemble.predict(each, Settings(mode=mode))
-        return outcome_of(probabilities, cropped_of(images[0]).restore, GLI, keep=True)
+        return outcome_of(probabilities, cropped_of(images[0]).restore, GLI, whole=True)
 
     alone = [answer(each) for each in prepared]
     with ThreadPoolExecutor(3) as threads:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from brats_infer.labels import regions_from_labels
 from brats_infer.tasks import TASKS, Task
-from brats_infer.thresholds import labels_from_probabilities
+from brats_infer.thresholds import SLAB, labels_from_probabilities
 
 GLI = TASKS["gli"]
 SHAPES = hnp.array_shapes(min_dims=3, max_dims=3, max_side=5)
@@ -89,10 +89,18 @@ def test_labels_turn_with_the_volume(probabilities: np.ndarray, order: list[int]
     assert np.array_equal(labelled(turned), expected)
 
 
+def test_a_long_volume_is_labelled_as_its_parts_are() -> None:
+    probabilities = np.random.default_rng(0).random((3, 2 * SLAB + 5, 3, 4), np.float32)
+    for step in (SLAB // 2, SLAB + 1):
+        parts = [labelled(probabilities[:, start : start + step]) for start in range(0, probabilities.shape[1], step)]
+        assert np.array_equal(labelled(probabilities), np.concatenate(parts))
+
+
+@pytest.mark.parametrize("x", [1, SLAB + 1, 2 * SLAB])
 @pytest.mark.parametrize("region", range(3))
-def test_one_nan_is_told_and_never_becomes_background(region: int) -> None:
-    probabilities = np.ones((3, 4, 4, 4), np.float32)
-    probabilities[region, 1, 2, 3] = np.nan
+def test_one_nan_is_told_and_never_becomes_background(region: int, x: int) -> None:
+    probabilities = np.ones((3, 2 * SLAB + 1, 4, 4), np.float32)
+    probabilities[region, x, 2, 3] = np.nan
     with pytest.raises(ValueError, match="NaN"):
         labelled(probabilities)
 

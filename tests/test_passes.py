@@ -32,6 +32,7 @@ from model.unet import UNet
 from tests.small_networks import (
     SMALL,
     WINDOW,
+    Reusing,
     random_network,
 )
 
@@ -161,7 +162,7 @@ def test_flips_are_the_mean_over_eight_mirror_images(window: Shape | None) -> No
         padded = functional.pad(flipped, (0, 1, 0, 0, 0, 3))  # to multiples of 4
         return probabilities(padded[None])[0, :, :9, :8, :7]
 
-    found = predict_member(TorchEngine(network), x, window, flips=True)
+    found = predict_member(Reusing(TorchEngine(network)), x, window, flips=True)
     torch.testing.assert_close(found, mirrored_mean(x, once), rtol=0, atol=1e-6)
     plain = predict_member(TorchEngine(network), x, window, flips=False)
     torch.testing.assert_close(plain, once(x), rtol=0, atol=1e-6)

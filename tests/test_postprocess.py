@@ -18,6 +18,7 @@ from brats_infer.tasks import TASKS, Task
 GLI = TASKS["gli"]
 EDGES_26 = ndimage.generate_binary_structure(3, 3)
 Labels = NDArray[np.uint8]
+NOT_ASKED = np.full((3, 1, 1, 1), np.nan, np.float32)  # probabilities that nothing looks at
 
 
 def oracle(labels: Labels, dust: int, modal: bool) -> Labels:
@@ -148,7 +149,7 @@ def test_dust_takes_the_label_around_it_in_the_modal_variant(tumor: Labels) -> N
     tumor[5, 15, 15] = 3  # on its surface: no hole is left to be filled
     np.testing.assert_array_equal(clean(tumor, GLI, fill=DustFill.MODAL_NEIGHBOUR), expected)
     modal = Settings(dust_fill=DustFill.MODAL_NEIGHBOUR, component_probability=0)
-    np.testing.assert_array_equal(tidy(tumor, None, GLI, 1.0, modal), expected)
+    np.testing.assert_array_equal(tidy(tumor, NOT_ASKED, GLI, 1.0, modal), expected)
     expected[5, 15, 15] = 0
     np.testing.assert_array_equal(clean(tumor, GLI), expected)
 
@@ -166,13 +167,11 @@ def test_dust_size_can_be_chosen_and_never_takes_everything() -> None:
     labels[2:7, 2:7, 2:7] = 2  # 125 voxels
     labels[12:22, 12:22, 12:22] = 2  # 1000 voxels
     for size, left in ((50, 1125), (124, 1125), (125, 1000), (999, 1000)):
-        assert (tidy(labels, None, GLI, 1.0, Settings(dust=size, component_probability=0)) > 0).sum() == left
+        assert (tidy(labels, NOT_ASKED, GLI, 1.0, Settings(dust=size, component_probability=0)) > 0).sum() == left
         assert (clean(labels, GLI, dust_mm3=size) > 0).sum() == left
     assert not clean(labels, GLI, dust_mm3=1000).any()
     everything = Settings(dust=1000, component_probability=0)
-    assert np.array_equal(tidy(labels, None, GLI, 1.0, everything), clean(labels, GLI))
-    with pytest.raises(ValueError, match="without probabilities"):
-        tidy(labels, None, GLI, 1.0, Settings())
+    assert np.array_equal(tidy(labels, NOT_ASKED, GLI, 1.0, everything), clean(labels, GLI))
 
 
 def test_unsure_components_go_to_the_next_region_out() -> None:
