@@ -5,6 +5,7 @@ The graph is written down layer by layer from the network: through ONNX or by tr
 
 import math
 import sys
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
@@ -24,26 +25,31 @@ SPATIAL = (2, 3, 4)
 MVN_VOXELS = 2**20
 """OpenVINO's own norm adds up all voxels in one float32: of a whole brain at 1 mm its deviations are off by up to
 0.2 %, which changed 1 % of a tumor's labels. Above this size the sums are made in short steps instead."""
+KEPT = 3 * 2**26
+"""Bytes of parameters in all the compiled shapes of a network that are kept; OpenVINO needs 2.4 times as much."""
 _CORE = ov.Core()
 """One that stays: each sets up a signal stack and puts back what it found, so that of two which overlap the second to
 go leaves the freed one of the first, and the next signal is a segmentation fault."""
 
 
 class OpenVinoEngine:
-    """Compiled for the last shape that was asked for: that takes 0.1 to 0.2 s, and another one its memory."""
+    """Compiled for the shapes asked for last, as compiling takes 0.1 to 0.3 s; for one of them there is memory."""
 
     def __init__(self, network: UNet, bf16: bool | None = None) -> None:
         """`bf16` None means where the processor computes in it natively."""
         self.network = network.cpu().eval()
         bf16 = computes_in_bf16() if bf16 is None else bf16
-        self._options: dict[str, object] = {
+        options: dict[str, object] = {
             "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
             "PERFORMANCE_HINT": "LATENCY",
             "ENABLE_CPU_PINNING": False,  # two containers would share the same cores while others idle
         }
         if limit := thread_limit():
-            self._options["INFERENCE_NUM_THREADS"] = limit
+            options["INFERENCE_NUM_THREADS"] = limit
+        size = sum(parameter.nbytes for parameter in network.parameters())
+        self._compiled_for = lru_cache(max(1, KEPT // size))(partial(_compiled, self.network, options))
         self._shape: tuple[int, ...] = ()
+        self._compiled: ov.CompiledModel | None = None
         self._request: ov.InferRequest | None = None
 
     @property
@@ -54,14 +60,20 @@ class OpenVinoEngine:
         """As `Engine`; what it returns is overwritten by its next run."""
         shape = (*batch.shape[:2], *padded_shape(batch.shape[2:], self.config))
         if self._request is None or shape != self._shape:
-            self._request = None  # frees what the last shape needed, before the next one needs it
-            compiled = _CORE.compile_model(graph(self.network, shape), "CPU", self._options)
-            self._request, self._shape = compiled.create_infer_request(), shape
+            self._request = None
+            if self._compiled:
+                self._compiled.release_memory()  # that it computed in, before the next one needs its own
+            self._compiled, self._shape = self._compiled_for(shape), shape
+            self._request = self._compiled.create_infer_request()
         # into memory that it has already: what is shared with it, it may still write to when a batch is gone
         _fill(torch.from_numpy(self._request.get_input_tensor(0).data), batch)
         self._request.infer()
         found = torch.from_numpy(self._request.get_output_tensor(0).data)
         return found[:, :, : batch.shape[2], : batch.shape[3], : batch.shape[4]].to(batch.device)
+
+
+def _compiled(network: UNet, options: dict[str, object], shape: tuple[int, ...]) -> ov.CompiledModel:
+    return _CORE.compile_model(graph(network, shape), "CPU", options)
 
 
 def _fill(target: Tensor, batch: Tensor) -> None:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -96,6 +97,45 @@ def test_one_engine_serves_one_shape_after_the_other_however_they_lie_in_memory(
         for x in (torch.randn(shape), window, turned, spread, thin, part, wide.flip(1)[:, -shape[2] :, -8:, :8][None]):
             assert x.shape == shape
             torch.testing.assert_close(engine(x), in_float32(network, x), rtol=0, atol=2e-5)
+
+
+@dataclass
+class Watched:
+    """A compiled model, and what is told of it."""
+
+    model: Any
+    size: int
+    told: list[str]
+
+    def create_infer_request(self) -> Any:
+        self.told.append(f"computes {self.size}")
+        return self.model.create_infer_request()
+
+    def release_memory(self) -> None:
+        self.told.append(f"releases {self.size}")
+        self.model.release_memory()
+
+
+def test_shapes_that_come_again_are_not_compiled_again_and_one_has_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = random_network()
+    told, compiled = list[str](), openvino_engine._compiled
+
+    def watched(network: UNet, options: dict[str, object], shape: tuple[int, ...]) -> Watched:
+        told.append(f"compiles {shape[2]}")
+        return Watched(compiled(network, options, shape), shape[2], told)
+
+    monkeypatch.setattr(openvino_engine, "_compiled", watched)
+    monkeypatch.setattr(openvino_engine, "KEPT", 2 * sum(parameter.nbytes for parameter in network.parameters()))
+    engine = OpenVinoEngine(network, bf16=False)
+    for size in (8, 8, 16, 8, 24, 8, 16):
+        x = torch.randn(1, 5, size, 8, 8)
+        torch.testing.assert_close(engine(x), in_float32(network, x), rtol=0, atol=2e-5)
+    assert [line for line in told if "releases" not in line] == [
+        *("compiles 8", "computes 8", "compiles 16", "computes 16", "computes 8", "compiles 24", "computes 24"),
+        *("computes 8", "compiles 16", "computes 16"),  # of two that are kept 16 was the one used longest ago
+    ]
+    released = [line for line in told if "compiles" not in line][1:]
+    assert released[::2] == [f"releases {size}" for size in (8, 16, 8, 24, 8)], "before the next one computes"
 
 
 @pytest.mark.parametrize("size", [(8, 8, 8), (5, 7, 3), (17, 12, 23), (16, 8, 8)])
