@@ -32,7 +32,7 @@ from brats_infer.tasks import TASKS
 from brats_infer.watch import Watcher
 from model.unet import UNet, UNetConfig
 
-KEPT = {"sizes kept": openvino_engine.KEPT, "the last size": 1}
+KEPT = {"sizes kept": 2 * openvino_engine.KEPT, "the last size": 1}  # the engines of both ways share it
 T = TypeVar("T")
 
 
@@ -105,15 +105,13 @@ def main() -> None:
     given = parser.parse_args()
     limit_threads()
     cases = find_cases(given.cases, given.task)
-    ways = {}
-    for name, kept in KEPT.items():
-        openvino_engine.KEPT = kept
-        ways[name] = Way(load_ensemble(given.weights, TASKS[given.task], CPU))
+    ways = {name: Way(load_ensemble(given.weights, TASKS[given.task], CPU)) for name in KEPT}
     found: dict[tuple[str, str], list[Clock]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as output:
         for number in range(given.rounds + 1):
             for case in cases:
                 for name in list(ways) if number % 2 else reversed(ways):
+                    openvino_engine.KEPT = KEPT[name]
                     for stage, clock in ways[name].run(case, Path(output), Settings(mode=given.mode)).items():
                         if number:
                             found[stage, name].append(clock)

@@ -88,8 +88,9 @@ class Ensemble:
                     self._engines.clear()  # and the memory of what they have recorded
                     release_memory()  # not below: the error holds on to what it was raised over
                 try:
-                    # copied, as on the CPU the next case is written over it while this one is looked at
-                    return self._predict_on(left[0], prepared, settings, warn, check).clone()
+                    found = self._predict_on(left[0], prepared, settings, warn, check)
+                    # on the CPU the next case is written over it while this one is looked at
+                    return found.clone() if found.device == CPU else found
                 except (RuntimeError, MemoryError) as error:
                     left = _left_behind(error, left[1:])
 

@@ -5,7 +5,8 @@ The graph is written down layer by layer from the network: through ONNX or by tr
 
 import math
 import sys
-from functools import lru_cache, partial
+from collections import OrderedDict
+from weakref import WeakSet
 
 import numpy as np
 import torch
@@ -25,8 +26,8 @@ SPATIAL = (2, 3, 4)
 MVN_VOXELS = 2**20
 """OpenVINO's own norm adds up all voxels in one float32: of a whole brain at 1 mm its deviations are off by up to
 0.2 %, which changed 1 % of a tumor's labels. Above this size the sums are made in short steps instead."""
-KEPT = 3 * 2**26
-"""Bytes of parameters in all the compiled shapes of a network that are kept; OpenVINO needs 2.4 times as much."""
+KEPT = 3 * 2**27
+"""Bytes of parameters in all the compiled shapes that are kept, of all networks; OpenVINO needs 2.4 times as much."""
 _CORE = ov.Core()
 """One that stays: each sets up a signal stack and puts back what it found, so that of two which overlap the second to
 go leaves the freed one of the first, and the next signal is a segmentation fault."""
@@ -46,8 +47,9 @@ class OpenVinoEngine:
         }
         if limit := thread_limit():
             options["INFERENCE_NUM_THREADS"] = limit
-        size = sum(parameter.nbytes for parameter in network.parameters())
-        self._compiled_for = lru_cache(max(1, KEPT // size))(partial(_compiled, self.network, options))
+        self._options = options
+        self._kept: OrderedDict[tuple[int, ...], ov.CompiledModel] = OrderedDict()  # what was used last comes last
+        _ENGINES.add(self)
         self._shape: tuple[int, ...] = ()
         self._compiled: ov.CompiledModel | None = None
         self._request: ov.InferRequest | None = None
@@ -70,6 +72,22 @@ class OpenVinoEngine:
         self._request.infer()
         found = torch.from_numpy(self._request.get_output_tensor(0).data)
         return found[:, :, : batch.shape[2], : batch.shape[3], : batch.shape[4]].to(batch.device)
+
+    def _compiled_for(self, shape: tuple[int, ...]) -> ov.CompiledModel:
+        if shape not in self._kept:
+            self._kept[shape] = _compiled(self.network, self._options, shape)
+        self._kept.move_to_end(shape)
+        while len(self._kept) > self.room():
+            self._kept.popitem(last=False)
+        return self._kept[shape]
+
+    def room(self) -> int:
+        """How many compiled shapes may be kept: this engine's share of `KEPT` among all that there are."""
+        size = sum(parameter.nbytes for parameter in self.network.parameters())
+        return max(1, KEPT // (len(_ENGINES) * size))
+
+
+_ENGINES: WeakSet[OpenVinoEngine] = WeakSet()
 
 
 def _compiled(network: UNet, options: dict[str, object], shape: tuple[int, ...]) -> ov.CompiledModel:

@@ -88,7 +88,7 @@ def _predict(engine: Engine, x: Tensor, window: tuple[int, int, int] | None, fli
         out = probabilities(source[None])[0] if window is None else sliding_window(source, probabilities, window)
         if total is not None:
             total.add_(out.flip(flipped))
-        elif flips or x.device != CPU:  # of a GPU's networks each may write its answer over another's
+        elif window is None and (flips or x.device != CPU):  # of a GPU's networks each may write over another's answer
             total = out.clone(memory_format=torch.contiguous_format)
         else:
             total = out

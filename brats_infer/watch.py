@@ -52,7 +52,7 @@ class Watcher:
     finished: Callable[[Finished], None] | None = None
     """A label map is written; called in the writer thread, so that the device goes on.
 
-    None: nobody wants the probabilities, which may then stay on the device."""
+    None: nobody wants the probabilities, of which those outside the labels' box may then stay on the device."""
     result: Callable[["CaseResult"], None] = _nobody
     """A case has ended, well or not; called in a thread of its own, in their order, or where Ray's cases are given
     out."""

@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 import pytest
@@ -126,6 +127,7 @@ def test_shapes_that_come_again_are_not_compiled_again_and_one_has_memory(monkey
 
     monkeypatch.setattr(openvino_engine, "_compiled", watched)
     monkeypatch.setattr(openvino_engine, "KEPT", 2 * sum(parameter.nbytes for parameter in network.parameters()))
+    monkeypatch.setattr(openvino_engine, "_ENGINES", WeakSet())
     engine = OpenVinoEngine(network, bf16=False)
     for size in (8, 8, 16, 8, 24, 8, 16):
         x = torch.randn(1, 5, size, 8, 8)
@@ -136,6 +138,34 @@ def test_shapes_that_come_again_are_not_compiled_again_and_one_has_memory(monkey
     ]
     released = [line for line in told if "compiles" not in line][1:]
     assert released[::2] == [f"releases {size}" for size in (8, 16, 8, 24, 8)], "before the next one computes"
+
+
+def test_engines_share_what_may_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = random_network()
+    monkeypatch.setattr(openvino_engine, "KEPT", 6 * sum(parameter.nbytes for parameter in network.parameters()))
+    monkeypatch.setattr(openvino_engine, "_ENGINES", WeakSet())
+    first = OpenVinoEngine(network, bf16=False)
+    alone = first.room()
+    others = [OpenVinoEngine(network, bf16=False) for _ in range(2)]
+    beside = first.room()
+    del others
+    assert (alone, beside, first.room()) == (6, 2, 6)
+
+
+def test_an_engine_computes_after_a_shape_that_could_not_be_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, compiled = random_network(), openvino_engine._compiled
+
+    def failing(network: UNet, options: dict[str, object], shape: tuple[int, ...]) -> Any:
+        if shape[2] == 16:
+            raise RuntimeError("no memory")
+        return compiled(network, options, shape)
+
+    monkeypatch.setattr(openvino_engine, "_compiled", failing)
+    engine, x = OpenVinoEngine(network, bf16=False), torch.randn(1, 5, 8, 8, 8)
+    before = engine(x).clone()
+    with pytest.raises(RuntimeError, match="no memory"):
+        engine(torch.randn(1, 5, 16, 8, 8))
+    assert torch.equal(engine(x), before)
 
 
 @pytest.mark.parametrize("size", [(8, 8, 8), (5, 7, 3), (17, 12, 23), (16, 8, 8)])
