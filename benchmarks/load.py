@@ -6,6 +6,7 @@ Run from the root of the repository, with `pip install '.[dev]'`. The cases are 
 small ones with the tests' small network: what would be kept of each case shows, not what a full-size one needs.
 """
 
+import argparse
 import shutil
 import sys
 import tempfile
@@ -60,6 +61,6 @@ def draw(maps: np.ndarray, megabytes: np.ndarray, picture: Path) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit(__doc__)
-    main(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("picture", type=Path)
+    main(parser.parse_args().picture)

@@ -34,7 +34,7 @@ go leaves the freed one of the first, and the next signal is a segmentation faul
 
 
 class OpenVinoEngine:
-    """Compiled for the shapes asked for last, as compiling takes 0.1 to 0.3 s; for one of them there is memory."""
+    """Compiled for the shapes asked for last, as compiling takes 0.1 to 0.7 s; for one of them there is memory."""
 
     def __init__(self, network: UNet, bf16: bool | None = None) -> None:
         """`bf16` None means where the processor computes in it natively."""

@@ -47,7 +47,7 @@ def read_parameters(path: Path) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror}): check its permissions") from error
+        raise UsageError(f"{path}: cannot be read ({error.strerror}): give a YAML file that is readable") from error
     except (ValueError, TypeError, LookupError, RecursionError, yaml.YAMLError) as error:  # whatever its tags lead to
         keys = ", ".join(Parameters.model_fields)
         raise UsageError(f"{path}: is not YAML ({error}): mend it or leave it empty; it may set {keys}") from error

@@ -95,7 +95,7 @@ def run(
         for fold in folds_of(options, task, data):
             folder = fold.folder(out)
             config, split = prepare(options, fold, task, material, initial)
-            tell = teller(config) if workers.first else silent
+            tell = teller(config, split) if workers.first else silent
             with only_run_in(folder) if workers.first else nullcontext():
                 best = train(config, split, task_named(task), folder, chosen_device, initial, tell, workers, tell)
                 if workers.first and split.validation:

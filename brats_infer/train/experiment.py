@@ -147,7 +147,7 @@ def _figures(scores: CohortScores, kind: str) -> Figures:
 def _trained(plan: Plan, material: Material, out: Path, initial: Initial | None, device: str) -> Initial:
     """Trains a row's network and returns its best checkpoint, as published beside the run."""
     config, split = prepare(plan.options, plan.fold, plan.task, material, initial)
-    tell = teller(config)
+    tell = teller(config, split)
     on = pick_device(device)
     best = train(config, split, task_named(plan.task), out / "run", on, initial, tell, on_pace=tell)
     member = publish(out / "weights", out / "run", plan.task, config, split, best, "", "")

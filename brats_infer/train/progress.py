@@ -1,4 +1,4 @@
-"""What a person sees while a network trains: a line every minute and for each validation."""
+"""What a person sees while a network trains: what it has, then a line every minute and for each validation."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -7,6 +7,7 @@ from typing import Any
 
 from brats_infer.screen import Screen, say
 from brats_infer.train.config import TrainConfig
+from brats_infer.train.data import Split
 
 SECONDS = 60.0
 
@@ -37,15 +38,38 @@ class Pace:
         }
 
 
-def teller(config: TrainConfig) -> Callable[[dict[str, Any]], None]:
-    """Writes an entry of `Pace` or of a run's log to stderr: step, loss, scores, throughput, time left."""
-
+def teller(config: TrainConfig, split: Split) -> Callable[[dict[str, Any]], None]:
+    """Says on stderr what is trained on; then writes entries of `Pace` or of a run's log there: step, loss, scores,
+    throughput, time left."""
     screen = Screen()
+    say(screen, first_line(config, split))
 
     def tell(entry: dict[str, Any]) -> None:
         say(screen, line_of(entry, config))
 
     return tell
+
+
+def first_line(config: TrainConfig, split: Split) -> str:
+    """How many cases there are, so that one that was not found is missed before hours have gone."""
+    used = []
+    if split.training and (config.phantom_share < 1 or not _has_phantoms(split)):
+        used.append(_counted(len(split.training), "case"))
+    if _has_phantoms(split) and (config.phantom_share > 0 or not split.training):
+        phantoms = "new phantoms" if split.fresh else _counted(len(split.phantoms), "phantom")
+        used.append(f"{phantoms} ({config.phantom_share:.0%} of the patches)" if used else phantoms)
+    return (
+        f"training on {' and '.join(used)}, {len(split.validation)} held out; "
+        f"{config.steps} steps of {_counted(config.batch, 'patch', 'patches')} of {config.patch[0]}^3"
+    )
+
+
+def _has_phantoms(split: Split) -> bool:
+    return bool(split.phantoms or split.fresh)
+
+
+def _counted(number: int, one: str, several: str = "") -> str:
+    return f"{number} {one if number == 1 else several or one + 's'}"
 
 
 def line_of(entry: dict[str, Any], config: TrainConfig) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from brats_infer.errors import OutputError, WeightsError
 from brats_infer.train.config import TrainConfig
 from brats_infer.train.data import Split
-from brats_infer.train.state import BEST
+from brats_infer.train.state import read_best
 from model.atomic import write_atomically
 from model.checkpoint import MANIFEST, CheckpointError, Member, read_manifest, save_reference, write_manifest
 
@@ -40,7 +40,7 @@ def publish(
     open_members(folder)
     try:
         with _alone_in(folder):
-            return _added(folder, (run / BEST).read_bytes(), task, config, split, best, text, licence)
+            return _added(folder, read_best(run), task, config, split, best, text, licence)
     except OSError as error:
         raise _unwritable(folder, error) from error
 

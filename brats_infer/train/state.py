@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load
 from torch import nn
 
 from brats_infer.errors import OutputError, UsageError
@@ -54,6 +56,16 @@ class Run:
         """The entry of the best validation, the later of equals."""
         key = "step" if self.select == Selection.LAST else "score"
         return max(reversed(self.log), key=lambda entry: float(entry[key]), default={})
+
+
+def read_best(run: Path) -> bytes:
+    """The content of a run's best checkpoint. Raises OutputError where it is damaged, OSError where it is missing."""
+    content = (run / BEST).read_bytes()
+    try:
+        load(content)
+    except SafetensorError as error:
+        raise OutputError(f"{run / BEST}: is damaged ({error}): check the disk, then choose another --out") from error
+    return content
 
 
 def settings_of(config: TrainConfig, split: Split, task: Task) -> dict[str, Any]:

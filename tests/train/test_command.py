@@ -17,7 +17,7 @@ from brats_infer.tasks import TASKS
 from brats_infer.train import command
 from brats_infer.train.command import run
 from brats_infer.train.losses import LOSSES, TERMS
-from brats_infer.train.state import SETTINGS
+from brats_infer.train.state import BEST, SETTINGS
 from model.atomic import alone_in
 from model.checkpoint import read_manifest
 from model.unet import UNetConfig
@@ -156,6 +156,14 @@ def test_what_is_lost_on_the_disk_in_the_middle_is_named(
 
     monkeypatch.setattr(command, "draw_overlays", lost)
     with pytest.raises(OutputError, match=r"best\.safetensors: cannot be used \(No such file"):
+        train({"hold_out": (IDS[0],)}, data, tmp_path)
+
+
+def test_a_damaged_checkpoint_is_named_when_a_run_is_gone_on_with(data: Path, tmp_path: Path) -> None:
+    train({"hold_out": (IDS[0],)}, data, tmp_path)
+    best = tmp_path / BEST
+    best.write_bytes(best.read_bytes()[:-1])
+    with pytest.raises(OutputError, match=r"best\.safetensors: is damaged \(.*\): check the disk"):
         train({"hold_out": (IDS[0],)}, data, tmp_path)
 
 

@@ -1,12 +1,15 @@
-"""The line of a validation, and the one of every minute."""
+"""The first line, the line of a validation, and the one of every minute."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
 
 from brats_infer.train import progress
 from brats_infer.train.config import TrainConfig
-from brats_infer.train.progress import Pace, line_of
+from brats_infer.train.data import Split, TrainingCase
+from brats_infer.train.progress import Pace, first_line, line_of
 from model.unet import UNetConfig
 
 CONFIG = TrainConfig(UNetConfig(channels=(3, 5)), "zscore", steps=1000, batch=2)
@@ -18,6 +21,28 @@ ENTRY: dict[str, Any] = {
     "hd95": 12.34,
     "cases": {"a": {}, "b": {}},
 }
+CASE = TrainingCase("a", torch.zeros(5, 1, 1, 1), torch.zeros(3, 1, 1, 1, dtype=torch.bool), ())
+
+
+@pytest.mark.parametrize(
+    ("split", "share", "told"),
+    [
+        (Split((CASE,) * 3, (CASE,) * 2), 0.7, "3 cases, 2 held out"),
+        (Split((CASE,) * 3, (), phantoms=(CASE,) * 5), 0.7, "3 cases and 5 phantoms (70% of the patches), 0 held out"),
+        (Split((CASE,) * 3, (), phantoms=(CASE,) * 5), 0.0, "3 cases, 0 held out"),
+        (Split((CASE,) * 3, (CASE,), phantoms=(CASE,) * 5), 1.0, "5 phantoms, 1 held out"),
+        (Split((), (CASE,), phantoms=(CASE,) * 5), 0.7, "5 phantoms, 1 held out"),
+        (
+            Split((CASE,), (CASE,), fresh=lambda seed, device: CASE),
+            0.25,
+            "1 case and new phantoms (25% of the patches), 1 held out",
+        ),
+        (Split((), (CASE,), fresh=lambda seed, device: CASE), 0.7, "new phantoms, 1 held out"),
+    ],
+)
+def test_first_line_says_what_is_trained_on(split: Split, share: float, told: str) -> None:
+    config = replace(CONFIG, phantom_share=share, patch=(96, 96, 96))
+    assert first_line(config, split) == f"training on {told}; 1000 steps of 2 patches of 96^3"
 
 
 def test_line_says_step_loss_scores_speed_and_time_left() -> None:

@@ -82,7 +82,11 @@ def test_what_cannot_be_published_to_is_named(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text("{")
     with pytest.raises(WeightsError, match=r"manifest\.json: is not a manifest"):
         published(tmp_path, run)
+    whole = (run / BEST).read_bytes()
     (run / BEST).unlink()
     with pytest.raises(OutputError, match=f"{BEST}: cannot be used"):
+        published(tmp_path / "weights", run)
+    (run / BEST).write_bytes(whole[:-1])
+    with pytest.raises(OutputError, match=rf"{BEST}: is damaged \(.*\): check the disk"):
         published(tmp_path / "weights", run)
     assert not np.any([path.suffix == ".safetensors" for path in (tmp_path / "weights").iterdir()])
