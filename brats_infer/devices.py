@@ -126,7 +126,8 @@ def beside(device: torch.device) -> Iterator[None]:
         yield
         return
     stream = _side_stream(device)
-    with torch.cuda.stream(stream):
+    # of the device: coming back to the stream of another one would make a context there, which takes memory
+    with torch.cuda.device(device), torch.cuda.stream(stream):
         yield
         stream.synchronize()
 

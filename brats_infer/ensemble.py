@@ -17,11 +17,11 @@ from brats_infer.engines import Engine, exact, fastest_engine
 from brats_infer.errors import WeightsError, printable
 from brats_infer.inputs import Key, Prepared, inputs_on, key_of, prepare
 from brats_infer.normalise import Normalisation
-from brats_infer.passes import closer_box, predict_member
+from brats_infer.passes import POSSIBLE, closer_box, predict_member
 from brats_infer.preprocess import Cropped
 from brats_infer.settings import Mode, Settings
 from brats_infer.tasks import MODALITIES, Task
-from brats_infer.turns import turn_at
+from brats_infer.turns import Asked, turn_at
 from model.checkpoint import CheckpointError, Member, load_member, load_reference, read_manifest
 from model.unet import UNet, UNetConfig
 
@@ -108,11 +108,16 @@ class Ensemble:
         def exact_engine_of(index: int) -> Engine:
             return Checked(exact(self._engine(index, place.networks)), check)
 
-        with turn.lock:
-            found = self._mean(engine_of, inputs, settings)
-            if place.networks != CPU and bool(turn.look(found.sum().isnan())):
-                found = self._mean(exact_engine_of, inputs, settings)
-                turn.look(found.sum())  # until it is computed, as what it is computed from has to stay
+        def computed(engine_of: EngineOf) -> tuple[Tensor, bool]:
+            """And whether there is a NaN in it; until that is known, what it is computed from has to stay."""
+            with turn.lock:
+                found = self._mean(engine_of, inputs, settings)
+                asked = Asked(found.sum().isnan())
+            return found, bool(asked.answer())
+
+        found, overflown = computed(engine_of)
+        if overflown and place.networks != CPU:
+            found, _ = computed(exact_engine_of)
         if place.note:
             warn(place.note)
         return found
@@ -162,7 +167,8 @@ class Ensemble:
         """Where members look closer, by what those on coarser grids found."""
         configs = [self.members[index][0].config for index in members]
         step = max(config.multiple * config.spacing for config in configs)
-        return closer_box(coarse[0], step, dust, turn_at(self.device).look)
+        possible = coarse[0] >= POSSIBLE
+        return turn_at(self.device).look(possible, lambda seen: closer_box(seen.numpy(), step, dust))
 
     def _engine(self, index: int, device: torch.device) -> Engine:
         """A member's engine on a device, made when it is first needed."""

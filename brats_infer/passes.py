@@ -4,7 +4,9 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -34,13 +36,12 @@ def predict_member(engine: Engine, x: Tensor, window: tuple[int, int, int] | Non
     return finer(found, spacing, x.shape[1:]) if spacing > 1 else found
 
 
-def closer_box(outermost: Tensor, step: int, dust: int, look: Callable[[Tensor], Tensor] = Tensor.cpu) -> Box:
-    """Where networks look closer: around what is possible by probabilities (X, Y, Z) of those on coarser grids.
+def closer_box(possible: NDArray[np.bool_], step: int, dust: int) -> Box:
+    """Where networks look closer: around what those on coarser grids hold possible (X, Y, Z), which is written to.
 
     Components of up to `dust` voxels of 1 mm count only where there is nothing else, as they will be removed. Each side
     is a multiple of `step`, or the whole length. Everything where nothing is possible. Measured in docs/weights.md.
     """
-    possible = look(outermost >= POSSIBLE).numpy()
     if not possible.any():
         return EVERYTHING
     view = possible[bounding_box(possible)]
@@ -128,7 +129,7 @@ def sliding_window(x: Tensor, predictor: Predictor, window: tuple[int, int, int]
     return total.div_(norm)[:, *inside]
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=4)
 def gaussian_weights(window: tuple[int, int, int], device: torch.device) -> Tensor:
     """(X_w, Y_w, Z_w): a Gaussian of 1/8 of the side, 1 at the centre, at least 1e-3."""
     weights = torch.ones((), device=device)

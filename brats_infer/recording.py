@@ -39,7 +39,8 @@ class Recording:
         graph = torch.cuda.graph(  # "thread_local": other threads may ask CUDA for memory meanwhile
             self._graph, pool=pool, stream=self._stream, capture_error_mode="thread_local"
         )
-        with torch.cuda.stream(torch.cuda.current_stream(device)), graph:  # back on this stream where recording fails
+        before = torch.cuda.current_stream(device)
+        with torch.cuda.device(device), torch.cuda.stream(before), graph:  # back on it where recording fails
             self._output = function(self._input)
         _living.add(self)
 

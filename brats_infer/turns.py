@@ -1,13 +1,40 @@
 """Whose turn it is with a device, of several threads that have a case each."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Condition, Lock
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from brats_infer.devices import beside, on_host
+
+T = TypeVar("T")
+
+
+class Asked:
+    """What a thread whose turn it is has given the device to compute."""
+
+    def __init__(self, x: Tensor) -> None:
+        self._x = x
+        self._computed: torch.cuda.Event | None = None
+        if x.device.type == "cuda":
+            self._computed = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+            self._computed.record(torch.cuda.current_stream(x.device))
+
+    @property
+    def here(self) -> bool:
+        """Whether it lies on the host, computed."""
+        return self._computed is None
+
+    def answer(self) -> Tensor:
+        """On the host, once it is computed, and without waiting for what others give the device meanwhile."""
+        if self._computed is None:
+            return self._x
+        self._computed.synchronize()
+        with beside(self._x.device):
+            return on_host(self._x)
 
 
 class Turn:
@@ -22,17 +49,14 @@ class Turn:
         self._cases = 0
         self._taken = False
 
-    def look(self, x: Tensor) -> Tensor:
-        """On the host, once it is computed, and without waiting for what others give the device meanwhile."""
-        if x.device.type != "cuda":
-            return x
-        computed = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
-        computed.record(torch.cuda.current_stream(x.device))
+    def look(self, x: Tensor, see: Callable[[Tensor], T]) -> T:
+        """What is seen in it on the host; others have their turn while a GPU computes it. For who holds `lock`."""
+        asked = Asked(x)
+        if asked.here:
+            return see(x)
         self.lock.release()
         try:
-            computed.synchronize()
-            with beside(x.device):
-                return on_host(x)
+            return see(asked.answer())
         finally:
             self.lock.acquire()
 
@@ -55,8 +79,9 @@ class Turn:
         with self._changed:
             self._changed.wait_for(lambda: not self._taken)
             self._taken = True
-            self._changed.wait_for(lambda: not self._cases)
         try:
+            with self._changed:
+                self._changed.wait_for(lambda: not self._cases)
             yield
         finally:
             with self._changed:
