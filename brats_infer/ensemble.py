@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from weakref import WeakSet
 
 import numpy as np
 import torch
@@ -37,7 +38,7 @@ def _nothing() -> None:
     """What is called where nobody may want a case to be given up."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Ensemble:
     """The members of one task, and the device that is meant for them; `predict` brings them there."""
 
@@ -47,6 +48,9 @@ class Ensemble:
     """{file of a member that is trained on matched histograms: its reference (4, N)}"""
     make_engine: MakeEngine = fastest_engine
     _engines: dict[tuple[int, torch.device], Engine] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        _living.add(self)
 
     @property
     def _entries(self) -> list[Member]:
@@ -85,7 +89,8 @@ class Ensemble:
         with turn.alone():
             while True:
                 if left[0].networks != CPU:
-                    self._engines.clear()  # and the memory of what they have recorded
+                    for each in [each for each in _living if each.device == self.device]:
+                        each._engines.clear()  # and the memory of what they have recorded, of other tasks too
                     release_memory()  # not below: the error holds on to what it was raised over
                 try:
                     found = self._predict_on(left[0], prepared, settings, warn, check)
@@ -175,6 +180,9 @@ class Ensemble:
         if (index, device) not in self._engines:
             self._engines[index, device] = self.make_engine(self.members[index][1], device)
         return self._engines[index, device]
+
+
+_living: WeakSet[Ensemble] = WeakSet()
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import logging
 import math
 import os
 import socket
+import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +23,7 @@ from brats_infer.cluster import LOCAL, joined
 from brats_infer.devices import CPU, pick_device
 from brats_infer.endings import CaseResult, fail_case
 from brats_infer.errors import BratsOptError, CaseError, OutputError, UsageError
-from brats_infer.pipeline import Plan, Runner, load_ensembles, start_of
+from brats_infer.pipeline import AT_THE_GPU, SHORT_TURN, Plan, Runner, load_ensembles, start_of
 from brats_infer.signals import held
 from brats_infer.stages import finish_case, predict_case, read_case
 from brats_infer.watch import Watcher
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 NOBODY = Watcher()
 CORES = 4  # of a worker without a GPU, where OMP_NUM_THREADS does not say
 AT_ONCE = 3  # cases of a worker, of which one is read, one computed, one written
+AT_ONCE_WITH_GPU = 8  # for which a case is far less work than for those who read and write it
 TRIES = 3  # of a case whose worker dies, and of a worker that dies as it starts
 PATIENCE = 60  # seconds without any worker until the user is told
 ENDING = 20  # seconds that workers are given to end once they are killed: one may be out of reach
@@ -44,6 +46,11 @@ class Slot:
 
     cpus: int
     gpus: int
+
+    @property
+    def cases(self) -> int:
+        """How many its worker has at once."""
+        return AT_ONCE_WITH_GPU if self.gpus else AT_ONCE
 
 
 def on_ray(address: str) -> Runner:
@@ -105,7 +112,7 @@ class Worker:
 
     def __init__(self, plan: Plan, mark: Path, device: str) -> None:
         self.plan, self.mark, self.device = plan, mark, device
-        self.computer = ThreadPoolExecutor(1 if device == "cpu" else AT_ONCE, "device")
+        self.computer = ThreadPoolExecutor(1 if device == "cpu" else AT_THE_GPU, "device")
 
     def prepare(self) -> None:
         """Before any case. Raises UsageError, WeightsError or OutputError."""
@@ -118,6 +125,8 @@ class Worker:
         if not self.plan.input.is_dir():
             raise UsageError(f"{self.plan.input}: is not there on {host}: name a folder that all machines share")
         self.ensembles = load_ensembles(self.plan, pick_device(self.device))
+        if self.device != "cpu":
+            sys.setswitchinterval(SHORT_TURN)
 
     def segment(self, case: Case) -> CaseResult:
         """As in a plain run. Raises OutputError."""
@@ -218,7 +227,7 @@ class _Foreman:
     def _hire(self, slot: Slot, deaths: int = 0) -> None:
         import ray
 
-        options = {"num_cpus": slot.cpus, "num_gpus": slot.gpus, "max_concurrency": AT_ONCE}
+        options = {"num_cpus": slot.cpus, "num_gpus": slot.gpus, "max_concurrency": slot.cases}
         device = "cuda" if slot.gpus else "cpu"
         worker = _Hired(ray.remote(Worker).options(**options).remote(self.plan, self.mark, device), slot, deaths)
         self.workers.append(worker)
@@ -234,7 +243,7 @@ class _Foreman:
             if self.suspects:
                 case, deaths = self.suspects.popleft()
                 self._ask(worker.actor.segment.remote(case), _Call(worker, case, deaths))
-        while self.fresh and worker.calls < AT_ONCE and not worker.alone:
+        while self.fresh and worker.calls < worker.slot.cases and not worker.alone:
             case = self.fresh.popleft()
             self._ask(worker.actor.segment.remote(case), _Call(worker, case))
 

@@ -229,6 +229,18 @@ def test_what_cannot_be_brought_to_the_gpu_stays(monkeypatch: pytest.MonkeyPatch
     assert ["sums were kept on the CPU" in line for line in told] == [True]
 
 
+def test_a_case_that_is_alone_has_the_memory_of_other_tasks_too(attempts: list[str]) -> None:
+    prepared = cropped_of(brain_images((12, 10, 9), np.random.default_rng(0)))
+    one, other, elsewhere = (
+        Ensemble(((member_of(), random_network()),), device, make_engine=torch_engine) for device in (GPU, GPU, CPU)
+    )
+    for ensemble in (other, elsewhere):
+        ensemble.predict(ensemble.prepare(prepared), Settings())
+    attempts.append("CUDA out of memory")
+    one.predict(one.prepare(prepared), Settings())
+    assert [len(ensemble._engines) for ensemble in (one, other, elsewhere)] == [1, 0, 1]
+
+
 def test_case_that_fits_nowhere_fails(attempts: list[str]) -> None:
     attempts += ["CUDA out of memory"] * 4
     images = brain_images((12, 10, 9), np.random.default_rng(0))

@@ -88,6 +88,15 @@ def test_a_case_whose_worker_died_is_the_only_one_of_its_next() -> None:
     ]
 
 
+@pytest.mark.parametrize(("slot", "cases"), [(Slot(4, 0), 3), (Slot(4, 1), 8)])
+def test_a_worker_with_a_gpu_has_more_cases_at_once(slot: Slot, cases: int) -> None:
+    plan = Plan(Path("in"), Path("out"), Path("weights"), (), "auto", Settings())
+    foreman = scale._Foreman([Case(f"case {n}", {}, TASKS["gli"]) for n in range(20)], plan, Path("mark"))
+    worker = scale._Hired(Asked(), slot, deaths=0, ready=True)
+    foreman._give(worker)
+    assert worker.actor.cases == [f"case {n}" for n in range(cases)]
+
+
 def maps(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
