@@ -7,12 +7,9 @@ the same names. A worker that dies is replaced, and its cases are given out agai
 import logging
 import math
 import os
-import socket
-import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,18 +17,17 @@ from typing import Any
 
 from brats_infer.cases import Case
 from brats_infer.cluster import LOCAL, joined
-from brats_infer.devices import CPU, pick_device
+from brats_infer.devices import CPU
 from brats_infer.endings import CaseResult, fail_case
-from brats_infer.errors import BratsOptError, CaseError, OutputError, UsageError
-from brats_infer.pipeline import AT_THE_GPU, SHORT_TURN, Plan, Runner, load_ensembles, start_of
+from brats_infer.errors import BratsOptError, CaseError, UsageError
+from brats_infer.pipeline import Plan, Runner, load_ensembles, start_of
 from brats_infer.signals import held
-from brats_infer.stages import finish_case, predict_case, read_case
 from brats_infer.watch import Watcher
-from model.atomic import Mark, hold_mark, marked, remove_leftovers
+from brats_infer.worker import Worker
+from model.atomic import Mark, marked, remove_leftovers
 
 log = logging.getLogger(__name__)
 
-NOBODY = Watcher()
 CORES = 4  # of a worker without a GPU, where OMP_NUM_THREADS does not say
 AT_ONCE = 3  # cases of a worker, of which one is read, one computed, one written
 AT_ONCE_WITH_GPU = 8  # for which a case is far less work than for those who read and write it
@@ -102,45 +98,6 @@ def find_slots(nodes: Sequence[Mapping[str, Any]], device: str) -> list[Slot]:
     if not slots:
         raise UsageError("--ray: the cluster offers no processor: start Ray with --num-cpus")
     return slots
-
-
-class Worker:
-    """In a process of its own, perhaps on another machine: the weights of one device, and the cases it is given.
-
-    Ray calls it from several threads, so reading and writing overlap with the network of another case.
-    """
-
-    def __init__(self, plan: Plan, mark: Path, device: str) -> None:
-        self.plan, self.mark, self.device = plan, mark, device
-        self.computer = ThreadPoolExecutor(1 if device == "cpu" else AT_THE_GPU, "device")
-
-    def prepare(self) -> None:
-        """Before any case. Raises UsageError, WeightsError or OutputError."""
-        host = socket.gethostname()
-        try:
-            self.holding = hold_mark(self.mark)
-        except FileNotFoundError as error:
-            reason = f"{self.plan.output}: is another folder on {host}: name one that all machines share"
-            raise OutputError(reason) from error
-        if not self.plan.input.is_dir():
-            raise UsageError(f"{self.plan.input}: is not there on {host}: name a folder that all machines share")
-        self.ensembles = load_ensembles(self.plan, pick_device(self.device))
-        if self.device != "cpu":
-            sys.setswitchinterval(SHORT_TURN)
-
-    def segment(self, case: Case) -> CaseResult:
-        """As in a plain run. Raises OutputError."""
-        output, settings = self.plan.output, self.plan.settings
-        # nothing here holds on to what was read
-        computing = self.computer.submit(
-            predict_case,
-            read_case(case, self.ensembles, output, settings, NOBODY),
-            self.ensembles,
-            output,
-            settings,
-            NOBODY,
-        )
-        return finish_case(computing.result(), output, settings, NOBODY)
 
 
 @dataclass

@@ -20,9 +20,10 @@ from brats_infer.cluster import joined
 from brats_infer.endings import CaseResult, Status
 from brats_infer.errors import BratsOptError, OutputError, UsageError
 from brats_infer.pipeline import Plan, segment_folder
-from brats_infer.scale import Slot, Worker, find_slots, on_ray
+from brats_infer.scale import Slot, find_slots, on_ray
 from brats_infer.settings import OnError, Settings
 from brats_infer.tasks import TASKS
+from brats_infer.worker import Worker
 from model.atomic import PREFIX, marked
 from tests.case_files import write_case
 from tests.faults import anatomy
