@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from threading import Lock
 from weakref import WeakSet
 
 import numpy as np
@@ -50,7 +51,8 @@ class Ensemble:
     _engines: dict[tuple[int, torch.device], Engine] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        _living.add(self)
+        with _register:
+            _living.add(self)
 
     @property
     def _entries(self) -> list[Member]:
@@ -89,8 +91,8 @@ class Ensemble:
         with turn.alone():
             while True:
                 if left[0].networks != CPU:
-                    for each in [each for each in _living if each.device == self.device]:
-                        each._engines.clear()  # and the memory of what they have recorded, of other tasks too
+                    for ensemble in _at(self.device):
+                        ensemble._engines.clear()  # and the memory of what they have recorded
                     release_memory()  # not below: the error holds on to what it was raised over
                 try:
                     found = self._predict_on(left[0], prepared, settings, warn, check)
@@ -114,14 +116,14 @@ class Ensemble:
             return Checked(exact(self._engine(index, place.networks)), check)
 
         def computed(engine_of: EngineOf) -> tuple[Tensor, bool]:
-            """And whether there is a NaN in it; until that is known, what it is computed from has to stay."""
+            """And whether fp16 has made a NaN of it; until that is known, what it is computed from has to stay."""
             with turn.lock:
                 found = self._mean(engine_of, inputs, settings)
-                asked = Asked(found.sum().isnan())
-            return found, bool(asked.answer())
+                asked = Asked(found.sum().isnan()) if place.networks != CPU else None
+            return found, asked is not None and bool(asked.answer())
 
         found, overflown = computed(engine_of)
-        if overflown and place.networks != CPU:
+        if overflown:
             found, _ = computed(exact_engine_of)
         if place.note:
             warn(place.note)
@@ -183,6 +185,13 @@ class Ensemble:
 
 
 _living: WeakSet[Ensemble] = WeakSet()
+_register = Lock()
+
+
+def _at(device: torch.device) -> list[Ensemble]:
+    """Those of all tasks that are meant for a device."""
+    with _register:
+        return [ensemble for ensemble in _living if ensemble.device == device]
 
 
 @dataclass(frozen=True)

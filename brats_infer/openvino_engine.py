@@ -6,6 +6,7 @@ The graph is written down layer by layer from the network: through ONNX or by tr
 import math
 import sys
 from collections import OrderedDict
+from threading import Lock
 from weakref import WeakSet
 
 import numpy as np
@@ -49,7 +50,8 @@ class OpenVinoEngine:
             options["INFERENCE_NUM_THREADS"] = limit
         self._options = options
         self._kept: OrderedDict[tuple[int, ...], ov.CompiledModel] = OrderedDict()  # what was used last comes last
-        _ENGINES.add(self)
+        with _REGISTER:
+            _ENGINES.add(self)
         self._shape: tuple[int, ...] = ()
         self._compiled: ov.CompiledModel | None = None
         self._request: ov.InferRequest | None = None
@@ -74,12 +76,14 @@ class OpenVinoEngine:
         return found[:, :, : batch.shape[2], : batch.shape[3], : batch.shape[4]].to(batch.device)
 
     def _compiled_for(self, shape: tuple[int, ...]) -> ov.CompiledModel:
-        if shape not in self._kept:
-            self._kept[shape] = _compiled(self.network, self._options, shape)
-        self._kept.move_to_end(shape)
-        while len(self._kept) > self.room():
-            self._kept.popitem(last=False)
-        return self._kept[shape]
+        with _REGISTER:
+            if shape not in self._kept:
+                self._kept[shape] = _compiled(self.network, self._options, shape)
+            self._kept.move_to_end(shape)
+            for engine in _ENGINES:
+                while len(engine._kept) > engine.room():
+                    engine._kept.popitem(last=False)
+            return self._kept[shape]
 
     def room(self) -> int:
         """How many compiled shapes may be kept: this engine's share of `KEPT` among all that there are."""
@@ -88,6 +92,7 @@ class OpenVinoEngine:
 
 
 _ENGINES: WeakSet[OpenVinoEngine] = WeakSet()
+_REGISTER = Lock()
 
 
 def _compiled(network: UNet, options: dict[str, object], shape: tuple[int, ...]) -> ov.CompiledModel:

@@ -9,6 +9,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from brats_infer.cases import Case
 from brats_infer.cluster import joined
 from brats_infer.endings import CaseResult, Status
 from brats_infer.errors import BratsOptError, OutputError, UsageError
-from brats_infer.pipeline import Plan, segment_folder
+from brats_infer.pipeline import AT_THE_GPU, Plan, segment_folder
 from brats_infer.scale import Slot, find_slots, on_ray
 from brats_infer.settings import OnError, Settings
 from brats_infer.tasks import TASKS
@@ -96,6 +97,31 @@ def test_a_worker_with_a_gpu_has_more_cases_at_once(slot: Slot, cases: int) -> N
     worker = scale._Hired(Asked(), slot, deaths=0, ready=True)
     foreman._give(worker)
     assert worker.actor.cases == [f"case {n}" for n in range(cases)]
+
+
+def test_a_worker_is_asked_for_as_many_cases_as_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = Plan(Path("in"), Path("out"), Path("weights"), (), "auto", Settings())
+    asked: list[dict[str, int]] = []
+
+    class Remote:
+        def __init__(self, _: type) -> None: ...
+
+        def options(self, **options: int) -> "Remote":
+            asked.append(options)
+            return self
+
+        def remote(self, *_: object) -> Any:
+            return SimpleNamespace(prepare=SimpleNamespace(remote=object))
+
+    monkeypatch.setattr("ray.remote", Remote)
+    for slot in (Slot(4, 0), Slot(8, 1)):
+        scale._Foreman([], plan, Path("mark"))._hire(slot)
+    assert asked == [
+        {"num_cpus": 4, "num_gpus": 0, "max_concurrency": 3},
+        {"num_cpus": 8, "num_gpus": 1, "max_concurrency": 8},
+    ]
+    threads = [Worker(plan, Path("mark"), device).computer._max_workers for device in ("cpu", "cuda")]
+    assert threads == [1, AT_THE_GPU]
 
 
 def maps(folder: Path) -> dict[str, bytes]:

@@ -95,8 +95,8 @@ def run(
         for fold in folds_of(options, task, data):
             folder = fold.folder(out)
             config, split = prepare(options, fold, task, material, initial)
-            tell = teller(config, split) if workers.first else silent
             with only_run_in(folder) if workers.first else nullcontext():
+                tell = teller(config, split) if workers.first else silent
                 best = train(config, split, task_named(task), folder, chosen_device, initial, tell, workers, tell)
                 if workers.first and split.validation:
                     draw_overlays(folder, config, split.validation[0], task_named(task), chosen_device)

@@ -59,7 +59,7 @@ class Run:
 
 
 def read_best(run: Path) -> bytes:
-    """The content of a run's best checkpoint. Raises OutputError where it is damaged, OSError where it is missing."""
+    """The content of a run's best checkpoint. Raises OutputError where it is cut, OSError where it is missing."""
     content = (run / BEST).read_bytes()
     try:
         load(content)

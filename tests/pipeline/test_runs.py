@@ -5,7 +5,7 @@ import random
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from brats_infer.ensemble import Ensemble
 from brats_infer.errors import NoCasesError, OutputError, UsageError, WeightsError
 from brats_infer.pipeline import segment_folder
 from brats_infer.settings import OnError
-from brats_infer.turns import Turn, turn_at
+from brats_infer.turns import Asked, turn_at
 from brats_infer.watch import Finished, Watcher
 from tests.pipeline.runs import SHAPE, labels_in, run
 
@@ -265,18 +265,20 @@ def test_of_several_cases_at_a_gpu_that_fails_now_and_then_none_is_lost_or_mixed
             raise RuntimeError(raised[-1])
         return compute(engine, padded)
 
-    def look(turn: Turn, x: Tensor, see: Callable[[Tensor], Any]) -> Any:
-        turn.lock.release()
+    answer, waited = Asked.answer, list[str]()
+
+    def slowly(asked: Asked) -> Tensor:
+        waited.append(threading.current_thread().name)
         time.sleep(dice.random() / 100)
-        turn.lock.acquire()
-        return see(x)
+        return answer(asked)
 
     monkeypatch.setattr(pipeline, "pick_device", lambda _: gpu)
     monkeypatch.setattr(TorchEngine, "_logits", failing)
-    monkeypatch.setattr(Turn, "look", look)
+    monkeypatch.setattr(Asked, "answer", slowly)
     results = run(cases, tmp_path / "out", weights, component_probability=0.5)
     assert {result.status for result in results.values()} == {Status.WRITTEN}
     assert set(raised) == set(errors)
+    assert len(set(waited)) > 1
     moved = {line.partition(": ")[2] for result in results.values() for line in result.warnings}
     fault = f"the GPU failed ({errors[1]}): it was computed on the CPU"
     assert fault in moved
