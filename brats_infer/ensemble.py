@@ -19,7 +19,7 @@ from brats_infer.engines import Engine, exact, fastest_engine
 from brats_infer.errors import WeightsError, printable
 from brats_infer.inputs import Key, Prepared, inputs_on, key_of, prepare
 from brats_infer.normalise import Normalisation
-from brats_infer.passes import POSSIBLE, closer_box, predict_member
+from brats_infer.passes import closer_box, predict_member
 from brats_infer.preprocess import Cropped
 from brats_infer.settings import Mode, Settings
 from brats_infer.tasks import MODALITIES, Task
@@ -91,7 +91,7 @@ class Ensemble:
         with turn.alone():
             while True:
                 if left[0].networks != CPU:
-                    for ensemble in _at(self.device):
+                    for ensemble in _ensembles_at(self.device):
                         ensemble._engines.clear()  # and the memory of what they have recorded
                     release_memory()  # not below: the error holds on to what it was raised over
                 try:
@@ -174,8 +174,7 @@ class Ensemble:
         """Where members look closer, by what those on coarser grids found."""
         configs = [self.members[index][0].config for index in members]
         step = max(config.multiple * config.spacing for config in configs)
-        possible = coarse[0] >= POSSIBLE
-        return turn_at(self.device).look(possible, lambda seen: closer_box(seen.numpy(), step, dust))
+        return closer_box(coarse[0], step, dust, turn_at(self.device).look)
 
     def _engine(self, index: int, device: torch.device) -> Engine:
         """A member's engine on a device, made when it is first needed."""
@@ -188,7 +187,7 @@ _living: WeakSet[Ensemble] = WeakSet()
 _register = Lock()
 
 
-def _at(device: torch.device) -> list[Ensemble]:
+def _ensembles_at(device: torch.device) -> list[Ensemble]:
     """Those of all tasks that are meant for a device."""
     with _register:
         return [ensemble for ensemble in _living if ensemble.device == device]

@@ -44,8 +44,10 @@ def outcome_of(probabilities: Tensor, restore: Restore, task: Task, whole: bool 
         with beside(probabilities.device):  # which may be at work on another case
             labels = on_host(labels_from_probabilities(probabilities, task)).numpy()
             if whole:
-                own = probabilities.clone() if probabilities.device == CPU else probabilities
-                kept = on_host(own.contiguous()).numpy()
+                if probabilities.device == CPU:
+                    kept = probabilities.clone(memory_format=torch.contiguous_format).numpy()
+                else:
+                    kept = on_host(probabilities.contiguous()).numpy()
             else:
                 kept = np.zeros(probabilities.shape, np.float32)  # of which what is not written to takes no memory
                 box = bounding_box(labels > 0)

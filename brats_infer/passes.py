@@ -23,6 +23,8 @@ NEAR = 8  # voxels around what is possible
 CLOSER_SIDE = 96  # voxels at least: of a smaller box, instance norm would see little but tumor
 
 Predictor = Callable[[Tensor], Tensor]
+Look = Callable[[Tensor, Callable[[Tensor], Box]], Box]
+"""Brings a tensor to the host and says what is seen in it, as `Turn.look` does."""
 
 
 def predict_member(engine: Engine, x: Tensor, window: tuple[int, int, int] | None, flips: bool) -> Tensor:
@@ -36,12 +38,21 @@ def predict_member(engine: Engine, x: Tensor, window: tuple[int, int, int] | Non
     return finer(found, spacing, x.shape[1:]) if spacing > 1 else found
 
 
-def closer_box(possible: NDArray[np.bool_], step: int, dust: int) -> Box:
-    """Where networks look closer: around what those on coarser grids hold possible (X, Y, Z), which is written to.
+def _at_once(x: Tensor, see: Callable[[Tensor], Box]) -> Box:
+    return see(x.cpu())
+
+
+def closer_box(outermost: Tensor, step: int, dust: int, look: Look = _at_once) -> Box:
+    """Where networks look closer: around what is possible by probabilities (X, Y, Z) of those on coarser grids.
 
     Components of up to `dust` voxels of 1 mm count only where there is nothing else, as they will be removed. Each side
     is a multiple of `step`, or the whole length. Everything where nothing is possible. Measured in docs/weights.md.
     """
+    return look(outermost >= POSSIBLE, lambda possible: _box_around(possible.numpy(), step, dust))
+
+
+def _box_around(possible: NDArray[np.bool_], step: int, dust: int) -> Box:
+    """As `closer_box`, on the host; `possible` (X, Y, Z) is written to."""
     if not possible.any():
         return EVERYTHING
     view = possible[bounding_box(possible)]

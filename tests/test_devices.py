@@ -230,14 +230,14 @@ def test_what_cannot_be_brought_to_the_gpu_stays(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_case_that_is_alone_has_the_memory_of_other_tasks_too(attempts: list[str]) -> None:
-    prepared = cropped_of(brain_images((12, 10, 9), np.random.default_rng(0)))
+    cropped = cropped_of(brain_images((12, 10, 9), np.random.default_rng(0)))
     one, other, elsewhere = (
         Ensemble(((member_of(), random_network()),), device, make_engine=torch_engine) for device in (GPU, GPU, CPU)
     )
     for ensemble in (other, elsewhere):
-        ensemble.predict(ensemble.prepare(prepared), Settings())
+        ensemble.predict(ensemble.prepare(cropped), Settings())
     attempts.append("CUDA out of memory")
-    one.predict(one.prepare(prepared), Settings())
+    one.predict(one.prepare(cropped), Settings())
     assert [len(ensemble._engines) for ensemble in (one, other, elsewhere)] == [1, 0, 1]
 
 

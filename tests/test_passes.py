@@ -20,6 +20,7 @@ from brats_infer.engines import TorchEngine
 from brats_infer.passes import (
     CLOSER_SIDE,
     NEAR,
+    POSSIBLE,
     closer_box,
     coarser,
     finer,
@@ -231,11 +232,11 @@ def test_coarse_member_answers_on_the_fine_grid() -> None:
 def test_closer_box_holds_all_that_is_possible(
     shape: Shape, corners: tuple[tuple[float, float], ...], step: int
 ) -> None:
-    possible = np.zeros(shape, np.bool_)
+    probabilities = torch.zeros(shape)
     ends = [sorted(int(at * (n - 1)) for at in pair) for pair, n in zip(corners, shape, strict=True)]
     for corner in zip(*ends, strict=True):
-        possible[corner] = True
-    box = closer_box(possible, step, DUST)
+        probabilities[corner] = POSSIBLE
+    box = closer_box(probabilities, step, DUST)
     for side, (first, last), n in zip(box, ends, shape, strict=True):
         assert 0 <= side.start <= max(0, first - NEAR)
         assert min(n, last + 1 + NEAR) <= side.stop <= n
@@ -247,24 +248,24 @@ def test_closer_box_holds_all_that_is_possible(
 
 
 def test_closer_box_is_everything_where_nothing_is_possible() -> None:
-    assert closer_box(np.zeros((200, 7, 150), np.bool_), 32, DUST) == EVERYTHING
+    assert closer_box(torch.full((200, 7, 150), POSSIBLE / 2), 32, DUST) == EVERYTHING
 
 
 def test_closer_box_is_not_widened_by_small_components() -> None:
-    possible = np.zeros((300, 100, 100), np.bool_)
-    possible[100:110, 40:50, 40:50] = True  # 1000 voxels
-    alone = closer_box(possible.copy(), 32, DUST)
-    possible[280:, 40:65, 40] = True  # 500
-    assert closer_box(possible.copy(), 32, DUST) == alone
-    assert closer_box(possible.copy(), 32, DUST - 1)[0].stop == 300
-    possible[280, 40, 41] = True
-    assert closer_box(possible.copy(), 32, DUST)[0].stop == 300
+    probabilities = torch.zeros(300, 100, 100)
+    probabilities[100:110, 40:50, 40:50] = POSSIBLE  # 1000 voxels
+    alone = closer_box(probabilities, 32, DUST)
+    probabilities[280:, 40:65, 40] = POSSIBLE  # 500
+    assert closer_box(probabilities, 32, DUST) == alone
+    assert closer_box(probabilities, 32, DUST - 1)[0].stop == 300
+    probabilities[280, 40, 41] = POSSIBLE
+    assert closer_box(probabilities, 32, DUST)[0].stop == 300
 
 
 def test_closer_box_holds_small_components_where_there_is_nothing_else() -> None:
-    possible = np.zeros((300, 100, 100), np.bool_)
-    possible[0, 50, 50] = possible[299, 50, 50] = True
-    assert closer_box(possible.copy(), 32, DUST)[0] == slice(0, 300)
+    probabilities = torch.zeros(300, 100, 100)
+    probabilities[0, 50, 50] = probabilities[299, 50, 50] = POSSIBLE
+    assert closer_box(probabilities, 32, DUST)[0] == slice(0, 300)
 
 
 def test_background_around_a_brain_smaller_than_the_window_is_shared_out() -> None:

@@ -68,6 +68,11 @@ class Split:
     fresh: Callable[[int, torch.device], TrainingCase] | None = None
     """Makes the synthetic case of a seed, to be drawn from instead of `phantoms`."""
 
+    @property
+    def synthetic(self) -> bool:
+        """Whether there are synthetic cases."""
+        return bool(self.phantoms or self.fresh)
+
 
 def load_split(
     folder: Path,

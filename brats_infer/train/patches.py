@@ -53,7 +53,7 @@ def draw_batch(
 
 
 def _draw_case(split: Split, phantom_share: float, rng: np.random.Generator, device: torch.device) -> TrainingCase:
-    synthetic = bool(split.phantoms or split.fresh) and (not split.training or rng.random() < phantom_share)
+    synthetic = split.synthetic and (not split.training or rng.random() < phantom_share)
     if synthetic and split.fresh:
         return split.fresh(int(rng.integers(2**31)), device)
     cases = split.phantoms if synthetic else split.training

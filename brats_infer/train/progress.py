@@ -53,19 +53,15 @@ def teller(config: TrainConfig, split: Split) -> Callable[[dict[str, Any]], None
 def first_line(config: TrainConfig, split: Split) -> str:
     """How many cases there are, so that one that was not found is missed before hours have gone."""
     used = []
-    if split.training and (config.phantom_share < 1 or not _has_phantoms(split)):
+    if split.training and (config.phantom_share < 1 or not split.synthetic):
         used.append(_counted(len(split.training), "case"))
-    if _has_phantoms(split) and (config.phantom_share > 0 or not split.training):
+    if split.synthetic and (config.phantom_share > 0 or not split.training):
         phantoms = "new phantoms" if split.fresh else _counted(len(split.phantoms), "phantom")
         used.append(f"{phantoms} ({config.phantom_share:.0%} of the patches)" if used else phantoms)
     return (
         f"training on {' and '.join(used)}, {len(split.validation)} held out; "
         f"{config.steps} steps of {_counted(config.batch, 'patch', 'patches')} of {config.patch[0]}^3"
     )
-
-
-def _has_phantoms(split: Split) -> bool:
-    return bool(split.phantoms or split.fresh)
 
 
 def _counted(number: int, one: str, several: str = "") -> str:
