@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from brats_infer.evaluate import evaluate_folders
-from brats_infer.pipeline import segment_folder
 from brats_infer.report import RunReport
+from brats_infer.run.events import Watcher
+from brats_infer.run.folder import segment_folder
 from brats_infer.tasks import task_named
-from brats_infer.watch import Watcher
 
 BAD = 0.6
 MODALITIES = ("t1n", "t1c", "t2w", "t2f")

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from brats_infer.engines import in_half
+from brats_infer.network.engines import in_half
 from model.unet import PAPER_CHANNELS, ConvBlock, UNet, UNetConfig
 
 CHANNELS_LAST = torch.channels_last_3d

@@ -1,6 +1,6 @@
 """What a case costs beside its networks, and what it saves that the sizes compiled for them are kept, on the CPU.
 
-    python benchmarks/host.py CASES [--task gli] [--weights weights] [--mode fast] [--rounds 3]
+    python benchmarks/host.py CASES [--task gli] [--weights weights] [--mode coarse-to-fine] [--rounds 3]
 
 CASES is an input folder of `brats-opt`. Each round takes every case through its stages, one after the other and not one
 beside the other as in a run: once with an engine that keeps sizes, once with one that keeps the last alone, in turns.
@@ -21,15 +21,15 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from brats_infer import openvino_engine
-from brats_infer.cases import Case, find_cases
-from brats_infer.devices import CPU, limit_threads
-from brats_infer.engines import Engine, fastest_engine
-from brats_infer.ensemble import SHIPPED_WEIGHTS, Ensemble, load_ensemble
+from brats_infer.files.cases import Case, find_cases
+from brats_infer.network import openvino_engine
+from brats_infer.network.devices import CPU, limit_threads
+from brats_infer.network.engines import Engine, fastest_engine
+from brats_infer.network.ensemble import SHIPPED_WEIGHTS, Ensemble, load_ensemble
+from brats_infer.run.case import finish_case, predict_case, read_case
+from brats_infer.run.events import Watcher
 from brats_infer.settings import Mode, Settings
-from brats_infer.stages import finish_case, predict_case, read_case
 from brats_infer.tasks import TASKS
-from brats_infer.watch import Watcher
 from model.unet import UNet, UNetConfig
 
 KEPT = {"sizes kept": 2 * openvino_engine.KEPT, "the last size": 1}  # the engines of both ways share it
@@ -100,7 +100,7 @@ def main() -> None:
     parser.add_argument("cases", type=Path)
     parser.add_argument("--task", default="gli")
     parser.add_argument("--weights", type=Path, default=SHIPPED_WEIGHTS)
-    parser.add_argument("--mode", type=Mode, default=Mode.FAST, choices=list(Mode))
+    parser.add_argument("--mode", type=Mode, default=Mode.COARSE_TO_FINE, choices=list(Mode))
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
     limit_threads()

@@ -1,8 +1,9 @@
 """Seconds, memory and labels of a case through ours, MONAI and nnU-Net v2, with the same network and weights.
 
     python benchmarks/inference.py [--member weights/gli-0.safetensors] [--channels 64,96,128,192,256,384,512]
-                                   [--window 128] [--modes accurate,fast] [--peers monai,monai-cropped,nnunet]
-                                   [--case FOLDER] [--cases 1] [--rounds 5] [--device auto] [--flips]
+                                   [--window 128] [--modes sliding-window,coarse-to-fine]
+                                   [--peers monai,monai-cropped,nnunet] [--case FOLDER] [--cases 1] [--rounds 5]
+                                   [--device auto] [--flips]
 
 A run begins with four NIfTI files and ends with a written label map. Each contender has a process of its own, and all
 run in turns; a first run, in which things are compiled and cached, does not count.
@@ -46,10 +47,10 @@ from inference_contenders import TASK, Answer, Job
 from inference_inputs import copy_case, refuse_for_peers, sample_case, weights_of
 from inference_process import Process, run_command
 
-from brats_infer.devices import limit_threads, pick_device
-from brats_infer.labels import regions_from_labels
+from brats_infer.files.nifti import read_labels
+from brats_infer.labelling.regions import regions_from_labels
+from brats_infer.network.devices import limit_threads, pick_device
 from brats_infer.settings import Mode
-from brats_infer.volume import read_labels
 
 REPOSITORY = Path(__file__).parents[1]
 PEERS = {
@@ -170,7 +171,7 @@ def overlaps(job: Job, other: Job) -> list[float]:
 def rows_of(given: argparse.Namespace, folder: Path) -> Iterator[Row]:
     """Ours and its floor in each mode, then the peers."""
 
-    def row(name: str, contender: str, mode: str = Mode.ACCURATE) -> Row:
+    def row(name: str, contender: str, mode: str = Mode.SLIDING_WINDOW) -> Row:
         output = folder / f"{contender}-{mode}"
         output.mkdir()
         return Row(name, Job(contender, folder / "input", output, folder / "weights", given.device, mode, given.flips))
@@ -194,7 +195,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--case", type=Path, help="its folder; default: a real one of ../shared, else a phantom")
     parser.add_argument("--cases", type=int, default=1, help="copies of it in the folder")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--modes", default="accurate,fast", help="of ours")
+    parser.add_argument("--modes", default="sliding-window,coarse-to-fine", help="of ours")
     parser.add_argument("--peers", default="monai,monai-cropped,nnunet", help="may be empty")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--flips", action="store_true", help="the mean over eight mirror images; MONAI has none")

@@ -12,17 +12,17 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from brats_infer.cases import find_cases
-from brats_infer.devices import DTYPES, pick_device, precision
-from brats_infer.endings import Status
-from brats_infer.engines import Engine, fastest_engine, padded_shape
-from brats_infer.ensemble import Ensemble, load_ensemble
-from brats_infer.pipeline import segment_folder
-from brats_infer.preprocess import crop_to_brain
+from brats_infer.files.cases import find_cases
+from brats_infer.files.nifti import read_images
+from brats_infer.image.crop import crop_to_brain
+from brats_infer.network.devices import DTYPES, pick_device, precision
+from brats_infer.network.engines import Engine, fastest_engine, padded_shape
+from brats_infer.network.ensemble import Ensemble, load_ensemble
+from brats_infer.run.events import Watcher
+from brats_infer.run.folder import segment_folder
+from brats_infer.run.results import Status
 from brats_infer.settings import Mode, Settings
 from brats_infer.tasks import TASKS
-from brats_infer.volume import read_images
-from brats_infer.watch import Watcher
 from model.unet import UNet, UNetConfig
 
 TASK = TASKS["gli"]
@@ -41,7 +41,7 @@ class Job:
     weights: Path
     """A weights folder with one member."""
     device: str
-    mode: str = Mode.ACCURATE.value
+    mode: str = Mode.SLIDING_WINDOW.value
     flips: bool = False
 
     def to_json(self) -> str:

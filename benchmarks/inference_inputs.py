@@ -12,11 +12,11 @@ import torch
 from inference_contenders import TASK
 from widened import widened
 
-from brats_infer.cases import Case, find_cases
 from brats_infer.errors import BratsOptError
-from brats_infer.normalise import Normalisation
-from brats_infer.preprocess import CANONICAL_AXES
-from brats_infer.volume import read_geometry
+from brats_infer.files.cases import Case, find_cases
+from brats_infer.files.nifti import read_geometry
+from brats_infer.image.crop import CANONICAL_AXES
+from brats_infer.image.normalise import Normalisation
 from model.checkpoint import Member, load_member, read_manifest, save_weights, write_manifest
 
 REPOSITORY = Path(__file__).parents[1]

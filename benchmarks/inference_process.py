@@ -17,7 +17,7 @@ import torch
 from inference_contenders import OURS, Answer, Contender, Job
 from inference_peers import PEERS
 
-from brats_infer.devices import limit_threads
+from brats_infer.network.devices import limit_threads
 
 END_OF_LOG = 2000  # characters
 

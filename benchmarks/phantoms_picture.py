@@ -12,11 +12,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from brats_infer.cases import Case
-from brats_infer.preprocess import crop_labels, crop_to_brain
+from brats_infer.files.cases import Case
+from brats_infer.files.nifti import read_images, read_labels
+from brats_infer.image.crop import crop_labels, crop_to_brain
 from brats_infer.tasks import MODALITIES
-from brats_infer.train.data import labelled_cases
-from brats_infer.volume import read_images, read_labels
+from brats_infer.train.data.dataset import labelled_cases
 
 OUT = Path(__file__).parents[1] / "docs" / "phantoms.png"
 T1C, T2F = ([modality.name for modality in MODALITIES].index(name) for name in ("t1c", "t2f"))

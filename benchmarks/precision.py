@@ -1,6 +1,6 @@
 """How many of a tumor's voxels get the label that torch finds in float32 from the engine of this machine.
 
-    python benchmarks/precision.py CASES [--task gli] [--weights weights] [--mode fast] [--device auto]
+    python benchmarks/precision.py CASES [--task gli] [--weights weights] [--mode coarse-to-fine] [--device auto]
                                          [--rounded fp16|bf16|int8]
 
 CASES is an input folder of `brats-opt`. Printed is a line a case: the share among the voxels that are tumor in
@@ -19,16 +19,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from brats_infer.cases import find_cases
-from brats_infer.devices import DTYPES, limit_threads, pick_device
-from brats_infer.engines import Engine, TorchEngine, engine_name
-from brats_infer.ensemble import SHIPPED_WEIGHTS, Ensemble, load_ensemble
-from brats_infer.postprocess import keep_brain
-from brats_infer.preprocess import crop_to_brain
+from brats_infer.files.cases import find_cases
+from brats_infer.files.nifti import read_images
+from brats_infer.image.crop import crop_to_brain
+from brats_infer.labelling.postprocess import keep_brain
+from brats_infer.labelling.thresholds import labels_from_probabilities
+from brats_infer.network.devices import DTYPES, limit_threads, pick_device
+from brats_infer.network.engines import Engine, TorchEngine, engine_name
+from brats_infer.network.ensemble import SHIPPED_WEIGHTS, Ensemble, load_ensemble
 from brats_infer.settings import Mode, Settings
 from brats_infer.tasks import TASKS
-from brats_infer.thresholds import labels_from_probabilities
-from brats_infer.volume import read_images
 from model.unet import UNet
 
 ROUNDED_TO = {"fp16": DTYPES["fp16"], "bf16": DTYPES["bf16"], "int8": torch.int8}
@@ -78,7 +78,7 @@ def main() -> None:
     parser.add_argument("cases", type=Path)
     parser.add_argument("--task", default="gli", choices=list(TASKS))
     parser.add_argument("--weights", type=Path, default=SHIPPED_WEIGHTS)
-    parser.add_argument("--mode", type=Mode, default=Mode.FAST, choices=list(Mode))
+    parser.add_argument("--mode", type=Mode, default=Mode.COARSE_TO_FINE, choices=list(Mode))
     parser.add_argument("--device", default="auto")
     parser.add_argument("--rounded", choices=list(ROUNDED_TO))
     given = parser.parse_args()

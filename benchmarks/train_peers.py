@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from train_steps import ChannelsLast, Compiled, Contender, Ours, Setting
 
-from brats_infer.devices import autocast
+from brats_infer.network.devices import autocast
 from brats_infer.train.distributed import heads_of
-from brats_infer.train.validation import ALONE
+from brats_infer.train.monitor.validation import ALONE
 
 LEVELS_OF_REGIONS = ((1, 2, 3), (2, 3), (3,))  # a voxel's label for the peers: in how many nested regions it lies
 

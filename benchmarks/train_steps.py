@@ -10,16 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from brats_infer.devices import autocast
+from brats_infer.network.devices import autocast
 from brats_infer.train import loop
+from brats_infer.train.checkpoint import Run
 from brats_infer.train.config import TrainConfig
-from brats_infer.train.data import Split, TrainingCase
+from brats_infer.train.data.dataset import Split, TrainingCase
+from brats_infer.train.data.patches import draw_batch
 from brats_infer.train.distributed import heads_of
 from brats_infer.train.losses import deep_supervision_loss, loss_weights, weighted
+from brats_infer.train.monitor.validation import ALONE
 from brats_infer.train.optimisers import make_optimizer
-from brats_infer.train.patches import draw_batch
-from brats_infer.train.state import Run
-from brats_infer.train.validation import ALONE
 from model.unet import UNet
 
 

@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from brats_infer.pipeline import segment_folder as segment_folder
-    from brats_infer.single import Segmentation as Segmentation
-    from brats_infer.single import segment as segment
+    from brats_infer.api import Segmentation as Segmentation
+    from brats_infer.api import segment as segment
+    from brats_infer.run.folder import segment_folder as segment_folder
 
 __all__ = ["Segmentation", "__version__", "segment", "segment_folder"]
 
 HOMES = {
-    "segment_folder": "brats_infer.pipeline",
-    "segment": "brats_infer.single",
-    "Segmentation": "brats_infer.single",
+    "segment_folder": "brats_infer.run.folder",
+    "segment": "brats_infer.api",
+    "Segmentation": "brats_infer.api",
 }
 
 try:

@@ -9,10 +9,10 @@ from types import ModuleType
 import click
 
 from brats_infer import __version__
+from brats_infer.commands.options.options import DefaultGroup
 from brats_infer.errors import BratsOptError, ExitCode, Terminated, printable
-from brats_infer.logs import Voice, speak_as
-from brats_infer.options import DefaultGroup
-from brats_infer.signals import INTERRUPTED, TERMINATED, ignore
+from brats_infer.system.logging import Voice, speak_as
+from brats_infer.system.signals import INTERRUPTED, TERMINATED, ignore
 
 INTERNAL_ERROR = 1
 STDOUT = "standard output: cannot be written ({}): send it elsewhere"
@@ -23,11 +23,8 @@ log = logging.getLogger("brats_infer")
 @click.group(
     cls=DefaultGroup,
     modules={
-        "infer": "brats_infer.commands.infer",
-        **dict.fromkeys(("check", "evaluate", "report"), "brats_infer.commands.outputs"),
-        **dict.fromkeys(("train", "experiment", "tune"), "brats_infer.train.cli"),
-        "phantom": "brats_infer.commands.phantom",
-        "info": "brats_infer.commands.info",
+        name: f"brats_infer.commands.{name}"
+        for name in ("infer", "check", "evaluate", "report", "train", "experiment", "tune", "phantom", "info")
     },
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )

@@ -10,10 +10,10 @@ from brats_infer.errors import UsageError
 class Mode(StrEnum):
     """How a brain goes through the network."""
 
-    ACCURATE = "accurate"
-    """Windows of the training patch, half overlapping, with Gaussian weights."""
-    FAST = "fast"
-    """The whole brain in one pass; of members on finer grids, the part in which coarser ones hold a tumor possible."""
+    COARSE_TO_FINE = "coarse-to-fine"
+    """Members on coarser grids see the whole brain, members on finer grids the box around what those hold possible."""
+    SLIDING_WINDOW = "sliding-window"
+    """Every member sees windows of its training patch, half overlapping, with Gaussian weights."""
 
 
 class OnError(StrEnum):
@@ -37,7 +37,7 @@ class DustFill(StrEnum):
 class Settings:
     """What a run does with every case."""
 
-    mode: Mode = Mode.FAST
+    mode: Mode = Mode.COARSE_TO_FINE
     flips: bool = False
     """Whether to take the mean over all eight mirror images."""
     on_error: OnError = OnError.FAIL
@@ -58,7 +58,7 @@ class Settings:
     """A folder for the region probabilities, (X, Y, Z, R) in steps of 1/255, before thresholds."""
 
     def __post_init__(self) -> None:
-        """Raises UsageError for values that there are not: names are taken as they are given, as in `mode="fast"`."""
+        """Raises UsageError for a value out of range. Names may be given as text: `mode="sliding-window"`."""
         for name, kind in (("mode", Mode), ("on_error", OnError), ("dust_fill", DustFill)):
             if getattr(self, name) not in set(kind):
                 raise UsageError(f"{name}={getattr(self, name)!r}: choose one of {', '.join(kind)}")

@@ -10,13 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from brats_infer.devices import CPU
-from brats_infer.engines import Engine, torch_engine
-from brats_infer.ensemble import Ensemble
-from brats_infer.geometry import Geometry
-from brats_infer.preprocess import ONE_MM, Cropped, Restore
+from brats_infer.files.geometry import Geometry
+from brats_infer.image.crop import ONE_MM, Cropped, Restore
+from brats_infer.network.devices import CPU
+from brats_infer.network.engines import Engine, torch_engine
+from brats_infer.network.ensemble import Ensemble
 from brats_infer.settings import Mode, Settings
-from brats_infer.train.data import TrainingCase
+from brats_infer.train.data.dataset import TrainingCase
 from model.checkpoint import Member, save_weights, write_manifest
 from model.unet import UNet, UNetConfig
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from brats_infer.ensemble import SHIPPED_WEIGHTS
-from brats_infer.phantom.cohort import write_cohort
+from brats_infer.network.ensemble import SHIPPED_WEIGHTS
+from brats_infer.phantom.write import write_cohort
 from tests.evaluate.small_cohort import write_cohort as write_maps
 from tests.faults.privileges import without_capabilities
 from tests.small_networks import random_network, write_weights
@@ -104,7 +104,7 @@ def test_environment_gives_options_and_the_command_line_wins(folder: Path, tmp_p
         ("!!map [1, 2]", "is not YAML ("),
         ("task: !!bool maybe", "is not YAML ("),
         ('dust: !!int ""', "is not YAML ("),
-        ("mode: fast\nmode: accurate", "is not YAML (mode is given twice"),
+        ("mode: coarse-to-fine\nmode: sliding-window", "is not YAML (mode is given twice"),
         ("task: 2024-99-99", "is not YAML ("),
         ("task: !!int x", "is not YAML ("),
         ("[" * 3000, "is not YAML ("),
@@ -124,7 +124,7 @@ def test_parameters_that_are_not_known_are_refused_by_name(
 
 def test_parameters_file_chooses_how_to_segment(folder: Path, tmp_path: Path) -> None:
     parameters = tmp_path / "parameters.yaml"
-    parameters.write_text("mode: accurate\nflips: true\ncomponent_probability: 0.62\n")
+    parameters.write_text("mode: sliding-window\nflips: true\ncomponent_probability: 0.62\n")
 
     def maps(name: str, *options: object) -> dict[str, bytes]:
         output = tmp_path / name
@@ -132,7 +132,7 @@ def test_parameters_file_chooses_how_to_segment(folder: Path, tmp_path: Path) ->
         assert done.returncode == 0, done.stderr
         return {path.name: path.read_bytes() for path in output.iterdir()}
 
-    chosen = {"--mode": ("accurate",), "--flips": (), "--component-probability": (0.62,)}
+    chosen = {"--mode": ("sliding-window",), "--flips": (), "--component-probability": (0.62,)}
     expected = maps("options", *(word for option, values in chosen.items() for word in (option, *values)))
     assert maps("file", "--parameters_file", parameters) == expected
     for option in chosen:
@@ -406,7 +406,7 @@ def test_shell_completes_commands_and_options() -> None:
     assert "_BRATS_OPT_COMPLETE=bash_complete" in script.stdout
     assert completed("brats-opt inf", 1).split() == ["plain,infer", "plain,info"]
     assert completed("brats-opt --mo", 1).split() == ["plain,--mode"], "of the command that is meant without one"
-    assert completed("brats-opt infer --mode ", 3).split() == ["plain,accurate", "plain,fast"]
+    assert completed("brats-opt infer --mode ", 3).split() == ["plain,coarse-to-fine", "plain,sliding-window"]
 
 
 def test_info_says_what_runs_on_what(folder: Path) -> None:

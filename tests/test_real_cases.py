@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from nibabel import orientations as nio
 
-from brats_infer.cases import find_cases
-from brats_infer.check import check_output
-from brats_infer.endings import Status
 from brats_infer.evaluate import lesionwise_scores
-from brats_infer.pipeline import segment_folder
+from brats_infer.files.cases import find_cases
+from brats_infer.files.check import check_output
+from brats_infer.files.nifti import read_labels
+from brats_infer.run.folder import segment_folder
+from brats_infer.run.results import Status
 from brats_infer.tasks import TASKS
-from brats_infer.volume import read_labels
 
 pytestmark = pytest.mark.slow
 UNSEEN = tuple(f"BraTS-GLI-9000{i}-000" for i in (1, 2, 3, 7, 8))

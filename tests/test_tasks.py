@@ -10,10 +10,10 @@ import pytest
 
 from brats_infer.errors import UsageError
 from brats_infer.evaluate import evaluate_folders
-from brats_infer.pipeline import segment_folder
 from brats_infer.report import RunReport
+from brats_infer.run.events import Watcher
+from brats_infer.run.folder import segment_folder
 from brats_infer.tasks import ED, MODALITIES, NCR, TASKS, Region, task_named, task_of_id
-from brats_infer.watch import Watcher
 from model.unet import UNetConfig
 from tests.case_files import write_case
 from tests.small_networks import random_network, write_weights

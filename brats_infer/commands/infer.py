@@ -8,10 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from brats_infer.errors import ExitCode, UsageError, WeightsError
-from brats_infer.folders import OUTPUT, prepare_folder
-from brats_infer.logs import Voice, speak_as
-from brats_infer.options import (
+from brats_infer.commands.options.options import (
     CHALLENGE_OR_AUTO,
     PATH,
     SHIPPED,
@@ -23,21 +20,24 @@ from brats_infer.options import (
     debug,
     option,
 )
-from brats_infer.ownership import become_owner
-from brats_infer.parameters import read_parameters
+from brats_infer.commands.options.parameters_file import read_parameters
+from brats_infer.errors import ExitCode, UsageError, WeightsError
+from brats_infer.files.folders import OUTPUT, prepare_folder
 from brats_infer.settings import DustFill, Mode, OnError, Settings
-from brats_infer.shards import Shard, shard_of
-from brats_infer.signals import end_at_once, raise_once
+from brats_infer.system.logging import Voice, speak_as
+from brats_infer.system.ownership import become_owner
+from brats_infer.system.shards import Shard, shard_of
+from brats_infer.system.signals import end_at_once, raise_once
 
 if TYPE_CHECKING:
-    from brats_infer.pipeline import Runner
     from brats_infer.report import RunReport
+    from brats_infer.run.folder import Runner
 
 FILES, HOW, RUN, TELL, MLCUBE = "Files", "How to segment", "How to run", "What to say, on stderr", "As MLCube spells it"
 EXAMPLES = """\b
 Examples:
   brats-opt --input cases --output labels
-  brats-opt --input cases --output labels --report report --mode accurate --flips
+  brats-opt --input cases --output labels --report report --mode sliding-window --flips
   brats-opt --input cases --output labels --task ssa --on-error blank --resume
 
 Every option can also be given in the environment: BRATS_OPT_INPUT, BRATS_OPT_ON_ERROR, BRATS_OPT_FLIPS=1.
@@ -67,7 +67,7 @@ Every option can also be given in the environment: BRATS_OPT_INPUT, BRATS_OPT_ON
     default=Settings.mode.value,
     show_default=True,
     heading=HOW,
-    help="fast: the whole brain at once, then closer where a tumor may be; accurate: overlapping windows.",
+    help="The whole brain at once, then closer where a tumor may be; or overlapping windows.",
 )
 @option(
     "--flips/--no-flips", default=Settings.flips, show_default=True, heading=HOW, help="Mean over eight mirror images."
@@ -175,10 +175,10 @@ def infer(
     given |= _from_file(ctx, parameters_file)
     shard = given["shard"] or shard_of(os.environ)
     with end_at_once():
-        from brats_infer.endings import Status
-        from brats_infer.pipeline import segment_folder
-        from brats_infer.progress import Progress
-        from brats_infer.watch import Watcher
+        from brats_infer.commands.progress_bar import Progress
+        from brats_infer.run.events import Watcher
+        from brats_infer.run.folder import segment_folder
+        from brats_infer.run.results import Status
 
         report = _report_of(given, shard)
     with Progress(str(shard), voice=voice or Voice.PLAIN) as progress:
@@ -222,7 +222,7 @@ def _runner(ray: str | None) -> "Runner | None":
         return None
     if not find_spec("ray"):
         raise UsageError("--ray needs ray: pip install '.[scale]' in the project's folder")
-    from brats_infer.scale import on_ray
+    from brats_infer.cluster.foreman import on_ray
 
     return on_ray(ray)
 
@@ -232,7 +232,7 @@ def _weights(ctx: click.Context, weights: Path | None, additional_files: Path | 
 
     Else the shipped ones.
     """
-    from brats_infer.ensemble import SHIPPED_WEIGHTS
+    from brats_infer.network.ensemble import SHIPPED_WEIGHTS
     from model.checkpoint import MANIFEST
 
     over_weights = _on_command_line(ctx, "additional_files") and not _on_command_line(ctx, "weights")

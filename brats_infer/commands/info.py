@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from brats_infer.options import SHIPPED, TARGET, debug, option
+from brats_infer.commands.options.options import SHIPPED, TARGET, debug, option
 
 
 @click.command()
@@ -14,7 +14,7 @@ from brats_infer.options import SHIPPED, TARGET, debug, option
 @debug
 def info(weights: Path | None, as_json: bool) -> None:
     """Show what would run on what: version, device, networks with their hashes."""
-    from brats_infer.info import describe, render
+    from brats_infer.commands.installation import describe, render
 
     facts = describe(weights)
     click.echo(json.dumps(facts, indent=2) if as_json else render(facts))

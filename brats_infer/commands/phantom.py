@@ -4,8 +4,8 @@ from pathlib import Path
 
 import click
 
-from brats_infer.options import CHALLENGE, PATH, debug, option
-from brats_infer.signals import raise_once
+from brats_infer.commands.options.options import CHALLENGE, PATH, debug, option
+from brats_infer.system.signals import raise_once
 
 
 @click.command()
@@ -17,7 +17,7 @@ from brats_infer.signals import raise_once
 @debug
 def phantom(task: str, count: int, out: Path, seed: int, anatomy: str) -> None:
     """Write synthetic cases with labels, in the layout of 2023, to train on and to try things on."""
-    from brats_infer.phantom.cohort import write_cohort
+    from brats_infer.phantom.write import write_cohort
 
     raise_once()
     for case_id in write_cohort(out, task, count, seed, anatomy):

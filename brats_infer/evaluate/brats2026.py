@@ -23,8 +23,8 @@ from typing import Any
 from isal import igzip
 
 from brats_infer.errors import CaseError, UsageError
-from brats_infer.evaluate.cohort import Table
 from brats_infer.evaluate.pairs import Pair
+from brats_infer.evaluate.scores import Table
 from brats_infer.tasks import TASKS, Task
 
 PROGRAMS = ("brats-evaluate", "brats-parse-metrics")

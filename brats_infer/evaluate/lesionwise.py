@@ -10,7 +10,6 @@ import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
-from brats_infer.boxes import bounding_box
 from brats_infer.evaluate.surface import (
     Floats,
     Mask,
@@ -20,7 +19,8 @@ from brats_infer.evaluate.surface import (
     percentile,
     surface_of,
 )
-from brats_infer.labels import within
+from brats_infer.image.voxels import bounding_box
+from brats_infer.labelling.regions import within
 from brats_infer.tasks import LesionMetrics, Task
 
 Labels = NDArray[np.unsignedinteger]

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from brats_infer.cases import IMAGE_ENDINGS
 from brats_infer.errors import CaseError, NoCasesError, UsageError
 from brats_infer.evaluate.lesionwise import unknown_labels
-from brats_infer.geometry import Geometry
+from brats_infer.files.cases import IMAGE_ENDINGS
+from brats_infer.files.geometry import Geometry
+from brats_infer.files.nifti import read_labels
 from brats_infer.tasks import ET, ET_2021, Task
-from brats_infer.volume import read_labels
 
 PREDICTION = "{ID}.nii.gz"
 REFERENCE = "{ID}-seg.nii.gz"

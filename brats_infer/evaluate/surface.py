@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from brats_infer.boxes import bounding_box
+from brats_infer.image.voxels import bounding_box
 
 Spacing = tuple[float, float, float]
 Mask = NDArray[np.bool_]

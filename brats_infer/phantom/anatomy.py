@@ -17,8 +17,8 @@ from scipy import ndimage
 from torch import Tensor
 
 from brats_infer.errors import UsageError
-from brats_infer.preprocess import CANONICAL_AXES, SPACING_TOLERANCE
-from brats_infer.volume import READ_ERRORS
+from brats_infer.files.nifti import READ_ERRORS
+from brats_infer.image.crop import CANONICAL_AXES, SPACING_TOLERANCE
 
 MARGIN = 4  # voxels left around a brain
 MENINGES = 5  # fluid further than this from tissue, in voxels, is no part of a stripped brain

@@ -12,8 +12,8 @@ from scipy import ndimage
 from torch import Tensor
 
 from brats_infer.errors import UsageError
+from brats_infer.image.crop import CANONICAL_AXES
 from brats_infer.phantom.anatomy import Tissue, boxed
-from brats_infer.preprocess import CANONICAL_AXES
 
 FILES = "mni_icbm152_{}_tal_nlin_sym_09a_converted.nii.gz"
 VENTRICLE_DEPTH = 28  # mm below the brain's surface: fluid there is taken for a ventricle

@@ -4,6 +4,6 @@ Inference imports this only when a report was asked for.
 """
 
 from brats_infer.report.comparison import compare_folders
-from brats_infer.report.run import RunReport
+from brats_infer.report.run_report import RunReport
 
 __all__ = ["RunReport", "compare_folders"]

@@ -11,21 +11,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from brats_infer.cases import Case, find_cases
 from brats_infer.errors import CaseError, OutputError
-from brats_infer.evaluate.cohort import CohortScores, Table, evaluate_folders, read_pair
 from brats_infer.evaluate.pairs import Pair, find_pairs
-from brats_infer.preprocess import crop_labels
+from brats_infer.evaluate.scores import CohortScores, Table, evaluate_folders, read_pair
+from brats_infer.files.cases import Case, find_cases
+from brats_infer.files.nifti import read_geometry
+from brats_infer.image.crop import crop_labels
+from brats_infer.labelling.volumetry import label_volumes, region_volumes
 from brats_infer.report.lesions import LEGEND, judge
 from brats_infer.report.page import write_page
 from brats_infer.report.picture import COLOURS, draw_picture, grey
 from brats_infer.report.record import head, peak_memory, write_record
-from brats_infer.report.run import DATA, PICTURES, make_parts, remove_others
+from brats_infer.report.run_report import DATA, PICTURES, make_parts, remove_others
 from brats_infer.report.sight import read_cropped_for, sight_of
 from brats_infer.report.volumes import write_volumes
 from brats_infer.tasks import LABEL_NAMES, Task
-from brats_infer.volume import read_geometry
-from brats_infer.volumetry import label_volumes, region_volumes
 
 log = logging.getLogger(__name__)
 

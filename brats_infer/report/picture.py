@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from brats_infer.boxes import bounding_box
+from brats_infer.image.voxels import bounding_box
 from brats_infer.tasks import LABEL_NAMES, MODALITIES
 from model.atomic import write_atomically
 

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 
 from brats_infer import __version__
-from brats_infer.confidence import is_unsure
-from brats_infer.endings import CaseResult, Status
+from brats_infer.labelling.confidence import is_unsure
 from brats_infer.report.picture import COLOURS
+from brats_infer.run.results import CaseResult, Status
 from brats_infer.tasks import LABEL_NAMES, MODALITIES, TASKS
 from model.atomic import write_atomically
 from model.checkpoint import Member

@@ -9,16 +9,16 @@ import nibabel.orientations as nio
 import numpy as np
 from numpy.typing import NDArray
 
-from brats_infer.boxes import bounding_box
-from brats_infer.cases import Case
 from brats_infer.errors import CaseError
 from brats_infer.evaluate.pairs import read_known
-from brats_infer.geometry import Geometry
-from brats_infer.labels import regions_from_labels
-from brats_infer.preprocess import Cropped, Restore, crop_labels, crop_to_brain
+from brats_infer.files.cases import Case
+from brats_infer.files.geometry import Geometry
+from brats_infer.files.nifti import read_images
+from brats_infer.image.crop import Cropped, Restore, crop_labels, crop_to_brain
+from brats_infer.image.voxels import bounding_box
+from brats_infer.labelling.regions import regions_from_labels
+from brats_infer.labelling.volumetry import label_volumes, region_volumes
 from brats_infer.tasks import Task
-from brats_infer.volume import read_images
-from brats_infer.volumetry import label_volumes, region_volumes
 
 
 @dataclass(frozen=True)

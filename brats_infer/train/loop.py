@@ -10,21 +10,21 @@ import numpy as np
 import torch
 from torch import nn
 
-from brats_infer.devices import autocast, is_out_of_memory
 from brats_infer.errors import Terminated, UsageError
-from brats_infer.signals import held, raising
+from brats_infer.network.devices import autocast, is_out_of_memory
+from brats_infer.system.signals import held, raising
 from brats_infer.tasks import Task
+from brats_infer.train.checkpoint import Run, save_run, settings_of, start_run
 from brats_infer.train.config import TrainConfig
-from brats_infer.train.curves import Curves
-from brats_infer.train.data import Split
+from brats_infer.train.data.dataset import Split
+from brats_infer.train.data.patches import draw_batch, kept_on
 from brats_infer.train.distributed import Workers
 from brats_infer.train.losses import Loss, deep_supervision_loss, disjoint_targets, loss_weights, weighted
+from brats_infer.train.monitor.curves import Curves
+from brats_infer.train.monitor.pace import Pace
+from brats_infer.train.monitor.validation import ALONE, validate
 from brats_infer.train.optimisers import learning_rate
-from brats_infer.train.patches import draw_batch, kept_on
-from brats_infer.train.progress import Pace
-from brats_infer.train.state import Run, save_run, settings_of, start_run
 from brats_infer.train.transfer import Initial
-from brats_infer.train.validation import ALONE, validate
 
 MAX_GRADIENT_NORM = 12.0
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from brats_infer.errors import OutputError, WeightsError
+from brats_infer.train.checkpoint import read_best
 from brats_infer.train.config import TrainConfig
-from brats_infer.train.data import Split
-from brats_infer.train.state import read_best
+from brats_infer.train.data.dataset import Split
 from model.atomic import write_atomically
 from model.checkpoint import MANIFEST, CheckpointError, Member, read_manifest, save_reference, write_manifest
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from brats_infer.phantom.cohort import write_cohort
+from brats_infer.phantom.write import write_cohort
 from tests.container.engine import IMAGE, ORGANIZERS, contents, docker, folders, run, write_renamed_case
 
 

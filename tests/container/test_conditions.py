@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from brats_infer.check import check_output
+from brats_infer.files.check import check_output
 from tests.case_files import raw_header
 from tests.container.engine import IMAGE, OFFLINE, ONE_THREAD, SECONDS, command, contents, docker, folders, run
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from brats_infer.check import check_output
+from brats_infer.files.check import check_output
 from tests.container.engine import IMAGE, ORGANIZERS, ROOT, SECONDS, contents, folders, run
 from tests.small_networks import random_network, write_weights
 

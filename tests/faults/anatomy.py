@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from brats_infer.inputs import network_input
-from brats_infer.normalise import Normalisation
+from brats_infer.image.normalise import Normalisation
+from brats_infer.network.inputs import network_input
 from model.unet import UNet, UNetConfig
 from tests.small_networks import write_weights
 

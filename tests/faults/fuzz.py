@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from brats_infer.errors import CaseError
-from brats_infer.volume import read_geometry, read_volume
+from brats_infer.files.nifti import read_geometry, read_volume
 from tests.faults.mutations import damaged
 
 SECONDS = 5.0  # of the processor, a file: the largest take a fifth of one, five times that where memory is slow to come

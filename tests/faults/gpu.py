@@ -4,8 +4,9 @@ import sys
 
 STUB = """
 import torch
-import brats_infer.devices as devices
-from brats_infer import engines, pipeline
+import brats_infer.network.devices as devices
+from brats_infer.network import engines
+from brats_infer.run import folder as pipeline
 from brats_infer.cli import main
 from model.unet import UNet
 

@@ -5,8 +5,8 @@ import re
 import signal
 from tempfile import TemporaryFile
 
+from tests.cluster.ray_cluster import cluster_of, wait_for
 from tests.faults.bench import GOOD, Bench, finish, start
-from tests.ray_cluster import cluster_of, wait_for
 
 LOST = "a worker has died: its cases are run again"
 MORE = [f"BraTS-GLI-{i:05}-000" for i in range(2, 40)]

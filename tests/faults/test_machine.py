@@ -17,7 +17,7 @@ IMPORTS = {"PYTHONPATH": str(ROOT)}
 ON_CPU = ["its sums were kept on the CPU", "it was computed on the CPU"]
 
 
-@pytest.mark.parametrize("mode", ["fast", "accurate"])
+@pytest.mark.parametrize("mode", ["coarse-to-fine", "sliding-window"])
 @pytest.mark.parametrize(("passes", "note"), list(enumerate(ON_CPU, start=2)))
 def test_23_gpu_out_of_memory(bench: Bench, mode: str, passes: int, note: str) -> None:
     ended = bench.run("--mode", mode, program=gpu.too_small(passes), env=IMPORTS)

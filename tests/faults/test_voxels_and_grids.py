@@ -10,7 +10,7 @@ import pytest
 from nibabel import orientations as nio
 from numpy.typing import NDArray
 
-from brats_infer.volume import read_labels
+from brats_infer.files.nifti import read_labels
 from tests.case_files import SRI24, edit_header, raw_header, write_image
 from tests.faults import anatomy
 from tests.faults.bench import Bench, Ended
@@ -138,7 +138,7 @@ def test_22_smaller_than_a_patch(bench: Bench) -> None:
     slab = np.s_[:, 5:25, :]
     bench.add(OTHER, image=lambda i: anatomy.image(i)[slab])
     tiny = bench.add("BraTS-GLI-50001-000", image=lambda i: anatomy.image(i)[17:20, 12:17, 13:14])
-    for mode in ("accurate", "fast"):
+    for mode in ("sliding-window", "coarse-to-fine"):
         bench.run("--mode", mode, "--flips")
         labels = read_labels(bench.output / f"{OTHER}.nii.gz")[0]
         assert anatomy.overlap(labels, anatomy.truth()[slab]) > 0.8

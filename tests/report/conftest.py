@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from brats_infer.endings import CaseResult
-from brats_infer.phantom.cohort import write_cohort
-from brats_infer.pipeline import segment_folder
+from brats_infer.phantom.write import write_cohort
 from brats_infer.report import RunReport
+from brats_infer.run.events import Watcher
+from brats_infer.run.folder import segment_folder
+from brats_infer.run.results import CaseResult
 from brats_infer.settings import Settings
-from brats_infer.watch import Watcher
 from tests.case_files import touch_case
 from tests.small_networks import random_network, write_weights
 

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 
 from brats_infer.tasks import TASKS
+from brats_infer.train.checkpoint import BEST, LAST, LOG
 from brats_infer.train.config import TrainConfig
-from brats_infer.train.data import Split
+from brats_infer.train.data.dataset import Split
 from brats_infer.train.loop import train
-from brats_infer.train.state import BEST, LAST, LOG
 from model.unet import UNetConfig
 from tests.small_networks import training_case
 

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from brats_infer.errors import UsageError
-from brats_infer.phantom.cohort import write_cohort
+from brats_infer.phantom.write import write_cohort
 from brats_infer.train.distributed import Workers, check_gpus, workers_of
 
 REPOSITORY = Path(__file__).parents[2]

@@ -11,15 +11,16 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from brats_infer.devices import computes_in_bf16
 from brats_infer.errors import OutputError, UsageError
-from brats_infer.train import loop, state
+from brats_infer.network.devices import computes_in_bf16
+from brats_infer.train import checkpoint as state
+from brats_infer.train import loop
+from brats_infer.train.checkpoint import BEST, LAST, LOG, Run
 from brats_infer.train.choices import Schedule, Selection
 from brats_infer.train.config import TrainConfig
-from brats_infer.train.data import Split
+from brats_infer.train.data.dataset import Split
 from brats_infer.train.losses import deep_supervision_loss
-from brats_infer.train.state import BEST, LAST, LOG, Run
-from brats_infer.train.validation import validate
+from brats_infer.train.monitor.validation import validate
 from model.unet import UNet, UNetConfig
 from tests.train.small_runs import CONFIG, CPU, GLI, SPLIT, assert_same_run, run, split_of, state_of
 

@@ -6,13 +6,13 @@ import numpy as np
 import torch
 
 from brats_infer.tasks import TASKS
+from brats_infer.train.checkpoint import BEST
 from brats_infer.train.choices import Selection
 from brats_infer.train.config import TrainConfig
-from brats_infer.train.data import Split
+from brats_infer.train.data.dataset import Split
 from brats_infer.train.loop import train
-from brats_infer.train.state import BEST
+from brats_infer.train.monitor.validation import validate
 from brats_infer.train.transfer import read_initial
-from brats_infer.train.validation import validate
 from model.unet import UNet, UNetConfig
 from tests.small_networks import training_case
 

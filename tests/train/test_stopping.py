@@ -12,12 +12,13 @@ import pytest
 import torch
 
 from brats_infer.errors import Terminated, UsageError
-from brats_infer.train import loop, state
+from brats_infer.train import checkpoint as state
+from brats_infer.train import loop
+from brats_infer.train.checkpoint import BEST, LAST, LOG, SETTINGS, TABLE
 from brats_infer.train.choices import Optimizer, Schedule
-from brats_infer.train.data import Split
+from brats_infer.train.data.dataset import Split
 from brats_infer.train.distributed import Heads, Workers
 from brats_infer.train.loop import train
-from brats_infer.train.state import BEST, LAST, LOG, SETTINGS, TABLE
 from model.unet import UNetConfig
 from tests.train.small_runs import CONFIG, CPU, GLI, SPLIT, assert_same_run, log_of, run, state_of
 

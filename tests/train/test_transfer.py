@@ -10,10 +10,10 @@ from safetensors.torch import load_file
 
 from brats_infer.errors import UsageError, WeightsError
 from brats_infer.tasks import TASKS
+from brats_infer.train.checkpoint import BEST, LAST
 from brats_infer.train.choices import Freeze
 from brats_infer.train.config import TrainConfig
 from brats_infer.train.loop import train
-from brats_infer.train.state import BEST, LAST
 from brats_infer.train.transfer import freeze, read_initial
 from model.checkpoint import MANIFEST, save_weights
 from model.unet import UNet, UNetConfig, group_prefixes

@@ -1,0 +1,1 @@
+"""Many cases on a Ray cluster."""

@@ -1,0 +1,107 @@
+"""The scores of a cohort as a table on the terminal, as CSV and as JSON."""
+
+import csv
+import io
+import json
+import math
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, JustifyMethod
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+from brats_infer.errors import OutputError, printable
+from brats_infer.evaluate.scores import CohortScores
+from model.atomic import write_atomically
+
+MEAN = "mean"
+WIDEST = 1000
+
+
+def columns(scores: CohortScores) -> list[str]:
+    """`case`, `region`, then those of the scores in the official order."""
+    first = next(iter(next(iter(scores.cases.values())).values()))
+    return ["case", "region", *first]
+
+
+def write_csv(scores: CohortScores, path: Path) -> None:
+    """A header and one row a case and region, numbers in full, without the mean. Raises OutputError."""
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, columns(scores), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(_rows(scores))
+    _write(path, stream.getvalue())
+
+
+def write_json(scores: CohortScores, path: Path) -> None:
+    """The rows as objects under "cases", the mean of each region under "mean", IDs under "missing".
+
+    Numbers that are NaN or infinite (only the metrics of 2026 have such) become null. Raises OutputError.
+    """
+    content = {
+        "task": scores.task,
+        "metrics": scores.metrics,
+        "cases": [_finite(row) for row in _rows(scores)],
+        "mean": [_finite({"region": region, **values}) for region, values in scores.mean.items()],
+        "missing": list(scores.missing),
+    }
+    _write(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+def print_table(scores: CohortScores, width: int | None = None) -> None:
+    """Prints cases and mean, `width` characters wide or what the terminal has, and says which were missing."""
+    text = io.StringIO()
+    console = Console(file=text, force_terminal=bool(sys.stdout) and sys.stdout.isatty(), highlight=False, width=width)
+    table = Table(title=f"{scores.task}, metrics of {scores.metrics}, {len(scores.cases)} cases", box=SIMPLE_HEAD)
+    for name in columns(scores):
+        justify: JustifyMethod = "left" if name in ("case", "region") else "right"
+        table.add_column(name.replace("_", "\n"), justify=justify, vertical="bottom", no_wrap=True)
+    for row in _rows(scores):
+        table.add_row(*(Text(_shown(value)) for value in row.values()))
+    table.add_section()
+    for region, values in scores.mean.items():
+        table.add_row(MEAN, region, *(_shown(value) for value in values.values()), style="bold")
+    needed = Measurement.get(console, console.options.update(width=WIDEST), table).maximum
+    console.width = max(console.width, needed)  # broken lines on a narrow terminal are better than cut numbers
+    console.print(table, crop=False)
+    click.echo(text.getvalue(), nl=False)
+    if scores.missing:
+        missing = ", ".join(map(printable, scores.missing))
+        click.echo(f"{len(scores.missing)} missing predictions got the worst scores: {missing}")
+
+
+def _rows(scores: CohortScores) -> Iterator[dict[str, Any]]:
+    for case_id, regions in scores.cases.items():
+        for region, values in regions.items():
+            yield {"case": case_id, "region": region, **values}
+
+
+def _finite(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()
+    }
+
+
+def _shown(value: str | float) -> str:
+    """Four digits behind the point for shares and lengths, one for volumes, none for counts."""
+    if not isinstance(value, float):
+        return printable(str(value))
+    return f"{value:.1f}" if value >= 1000 else f"{value:.4f}"
+
+
+def _write(path: Path, text: str) -> None:
+    """Into what a link leads to; a pipe or a device, such as /dev/stdout, is written to and not replaced."""
+    content = text.encode(errors="backslashreplace")  # IDs hold whatever stands in file names
+    try:
+        if path.exists() and not path.is_file():
+            path.write_bytes(content)
+        else:
+            write_atomically(path.resolve(), content)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror}): choose another place") from error

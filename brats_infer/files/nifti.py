@@ -1,0 +1,287 @@
+"""The one file that touches NIfTI: a read that verifies, a write that is whole or not at all."""
+
+import math
+import zlib
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, cast
+
+import nibabel as nib
+import numpy as np
+from isal import igzip, igzip_lib, isal_zlib
+from nibabel.spatialimages import HeaderDataError
+from nibabel.wrapstruct import WrapStructError
+from numpy.typing import NDArray
+
+from brats_infer.errors import CaseError, OutputError
+from brats_infer.files.geometry import Geometry, geometry_of_header
+from model.atomic import write_atomically
+
+MAX_NONFINITE = 0.01  # share of NaN or Inf voxels that may be replaced by 0
+MAX_EXTENSIONS = 2**20  # bytes between header and voxels
+MAX_TRAILING = 2**16  # bytes behind the voxels
+HALF_A_STEP = 0.5 + 1e-6
+SLAB = 16  # slices
+PIECE = 2**20  # bytes
+MOST_UNPACKED = 1032  # bytes of one, by gzip's method
+STEPS = 255  # between probability 0 and 1 in a file
+GZIP_MAGIC = b"\x1f\x8b"
+GZIP_BITS = zlib.MAX_WBITS + 16  # which asks for gzip around the packed bytes
+ISAL_ERROR = cast(type[Exception], igzip_lib.error)  # typed as an instance in the package's stub
+READ_ERRORS = (OSError, EOFError, zlib.error, ISAL_ERROR)
+
+
+@dataclass(frozen=True)
+class Volume:
+    """One 3-D image, all finite, with its geometry and what was odd about the file."""
+
+    data: NDArray[Any]
+    """(X, Y, Z): float32, or whole numbers of 8 or 16 bits as they are stored, which float32 holds exactly.
+
+    In the file's memory order, X fastest: most of it is background that a crop drops before anything turns it.
+    """
+    geometry: Geometry
+    warnings: tuple[str, ...] = ()
+
+
+def read_volume(path: Path) -> Volume:
+    """Reads a NIfTI-1 or -2 file (.nii, .nii.gz) and verifies all of it, to the gzip trailer.
+
+    Raises CaseError, naming the file, for anything that is not one whole finite 3-D image of real numbers.
+    """
+    data, geometry, warnings = _read_verified(path)
+    finite = np.isfinite(data) if data.dtype.kind == "f" else None
+    if finite is not None and not finite.all():
+        count = finite.size - int(np.count_nonzero(finite))
+        if count > MAX_NONFINITE * finite.size:
+            raise CaseError(
+                f"{path}: {count / finite.size:.1%} of the voxels are NaN or Inf in float32, more than "
+                f"{MAX_NONFINITE:.0%}: export it again"
+            )
+        data[~finite] = 0
+        warnings = (*warnings, f"{path}: {count} NaN or Inf voxels were replaced by 0")
+    return Volume(data, geometry, warnings)
+
+
+def read_images(paths: Iterable[Path]) -> dict[Path, Volume]:
+    """Reads the modalities of one case, at once. Raises CaseError for a file that fails or a grid that differs."""
+    paths = list(paths)
+    with ThreadPoolExecutor(max(1, len(paths))) as pool:  # unpacking leaves Python's lock alone
+        volumes = dict(zip(paths, pool.map(read_volume, paths), strict=True))
+    check_same_grid(volumes)
+    return volumes
+
+
+def read_labels(path: Path) -> tuple[NDArray[np.uint8], Geometry]:
+    """Reads a label map: uint8 (X, Y, Z). Raises CaseError if a value is not a whole number from 0 to 255."""
+    values, geometry, _ = _read_verified(path)
+    with np.errstate(invalid="ignore"):  # what does not fit does not compare equal either
+        labels = values.astype(np.uint8)
+    if not np.array_equal(labels, values):
+        raise CaseError(f"{path}: holds values that are no labels (whole numbers from 0 to 255)")
+    return np.ascontiguousarray(labels), geometry
+
+
+def read_geometry(path: Path) -> Geometry:
+    """Reads the header alone. Raises CaseError as `read_volume` does for what the header shows."""
+    with _stream(path) as stream:
+        return geometry_of_header(path, _header(path, stream))[0]
+
+
+def read_header(path: Path) -> nib.Nifti1Header:
+    """The header as it stands in the file, for checks. Raises CaseError if there is none."""
+    with _stream(path) as stream:
+        return _header(path, stream)
+
+
+def write_labels(path: Path, labels: NDArray[np.uint8], geometry: Geometry) -> None:
+    """Writes a uint8 label map (X, Y, Z) with a fresh header on the given grid, atomically.
+
+    The file appears under its name only when it is whole and on the disk. Same labels, same bytes. Raises OutputError.
+    """
+    _write(path, labels.astype(np.uint8, copy=False), geometry)
+
+
+def write_image(path: Path, image: NDArray[np.int16], geometry: Geometry) -> None:
+    """Writes an image (X, Y, Z) in its own type, atomically. Raises OutputError."""
+    _write(path, image, geometry)
+
+
+def write_probabilities(path: Path, probabilities: NDArray[np.float32], geometry: Geometry) -> None:
+    """Writes region probabilities (R, X, Y, Z) as a 4-D uint8 image (X, Y, Z, R) of steps of 1/255, atomically.
+
+    Its scl_slope is 1/255, so every reader of NIfTI sees 0 to 1, at most 1/510 off. Raises OutputError.
+    """
+    steps = np.rint(np.clip(probabilities, 0, 1) * np.float32(STEPS)).astype(np.uint8)
+    _write(path, np.moveaxis(steps, 0, -1), geometry, 1 / STEPS)
+
+
+def read_probabilities(path: Path) -> tuple[NDArray[np.float32], Geometry]:
+    """Reads what `write_probabilities` wrote: (R, X, Y, Z). Raises CaseError for anything else."""
+    with _stream(path) as stream:
+        header = _header(path, stream)
+        *shape, regions = header.get_data_shape()
+        in_steps = header.get_data_dtype() == np.uint8 and np.allclose(header.get_slope_inter()[0] or 0, 1 / STEPS)
+        if not in_steps or len(shape) != 3 or regions < 1 or header.sizeof_hdr != 348:
+            raise CaseError(f"{path}: is not as brats-opt --probabilities writes region probabilities: take those")
+        header.set_data_shape(shape)
+        geometry, _ = geometry_of_header(path, header)
+        _skip_to_voxels(path, header, stream)
+        size = math.prod((*shape, regions))
+        raw = _read_up_to(stream, size, path.stat().st_size)
+        if len(raw) < size or stream.read(1):
+            raise CaseError(f"{path}: does not hold the {size} bytes that its header announces: copy it again")
+    steps = np.frombuffer(raw, np.uint8).reshape((*shape, regions), order="F")
+    return np.moveaxis(steps, -1, 0).astype(np.float32, order="C") / np.float32(STEPS), geometry
+
+
+def check_same_grid(volumes: dict[Path, Volume]) -> None:
+    """Raises CaseError unless all volumes are on one grid."""
+    (first_path, first), *rest = volumes.items()
+    for path, volume in rest:
+        if difference := volume.geometry.difference(first.geometry, first_path.name):
+            raise CaseError(f"{path}: {difference}: register them to one grid")
+
+
+@contextmanager
+def _stream(path: Path) -> Iterator[IO[bytes]]:
+    """The file's bytes, unpacked where its name ends in .gz; any failure to read becomes a CaseError."""
+    try:
+        if path.stat().st_size == 0:
+            raise CaseError(f"{path}: the file is empty: copy it again")
+        with path.open("rb") as raw:
+            head = raw.read(352)
+            raw.seek(0)
+            if _is_packed(path) != head.startswith(GZIP_MAGIC):
+                raise CaseError(f"{path}: is {_what_it_is(head)}")
+            if _is_packed(path):
+                with igzip.open(raw, "rb") as unpacked:
+                    yield cast(IO[bytes], unpacked)
+            else:
+                yield raw
+    except (FileNotFoundError, PermissionError) as error:
+        raise CaseError(f"{path}: cannot be opened ({error.strerror}): check the file and its permissions") from error
+    except READ_ERRORS as error:
+        raise CaseError(f"{path}: cannot be read to its end ({error}): truncated or damaged, copy it again") from error
+
+
+def _is_packed(path: Path) -> bool:
+    """Whether its name says that it is compressed."""
+    return path.suffix.lower() == ".gz"
+
+
+def _what_it_is(head: bytes) -> str:
+    """Names a file that is not what its name says, by its first 352 bytes, and what to do."""
+    if head.startswith(GZIP_MAGIC):
+        return "gzip-compressed although its name does not say so: rename it to .nii.gz"
+    if head[344:347] == b"n+1" or head[4:7] == b"n+2":
+        return "not gzip-compressed although its name ends in .gz: rename it to .nii"
+    if head[344:347] == b"ni1" or head[4:7] == b"ni2":
+        return "one half of a pair of files: export it as one file (.nii.gz)"
+    if head.lstrip()[:1] == b"<":
+        return "a web page, not an image: download it again"
+    return "not a NIfTI file: export it as NIfTI-1 (.nii.gz)"
+
+
+@np.errstate(all="ignore")
+def _header(path: Path, stream: IO[bytes]) -> nib.Nifti1Header:
+    """Parses the header from the start of the stream and leaves the stream right behind it."""
+    head = stream.read(nib.Nifti1Header.sizeof_hdr)
+    kind: type[nib.Nifti1Header] = nib.Nifti1Header
+    if head[4:7] == b"n+2":
+        kind, head = nib.Nifti2Header, head + stream.read(nib.Nifti2Header.sizeof_hdr - len(head))
+    elif head[344:347] != b"n+1":
+        twice = _is_packed(path) and head.startswith(GZIP_MAGIC)
+        raise CaseError(f"{path}: is {'gzip-compressed twice: unpack it once' if twice else _what_it_is(head)}")
+    try:
+        header = kind(head, check=False)
+        header.get_data_dtype()
+        header.get_data_shape()
+        header.get_slope_inter()
+    except (HeaderDataError, WrapStructError, ValueError, KeyError, TypeError) as error:
+        raise CaseError(f"{path}: its header is damaged ({error}): export it again") from error
+    return header
+
+
+def _read_verified(path: Path) -> tuple[NDArray[Any], Geometry, tuple[str, ...]]:
+    """Voxels (X, Y, Z) as `Volume.data`, perhaps with NaN and Inf among them, their grid, and warnings.
+
+    Nothing is allocated before the header has been checked, and every byte of the file has been read at the end.
+    """
+    with _stream(path) as stream:
+        header = _header(path, stream)
+        geometry, warnings = geometry_of_header(path, header)
+        size = math.prod(geometry.shape) * int(header.get_data_dtype().itemsize)
+        _skip_to_voxels(path, header, stream)
+        raw = _read_up_to(stream, size, path.stat().st_size)
+        if len(raw) < size:
+            raise CaseError(f"{path}: holds {len(raw)} of {size} bytes of voxels: truncated, copy it again")
+        if len(stream.read(MAX_TRAILING)) == MAX_TRAILING:  # also reaches the end: only there is the checksum compared
+            raise CaseError(f"{path}: goes on after the voxels that its header announces: export it again")
+    return _scaled(header, raw, geometry.shape), geometry, warnings
+
+
+def _skip_to_voxels(path: Path, header: nib.Nifti1Header, stream: IO[bytes]) -> None:
+    """From right behind the header. Raises CaseError."""
+    begin = header.sizeof_hdr
+    offset = float(header["vox_offset"]) or begin + 4.0  # unset: right behind the header
+    if not begin <= offset <= begin + MAX_EXTENSIONS:
+        raise CaseError(f"{path}: its header puts the voxels at byte {offset:g}: export it again")
+    stream.read(int(offset) - begin)
+
+
+def _read_up_to(stream: IO[bytes], size: int, file_size: int) -> NDArray[np.uint8]:
+    """Up to `size` bytes: of a file of `file_size` no more can be unpacked than `MOST_UNPACKED` times that.
+
+    A header may announce a gigabyte that is not there: what is not filled takes no memory.
+    """
+    raw = np.empty(min(size, MOST_UNPACKED * file_size), np.uint8)
+    filled = 0
+    while filled < len(raw) and (piece := stream.read(min(PIECE, len(raw) - filled))):
+        raw[filled : filled + len(piece)] = np.frombuffer(piece, np.uint8)  # lets other threads run
+        filled += len(piece)
+    return raw[:filled]
+
+
+def _scaled(header: nib.Nifti1Header, raw: NDArray[np.uint8], shape: tuple[int, int, int]) -> NDArray[Any]:
+    """Stored bytes -> (X, Y, Z) with the header's slope and intercept; numbers beyond float32 become Inf.
+
+    Whole numbers that stand for at most half of a step are 0: that is what 0 was rounded to when they were stored.
+    """
+    slope, intercept = header.get_slope_inter()
+    scaled = slope is not None and (slope, intercept) != (1.0, 0.0)
+    stored = np.frombuffer(raw, header.get_data_dtype()).reshape(shape, order="F")
+    if stored.dtype.kind in "iu" and stored.dtype.itemsize <= 2 and not scaled:
+        return stored.astype(stored.dtype.newbyteorder("="), copy=False)
+    with np.errstate(over="ignore", invalid="ignore"):
+        if not scaled:
+            return stored.astype(np.float32)
+        data = np.empty(shape, np.float32, order="F")
+        for start in range(0, shape[2], SLAB):  # in float64, of which little is held at a time
+            values = stored[..., start : start + SLAB].astype(np.float64) * slope + intercept
+            if stored.dtype.kind in "iu":
+                values[np.abs(values) <= HALF_A_STEP * abs(slope)] = 0
+            data[..., start : start + SLAB] = values
+    return data
+
+
+def _write(path: Path, data: NDArray[Any], geometry: Geometry, slope: float = 0.0) -> None:
+    """`slope` 0 means unset, says the standard."""
+    header = nib.Nifti1Header()
+    header.set_data_dtype(data.dtype)
+    header.set_data_shape(data.shape)
+    geometry.put_into(header)
+    header["vox_offset"] = 352
+    header["scl_slope"] = slope
+    packer = isal_zlib.compressobj(2, wbits=GZIP_BITS)
+    voxels = np.asfortranarray(data).ravel(order="K")  # not copied where they lie as files do
+    packed = (packer.compress(header.binaryblock + b"\0\0\0\0"), packer.compress(voxels), packer.flush())
+    try:
+        write_atomically(path, b"".join(packed))
+    except OSError as error:
+        raise OutputError(
+            f"{path}: cannot be written ({error.strerror}): free some space or choose another folder"
+        ) from error

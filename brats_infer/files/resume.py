@@ -1,0 +1,50 @@
+"""What an earlier run left in the output folder: when it counts, and when it has to go."""
+
+from pathlib import Path
+
+from brats_infer.errors import CaseError, OutputError
+from brats_infer.files.cases import Case, is_safe_id
+from brats_infer.files.check import check_map
+from brats_infer.files.nifti import read_labels, read_probabilities
+
+
+def is_whole(path: Path, case: Case) -> bool:
+    """Whether a label map that keeps to the contract, of this case, lies under that name.
+
+    An empty one does not count: it may be the blank map of a case that failed. Its grid is compared with that of the
+    first image that can still be read.
+    """
+    if not is_safe_id(case.id) or case.ambiguous or not case.task or not path.is_file():
+        return False
+    try:
+        faults = [finding for finding in check_map(path, case) if not finding.warning]
+        return not faults and bool(read_labels(path)[0].any())
+    except CaseError:
+        return False
+
+
+def probabilities_are_whole(path: Path, labels: Path, case: Case) -> bool:
+    """Whether region probabilities, on the grid of the case's label map, lie under that name."""
+    if not path.is_file() or not case.task:
+        return False
+    try:
+        found, geometry = read_probabilities(path)
+        return len(found) == len(case.task.regions) and not geometry.difference(read_labels(labels)[1], labels.name)
+    except CaseError:
+        return False
+
+
+def remove_older(path: Path) -> bool:
+    """Removes the map of a case that has failed now, which would look like its result; says whether there was one.
+
+    Raises OutputError.
+    """
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise OutputError(
+            f"{path}: is of an earlier run and cannot be removed ({error.strerror}): choose another --output"
+        ) from error
+    return True

@@ -1,0 +1,1 @@
+"""A case before the network: crop, quality, intensities."""

@@ -1,0 +1,266 @@
+"""From a case's images to the crop that networks see, and back: grid, spacing, brain (paper 3.1)."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
+from pathlib import Path
+from typing import Any, TypeVar
+
+import nibabel.orientations as nio
+import numpy as np
+import SimpleITK as sitk  # noqa: N813 - the package's own custom
+from numpy.typing import NDArray
+
+from brats_infer.errors import CaseError
+from brats_infer.files.geometry import MAX_VOXELS, Geometry
+from brats_infer.files.nifti import Volume
+from brats_infer.image.voxels import bounding_box
+
+N = TypeVar("N", int, float)
+
+CANONICAL_AXES = ("L", "P", "S")  # voxel axes of the common grid of the challenges, whose affine is diag(-1, -1, 1)
+CROP_MARGIN = 4  # voxels around the brain, so that the edge of a convolution's reach sees background
+SPACING_TOLERANCE = 0.01  # mm off 1 mm that needs no resampling
+TILT_WARNING = 15.0  # degrees between an axis of the grid and one of the body
+COVERAGE_WARNING = 0.5  # of the voxels that the fullest of the four images has; of real ones down to 0.66
+BRAIN_SHARE_WARNING = 0.9  # of the voxels; in the challenges' grid a brain fills about 0.17
+ONE_MM = (1.0, 1.0, 1.0)
+MAX_CROP = 2**25  # voxels of 1 mm, as of a cube of 322; the shipped networks need some 250 bytes for each
+SLAB = 16  # voxels
+CONTENT_SAMPLE = 4096  # voxels that are looked at before all of them are
+OUTLIER = 100.0  # times what is usual
+
+
+@dataclass(frozen=True)
+class Restore:
+    """What undoes the change of axes and spacing, and the crop."""
+
+    geometry: Geometry
+    """The input's own grid."""
+    orientation: NDArray[np.float64]
+    """nibabel orientation transform, input axes to canonical ones."""
+    oriented_shape: tuple[int, int, int]
+    """Canonical axes, the input's spacing."""
+    spacing: tuple[float, float, float]
+    """mm, canonical axes."""
+    canonical_shape: tuple[int, int, int]
+    """Canonical axes, 1 mm."""
+    box: tuple[slice, slice, slice]
+    """The crop, in the canonical grid."""
+
+    @property
+    def resampled(self) -> bool:
+        return _needs_resampling(self.spacing)
+
+
+@dataclass(frozen=True)
+class Cropped:
+    """A case's brain on the canonical 1 mm grid, intensities as they came."""
+
+    views: tuple[NDArray[Any], ...]
+    """(X, Y, Z) of each modality, in what was read: of any type and order of memory. Background is exactly 0."""
+    brain: NDArray[np.bool_]
+    """(X, Y, Z), where any modality is non-zero."""
+    restore: Restore
+    warnings: tuple[str, ...] = ()
+
+    @cached_property
+    def images(self) -> NDArray[np.float32]:
+        """(4, X, Y, Z), copied when they are first asked for."""
+        return self.copied(np.empty((len(self.views), *self.brain.shape), np.float32))
+
+    def copied(self, out: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The images, written into memory (4, X, Y, Z)."""
+        for target, view in zip(out, self.views, strict=True):
+            if view.flags.c_contiguous:
+                target[:] = view
+            else:
+                _copy(view, target)
+        return out
+
+
+def crop_to_brain(volumes: dict[Path, Volume]) -> Cropped:
+    """Brings a case's images (same grid) to canonical axes and 1 mm, and crops them to the brain.
+
+    Raises CaseError, naming the file, for an image that is empty or constant, or a grid of an unbearable size.
+    """
+    case = next(iter(volumes)).parent
+    geometry = next(iter(volumes.values())).geometry
+    warnings = [warning for volume in volumes.values() for warning in volume.warnings]
+    orientation = nio.ornt_transform(nio.io_orientation(geometry.affine), nio.axcodes2ornt(CANONICAL_AXES))
+    spacing = _permuted(geometry.spacing, orientation)
+    oriented_shape = _permuted(geometry.shape, orientation)
+    resampled = _needs_resampling(spacing)
+    shape = _shape_at_1mm(case, oriented_shape, spacing) if resampled else oriented_shape
+    brain = np.zeros(shape, bool, order="F")
+    images, counts = [], []
+    for path, volume in volumes.items():
+        warnings += _check_content(path, volume.data)
+        image = nio.apply_orientation(volume.data, orientation)
+        if resampled:
+            image = _resample_image(image.astype(np.float32), spacing, shape)
+            if not image.any():
+                raise CaseError(f"{path}: nothing is left of it at 1 mm: its voxels of {_size(spacing)} mm are too few")
+        images.append(image)
+        voxels = image != 0
+        counts.append(int(np.count_nonzero(voxels)))  # of numbers it would hold Python's lock
+        np.logical_or(brain, voxels, out=brain)
+    if resampled:
+        warnings.append(f"{case}: voxels of {_size(spacing)} mm were resampled to 1 mm and back")
+    warnings += _copies(volumes)
+    warnings += _oddities(case, geometry, np.count_nonzero(brain) / brain.size)
+    restore = Restore(geometry, orientation, oriented_shape, spacing, shape, bounding_box(brain, CROP_MARGIN))
+    inside = brain[restore.box].shape
+    if math.prod(inside) > MAX_CROP:
+        raise CaseError(
+            f"{case}: what is not 0 spans {_size(inside)} mm, more than a head: crop it, remove the background, "
+            "or mend its affine"
+        )
+    mask = np.empty(inside, bool)
+    _copy(brain[restore.box], mask)
+    warnings += _missing_parts(tuple(volumes), counts)
+    return Cropped(tuple(image[restore.box] for image in images), mask, restore, tuple(warnings))
+
+
+def _copy(source: NDArray[Any], target: NDArray[Any]) -> None:
+    """(X, Y, Z) from Fortran to C order or back, in slabs that the processor's caches hold."""
+    for start in range(0, source.shape[1], SLAB):
+        target[:, start : start + SLAB] = source[:, start : start + SLAB].copy(order="F")
+
+
+def restore_probabilities(probabilities: NDArray[np.float32], restore: Restore) -> NDArray[np.float32]:
+    """(R, crop) on the canonical grid -> (R, X, Y, Z) on the input's own grid; 0 outside the crop."""
+    if not restore.resampled:
+        return np.ascontiguousarray(np.stack([_uncropped(p, restore) for p in probabilities]))
+    full = np.zeros((len(probabilities), *restore.canonical_shape), np.float32)
+    full[:, *restore.box] = probabilities
+    full = np.stack([_resample(p, ONE_MM, restore.oriented_shape, restore.spacing, sitk.sitkLinear) for p in full])
+    back = nio.ornt_transform(nio.axcodes2ornt(CANONICAL_AXES), nio.io_orientation(restore.geometry.affine))
+    return np.ascontiguousarray(np.stack([nio.apply_orientation(p, back) for p in full]))
+
+
+def restore_labels(labels: NDArray[np.uint8], restore: Restore) -> NDArray[np.uint8]:
+    """Labels on the crop -> (X, Y, Z) on the input's own grid, background outside the crop.
+
+    Raises ValueError for a case that was resampled: its probabilities are to be restored, then labelled.
+    """
+    if restore.resampled:
+        raise ValueError("labels of a resampled case cannot be restored")
+    return _uncropped(labels, restore)
+
+
+def _uncropped(values: NDArray[Any], restore: Restore) -> NDArray[Any]:
+    """A crop (x, y, z) put back on the input's own grid of the same spacing, 0 around it."""
+    full = np.zeros(restore.geometry.shape, values.dtype, order="F")  # as files are laid out
+    _copy(values, nio.apply_orientation(full, restore.orientation)[restore.box])  # a view of it, on canonical axes
+    return full
+
+
+def crop_labels(labels: NDArray[np.uint8], restore: Restore) -> NDArray[np.uint8]:
+    """Labels (X, Y, Z) on the input's grid -> on the canonical crop, nearest neighbour where voxels are not 1 mm."""
+    oriented = np.asarray(nio.apply_orientation(labels, restore.orientation))
+    if restore.resampled:
+        nearest = _resample(
+            oriented.astype(np.float32), restore.spacing, restore.canonical_shape, ONE_MM, sitk.sitkNearestNeighbor
+        )
+        oriented = nearest.astype(np.uint8)
+    return np.ascontiguousarray(oriented[restore.box])
+
+
+def _check_content(path: Path, data: NDArray[Any]) -> list[str]:
+    """Warns of voxels far beyond all others. Raises CaseError for an image of nothing, or of nothing but one value."""
+    flat = data.ravel(order="K")
+    sample = flat[:: max(1, flat.size // CONTENT_SAMPLE) | 1]  # an even step may meet the grid's edge every time
+    some = sample[sample != 0]
+    if np.unique(some).size < 2:
+        some = flat[flat != 0]
+        if some.size == 0:
+            raise CaseError(f"{path}: every voxel is 0: export the image again")
+        if some.min() == some.max():
+            raise CaseError(f"{path}: every voxel inside the brain has the value {some[0]:g}: export the image again")
+    usual = float(np.percentile(np.abs(some.astype(np.float64)), 99))
+    peak = max(float(flat.max()), -float(flat.min()))
+    if peak <= OUTLIER * usual:
+        return []
+    return [f"{path}: holds a voxel of {peak:.3g} where {usual:.3g} is usual, which can spoil the map: mend the image"]
+
+
+def _missing_parts(paths: Sequence[Path], voxels: Sequence[int]) -> list[str]:
+    """Warns of an image that is 0 in most of the brain, by how many voxels of each are not."""
+    return [
+        f"{path}: is 0 in {1 - count / max(voxels):.0%} of the brain, which can spoil the map: export the image again"
+        for path, count in zip(paths, voxels, strict=True)
+        if count < COVERAGE_WARNING * max(voxels)
+    ]
+
+
+def _copies(volumes: dict[Path, Volume]) -> list[str]:
+    """Warns where a contrast holds the voxels of another one."""
+    return [
+        f"{path}: holds the same voxels as {other.name}: one of the two is not the contrast that its name says"
+        for (other, a), (path, b) in combinations(volumes.items(), 2)
+        if np.array_equal(a.data[..., a.data.shape[2] // 2], b.data[..., b.data.shape[2] // 2])
+        and np.array_equal(a.data, b.data)
+    ]
+
+
+def _oddities(case: Path, geometry: Geometry, brain_share: float) -> list[str]:
+    """Warnings for what can be segmented but is not what the networks were trained on."""
+    warnings = []
+    directions = np.abs(geometry.affine[:3, :3] / geometry.spacing)
+    tilt = float(np.degrees(np.arccos(np.clip(directions.max(axis=0), 0, 1)).max()))
+    if tilt > TILT_WARNING:
+        warnings.append(f"{case}: its axes are tilted by {tilt:.0f} degrees: register it to the atlas for good results")
+    if brain_share > BRAIN_SHARE_WARNING:
+        warnings.append(f"{case}: {brain_share:.0%} of its voxels are not 0: remove the skull and the background first")
+    return warnings
+
+
+def _needs_resampling(spacing: tuple[float, float, float]) -> bool:
+    return any(abs(mm - 1.0) > SPACING_TOLERANCE for mm in spacing)
+
+
+def _permuted(values: tuple[N, N, N], orientation: NDArray[np.float64]) -> tuple[N, N, N]:
+    """What belongs to each of the input's axes, in the order of the canonical ones."""
+    of_axis = dict(zip((int(target) for target, _ in orientation), values, strict=True))
+    return of_axis[0], of_axis[1], of_axis[2]
+
+
+def _size(spacing: tuple[float, ...]) -> str:
+    return "x".join(f"{mm:.3g}" for mm in spacing)
+
+
+def _shape_at_1mm(case: Path, shape: tuple[int, int, int], spacing: tuple[float, float, float]) -> tuple[int, int, int]:
+    x, y, z = (max(1, round(n * mm)) for n, mm in zip(shape, spacing, strict=True))
+    if x * y * z > MAX_VOXELS:
+        raise CaseError(
+            f"{case}: {x}x{y}x{z} mm is larger than a head ({shape} voxels of {_size(spacing)} mm): crop it, or mend "
+            "its affine"
+        )
+    return x, y, z
+
+
+def _resample_image(
+    image: NDArray[np.float32], spacing: tuple[float, float, float], shape: tuple[int, int, int]
+) -> NDArray[np.float32]:
+    """To 1 mm; background stays exactly 0, so that the brain does not grow."""
+    linear = _resample(image, spacing, shape, ONE_MM, sitk.sitkLinear)
+    mask = _resample((image != 0).astype(np.float32), spacing, shape, ONE_MM, sitk.sitkNearestNeighbor)
+    return np.where(mask > 0, linear, np.float32(0))
+
+
+def _resample(
+    image: NDArray[np.float32], spacing: tuple[float, ...], shape: tuple[int, ...], to: tuple[float, ...], method: int
+) -> NDArray[np.float32]:
+    """(X, Y, Z) -> `shape`, both grids sharing their corner (not their first voxel's centre)."""
+    source = sitk.GetImageFromArray(image)  # SimpleITK's first axis is our last one
+    source.SetSpacing([float(mm) for mm in reversed(spacing)])
+    origin = [(float(new) - float(old)) / 2 for old, new in zip(reversed(spacing), reversed(to), strict=True)]
+    size = [int(n) for n in reversed(shape)]
+    spacing_out = [float(mm) for mm in reversed(to)]
+    # a grid of 1 mm may end half a voxel before a finer one does: beyond its edge the nearest voxel counts
+    beyond = (0.0, sitk.sitkFloat32, True)
+    moved = sitk.Resample(source, size, sitk.Transform(), method, origin, spacing_out, source.GetDirection(), *beyond)
+    return np.asarray(sitk.GetArrayFromImage(moved), np.float32)

@@ -1,0 +1,208 @@
+"""A network on the CPU through OpenVINO, several times as fast as torch in float32 (docs/performance.md).
+
+The graph is written down layer by layer from the network: through ONNX or by tracing it takes longer than a case.
+"""
+
+import math
+import sys
+from collections import OrderedDict
+from threading import Lock
+from weakref import WeakSet
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type] # it writes into HOME and sends over the net
+import openvino as ov  # noqa: E402
+from openvino import opset15 as op  # noqa: E402
+
+from brats_infer.network.devices import computes_in_bf16  # noqa: E402
+from brats_infer.network.engines import padded_shape  # noqa: E402
+from brats_infer.system.cores import thread_limit  # noqa: E402
+from model.unet import ConvBlock, UNet, UNetConfig, UpBlock  # noqa: E402
+
+CHANNEL = 1
+SPATIAL = (2, 3, 4)
+MVN_VOXELS = 2**20
+"""OpenVINO's own norm adds up all voxels in one float32: of a whole brain at 1 mm its deviations are off by up to
+0.2 %, which changed 1 % of a tumor's labels. Above this size the sums are made in short steps instead."""
+KEPT = 3 * 2**27
+"""Bytes of parameters in all the compiled shapes that are kept, of all networks; OpenVINO needs 2.4 times as much."""
+_CORE = ov.Core()
+"""One that stays: each sets up a signal stack and puts back what it found, so that of two which overlap the second to
+go leaves the freed one of the first, and the next signal is a segmentation fault."""
+
+
+class OpenVinoEngine:
+    """Compiled for the shapes asked for last, as compiling takes 0.1 to 0.7 s; for one of them there is memory."""
+
+    def __init__(self, network: UNet, bf16: bool | None = None) -> None:
+        """`bf16` None means where the processor computes in it natively."""
+        self.network = network.cpu().eval()
+        bf16 = computes_in_bf16() if bf16 is None else bf16
+        options: dict[str, object] = {
+            "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
+            "PERFORMANCE_HINT": "LATENCY",
+            "ENABLE_CPU_PINNING": False,  # two containers would share the same cores while others idle
+        }
+        if limit := thread_limit():
+            options["INFERENCE_NUM_THREADS"] = limit
+        self._options = options
+        self._kept: OrderedDict[tuple[int, ...], ov.CompiledModel] = OrderedDict()  # what was used last comes last
+        with _REGISTER:
+            _ENGINES.add(self)
+        self._shape: tuple[int, ...] = ()
+        self._compiled: ov.CompiledModel | None = None
+        self._request: ov.InferRequest | None = None
+
+    @property
+    def config(self) -> UNetConfig:
+        return self.network.config
+
+    def __call__(self, batch: Tensor) -> Tensor:
+        """As `Engine`; what it returns is overwritten by its next run."""
+        shape = (*batch.shape[:2], *padded_shape(batch.shape[2:], self.config))
+        if self._request is None or shape != self._shape:
+            self._request = None
+            if self._compiled:
+                self._compiled.release_memory()  # that it computed in, before the next one needs its own
+            self._compiled, self._shape = self._compiled_for(shape), shape
+            self._request = self._compiled.create_infer_request()
+        # into memory that it has already: what is shared with it, it may still write to when a batch is gone
+        _fill(torch.from_numpy(self._request.get_input_tensor(0).data), batch)
+        self._request.infer()
+        found = torch.from_numpy(self._request.get_output_tensor(0).data)
+        return found[:, :, : batch.shape[2], : batch.shape[3], : batch.shape[4]].to(batch.device)
+
+    def _compiled_for(self, shape: tuple[int, ...]) -> ov.CompiledModel:
+        with _REGISTER:
+            if shape not in self._kept:
+                self._kept[shape] = _compiled(self.network, self._options, shape)
+            self._kept.move_to_end(shape)
+            for engine in _ENGINES:
+                while len(engine._kept) > engine.room():
+                    engine._kept.popitem(last=False)
+            return self._kept[shape]
+
+    def room(self) -> int:
+        """How many compiled shapes may be kept: this engine's share of `KEPT` among all that there are."""
+        size = sum(parameter.nbytes for parameter in self.network.parameters())
+        return max(1, KEPT // (len(_ENGINES) * size))
+
+
+_ENGINES: WeakSet[OpenVinoEngine] = WeakSet()
+_REGISTER = Lock()
+
+
+def _compiled(network: UNet, options: dict[str, object], shape: tuple[int, ...]) -> ov.CompiledModel:
+    return _CORE.compile_model(graph(network, shape), "CPU", options)
+
+
+def _fill(target: Tensor, batch: Tensor) -> None:
+    """Writes (B, C, x, y, z) to the beginning of each axis of (B, C, X, Y, Z), and background behind it."""
+    for axis, size in enumerate(batch.shape):
+        target.narrow(axis, size, target.shape[axis] - size).zero_()
+    target[:, :, : batch.shape[2], : batch.shape[3], : batch.shape[4]].copy_(batch)
+
+
+def graph(network: UNet, shape: tuple[int, ...]) -> ov.Model:
+    """The network for input of one shape (B, C, X, Y, Z), to sigmoids (B, R, X, Y, Z); it shares its parameters.
+
+    The first output; the others are there for their precision alone: OpenVINO computes in float32 what leads to an
+    output without a convolution between, and a mean of millions of voxels has no place in bf16.
+    """
+    levels = network.config.levels
+    exact: list[ov.Output] = []
+    source = op.parameter(list(shape), np.float32)
+    x: ov.Node = source
+    skips = []
+    for level in range(1, levels + 1):
+        x = _block(x, network.down[str(level)], exact)
+        skips.append(x)
+    skips.pop()  # the bottom is x itself
+    for level in range(levels - 1, 0, -1):
+        up = network.up[str(level)]
+        assert isinstance(up, UpBlock)
+        weight = _constant(up.up.weight)
+        x = op.convolution_backprop_data(x, weight, [2] * 3, pads_begin=[0] * 3, pads_end=[0] * 3, dilations=[1] * 3)
+        x = _block(op.concat([x, skips.pop()], 1), up.block, exact)
+    head = network.heads["1"]
+    assert isinstance(head, nn.Conv3d)
+    assert head.bias is not None
+    sigmoids = op.sigmoid(op.add(_convolution(x, head), _constant(head.bias, per_channel=True)))
+    return ov.Model([sigmoids.output(0), *exact], [source], "unet")
+
+
+def _block(x: ov.Node, block: nn.Module, exact: list[ov.Output]) -> ov.Node:
+    """A level's two convolutions, each with instance norm and leaky ReLU; dropout is for training."""
+    assert isinstance(block, ConvBlock)
+    slope = op.constant(np.array([block.act.negative_slope], np.float32))
+    for convolution, norm in ((block.conv1, block.norm1), (block.conv2, block.norm2)):
+        x = _convolution(x, convolution)
+        small = math.prod(x.get_output_shape(0)[2:]) <= MVN_VOXELS
+        x = op.prelu(_instance_norm(x, norm) if small else _exact_norm(x, norm, exact), slope)
+    return x
+
+
+def _convolution(x: ov.Node, layer: nn.Module) -> ov.Node:
+    assert isinstance(layer, nn.Conv3d)
+    stride, padding, dilation = list(layer.stride), list(layer.padding), list(layer.dilation)
+    return op.convolution(x, _constant(layer.weight), stride, padding, padding, dilation)
+
+
+def _instance_norm(x: ov.Node, layer: nn.InstanceNorm3d) -> ov.Node:
+    """gamma (x - mean) / sqrt(var + eps) + beta, each channel of each case over its voxels."""
+    gamma, beta = _constant(layer.weight, per_channel=True), _constant(layer.bias, per_channel=True)
+    normalised = op.mvn(x, op.constant(np.array(SPATIAL, np.int64)), True, layer.eps, "inside_sqrt")
+    return op.add(op.multiply(normalised, gamma), beta)
+
+
+def _exact_norm(x: ov.Node, layer: nn.InstanceNorm3d, exact: list[ov.Output]) -> ov.Node:
+    """The same of many voxels; adds to `exact`.
+
+    Rows are added up where the volume lies, in its layout and precision. In bf16 the roundings of thousands of rows
+    cancel out, unless nearly all of them are alike and lie many deviations from 0, as in no image of a brain.
+    Scale and shift come out of the exact part as two numbers each that bf16 holds. So the volume itself never becomes
+    float32, for which it would be brought into another layout and back.
+    """
+    gamma, beta = _constant(layer.weight, per_channel=True), _constant(layer.bias, per_channel=True)
+    along, across = (op.constant(np.array(axes, np.int64)) for axes in (SPATIAL[-1:], SPATIAL[:-1]))
+    length = _exact_from_here(op.reduce_l2(x, along, keep_dims=True))
+    sums = op.concat([op.multiply(length, length), _exact_from_here(op.reduce_sum(x, along, keep_dims=True))], CHANNEL)
+    share = _number(1 / math.prod(x.get_output_shape(0)[2:]))
+    square, mean = _split(op.multiply(op.reduce_sum(sums, across, keep_dims=True), share), 2)
+    variance = op.relu(op.subtract(square, op.multiply(mean, mean)))
+    scale = op.divide(gamma, op.sqrt(op.add(variance, _number(layer.eps))))
+    parts = _halves(op.concat([scale, op.subtract(beta, op.multiply(mean, scale))], CHANNEL))
+    exact.append(parts.output(0))
+    scale, shift, scale_rest, shift_rest = _split(parts, 4)
+    return op.add(op.multiply(x, scale), op.add(op.multiply(x, scale_rest), op.add(shift, shift_rest)))
+
+
+def _exact_from_here(x: ov.Node) -> ov.Node:
+    """The same numbers, through a convolution that changes nothing: what stays in float32 reaches no further back."""
+    channels = x.get_output_shape(0)[CHANNEL]
+    identity = np.eye(channels, dtype=np.float32).reshape(channels, channels, 1, 1, 1)
+    return op.convolution(x, op.constant(identity), [1] * 3, [0] * 3, [0] * 3, [1] * 3)
+
+
+def _halves(value: ov.Node) -> ov.Node:
+    """Float32 as numbers that bf16 holds exactly, and behind them, as more channels, the rests (Dekker 1971)."""
+    wide = op.multiply(value, _number(2**16 + 1))
+    high = op.subtract(wide, op.subtract(wide, value))
+    return op.concat([high, op.subtract(value, high)], CHANNEL)
+
+
+def _split(x: ov.Node, parts: int) -> list[ov.Output]:
+    return list(op.split(x, op.constant(np.int64(CHANNEL)), parts).outputs())
+
+
+def _constant(parameter: Tensor, per_channel: bool = False) -> ov.Node:
+    """A parameter as it lies in memory; with `per_channel`, as (1, C, 1, 1, 1)."""
+    values = parameter.detach().contiguous()
+    return op.constant((values.view(1, -1, 1, 1, 1) if per_channel else values).numpy(), shared_memory=True)
+
+
+def _number(value: float) -> ov.Node:
+    return op.constant(np.float32(value))

@@ -1,0 +1,160 @@
+"""How a case goes through one network: whole, in windows or near its tumor, mirrored, on a coarser grid."""
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from brats_infer.image.components import without_dust
+from brats_infer.image.voxels import EVERYTHING, Box, bounding_box
+from brats_infer.network.devices import CPU
+from brats_infer.network.engines import Engine
+
+GAUSSIAN_SIGMA = 0.125  # of the window's side, as nnU-Net and MONAI
+GAUSSIAN_FLOOR = 1e-3
+OVERLAP = 0.5
+POSSIBLE = 0.3  # probability of the outermost region, from which on finer networks look closer
+NEAR = 8  # voxels around what is possible
+CLOSER_SIDE = 96  # voxels at least: of a smaller box, instance norm would see little but tumor
+
+Predictor = Callable[[Tensor], Tensor]
+Look = Callable[[Tensor, Callable[[Tensor], Box]], Box]
+"""Brings a tensor to the host and says what is seen in it, as `Turn.look` does."""
+
+
+def predict_member(engine: Engine, x: Tensor, window: tuple[int, int, int] | None, flips: bool) -> Tensor:
+    """(C, X, Y, Z) -> probabilities (R, X, Y, Z), float32 on the input's device; the engine may be on another one.
+
+    `window` None means the whole of it in one pass. With `flips`, the mean over all eight mirror images. NaN where it
+    overflows fp16. On the CPU the engine's next answer may be written over it.
+    """
+    spacing = engine.config.spacing
+    found = _predict(engine, coarser(x, spacing) if spacing > 1 else x, window, flips)
+    return finer(found, spacing, x.shape[1:]) if spacing > 1 else found
+
+
+def _at_once(x: Tensor, see: Callable[[Tensor], Box]) -> Box:
+    return see(x.cpu())
+
+
+def closer_box(outermost: Tensor, step: int, dust: int, look: Look = _at_once) -> Box:
+    """Where networks look closer: around what is possible by probabilities (X, Y, Z) of those on coarser grids.
+
+    Components of up to `dust` voxels of 1 mm count only where there is nothing else, as they will be removed. Each side
+    is a multiple of `step`, or the whole length. Everything where nothing is possible. Measured in docs/weights.md.
+    """
+    return look(outermost >= POSSIBLE, lambda possible: _box_around(possible.numpy(), step, dust))
+
+
+def _box_around(possible: NDArray[np.bool_], step: int, dust: int) -> Box:
+    """As `closer_box`, on the host; `possible` (X, Y, Z) is written to."""
+    if not possible.any():
+        return EVERYTHING
+    view = possible[bounding_box(possible)]
+    large = without_dust(view, dust, 26)
+    if large.any():
+        view[:] = large
+    extents = bounding_box(possible, NEAR)
+    x, y, z = (_widened(extent, size, step) for extent, size in zip(extents, possible.shape, strict=True))
+    return x, y, z
+
+
+def _widened(extent: slice, size: int, step: int) -> slice:
+    """To both sides, to a multiple of `step` and `CLOSER_SIDE` at least, or to all of 0..size."""
+    side = min(size, -(-max(extent.stop - extent.start, CLOSER_SIDE) // step) * step)
+    start = min(max(0, (extent.start + extent.stop - side) // 2), size - side)
+    return slice(start, start + side)
+
+
+def coarser(x: Tensor, spacing: int) -> Tensor:
+    """(C, X, Y, Z) -> means of cubes of `spacing` voxels a side; those that stick out are filled with background."""
+    if min(x.shape[1:]) < spacing:  # which pooling refuses
+        x = functional.pad(x, [p for n in reversed(x.shape[1:]) for p in (0, max(0, spacing - n))])
+    return functional.avg_pool3d(x[None], spacing, ceil_mode=True, divisor_override=spacing**3)[0]
+
+
+def finer(x: Tensor, spacing: int, shape: Sequence[int]) -> Tensor:
+    """Back from `coarser`: (C, x, y, z) interpolated to (C, X, Y, Z)."""
+    wide = functional.interpolate(x[None], scale_factor=spacing, mode="trilinear", align_corners=False)[0]
+    return wide[:, : shape[0], : shape[1], : shape[2]]
+
+
+def _predict(engine: Engine, x: Tensor, window: tuple[int, int, int] | None, flips: bool) -> Tensor:
+    """As `predict_member`, on the network's own grid."""
+    axes: list[tuple[int, ...]] = [()]
+    if flips:
+        axes = [combination for n in range(4) for combination in itertools.combinations((1, 2, 3), n)]
+
+    def probabilities(batch: Tensor) -> Tensor:  # (B, C, X, Y, Z) -> (B, R, X, Y, Z)
+        found = engine(batch)
+        return nested(found) if engine.config.disjoint else found
+
+    total: Tensor | None = None
+    for flipped in axes:
+        source = x.flip(flipped) if flipped else x
+        out = probabilities(source[None])[0] if window is None else sliding_window(source, probabilities, window)
+        if total is not None:
+            total.add_(out.flip(flipped))
+        elif window is None and (flips or x.device != CPU):  # of a GPU's networks each may write over another's answer
+            total = out.clone(memory_format=torch.contiguous_format)
+        else:
+            total = out
+    assert total is not None
+    return total.div_(len(axes)) if len(axes) > 1 else total
+
+
+def nested(disjoint: Tensor) -> Tensor:
+    """Probabilities of disjoint labels (B, R, X, Y, Z) -> of nested regions: each region's own label and those inside.
+
+    They exclude each other, so their probabilities add up; independent sigmoids may exceed 1 together.
+    """
+    return disjoint.flip(1).cumsum(1).flip(1).clamp_(max=1)
+
+
+def sliding_window(x: Tensor, predictor: Predictor, window: tuple[int, int, int], overlap: float = OVERLAP) -> Tensor:
+    """(C, X, Y, Z) -> (R, X, Y, Z): the Gaussian-weighted mean over overlapping windows.
+
+    Placement and weights are those of MONAI's `sliding_window_inference(mode="gaussian")`, which is the test's oracle.
+    An input smaller than the window is padded with background on both sides.
+    """
+    padding = [max(0, w - n) for n, w in zip(x.shape[1:], window, strict=True)]
+    before = [p // 2 for p in padding]
+    sides = [p for b, extra in zip(reversed(before), reversed(padding), strict=True) for p in (b, extra - b)]
+    padded = functional.pad(x, sides) if any(sides) else x
+    weights = gaussian_weights(window, x.device)  # (X_w, Y_w, Z_w)
+    total: Tensor | None = None
+    norm = torch.zeros(padded.shape[1:], device=x.device)
+    for box in _window_boxes(tuple(padded.shape[1:]), window, overlap):
+        found = predictor(padded[:, *box][None])[0]
+        if total is None:
+            total = torch.zeros((len(found), *padded.shape[1:]), device=x.device)
+        total[:, *box].addcmul_(found, weights)
+        norm[box] += weights
+    assert total is not None
+    inside = tuple(slice(b, b + n) for b, n in zip(before, x.shape[1:], strict=True))
+    return total.div_(norm)[:, *inside]
+
+
+@lru_cache(maxsize=4)
+def gaussian_weights(window: tuple[int, int, int], device: torch.device) -> Tensor:
+    """(X_w, Y_w, Z_w): a Gaussian of 1/8 of the side, 1 at the centre, at least 1e-3."""
+    weights = torch.ones((), device=device)
+    for side in window:
+        offset = torch.arange(side, device=device, dtype=torch.float32) - (side - 1) / 2
+        weights = weights[..., None] * torch.exp(-(offset**2) / (2 * (GAUSSIAN_SIGMA * side) ** 2))
+    return torch.maximum(weights, weights.min().clamp(min=GAUSSIAN_FLOOR))  # which does not wait for a GPU
+
+
+def _window_boxes(shape: tuple[int, ...], window: tuple[int, ...], overlap: float) -> Iterator[tuple[slice, ...]]:
+    starts = []
+    for size, side in zip(shape, window, strict=True):
+        step = max(1, int(side * (1 - overlap)))
+        count = -(-(size - side) // step) + 1
+        starts.append([min(i * step, size - side) for i in range(count)])
+    for corner in itertools.product(*starts):
+        yield tuple(slice(start, start + side) for start, side in zip(corner, window, strict=True))

@@ -1,0 +1,163 @@
+"""The report of a run: watches it, draws each case behind its label map, and writes the rest at its end."""
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from brats_infer.errors import CaseError, OutputError, printable
+from brats_infer.files.cases import find_cases, is_safe_id
+from brats_infer.labelling.confidence import expected_dice
+from brats_infer.report.page import write_page
+from brats_infer.report.picture import draw_picture, grey
+from brats_infer.report.record import Seen, case_record, head, member_record, peak_memory, write_record
+from brats_infer.report.sight import Sight, lesions_of, read_sight, sight_of
+from brats_infer.report.volumes import holds_volumes, write_volumes
+from brats_infer.run.events import Finished, Start, Watcher
+from brats_infer.run.results import CaseResult, Status
+from model.atomic import remove_leftovers
+
+log = logging.getLogger(__name__)
+
+PICTURES, DATA = "pictures", "data"
+
+
+def remove_others(folder: Path, records: Iterable[dict[str, Any]]) -> None:
+    """Removes images of cases that a report does not show: whoever passes it on would not know of them.
+
+    What is not of a report stays. Raises OSError.
+    """
+    shown = {record["id"] for record in records if record["viewer"]}
+    gone = {record["id"] for record in records if is_safe_id(record["id"])}
+    gone |= {path.stem for path in (folder / DATA).glob("*.js") if holds_volumes(path)}
+    for path in (folder / part for case_id in gone - shown for part in _parts_of(case_id)):
+        path.unlink(missing_ok=True)
+
+
+def make_parts(folder: Path) -> None:
+    """Makes the folders in a report's own, and removes what a killed run left half written in them. Raises OSError."""
+    for name in (PICTURES, DATA):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        remove_leftovers(folder / name)
+
+
+class RunReport:
+    """Told of a run's start and of every finished case; `write` makes the report.
+
+    A report that cannot be written costs no label map: `write` raises what went wrong before, after the run.
+    """
+
+    def __init__(self, folder: Path, options: dict[str, Any]) -> None:
+        """`options` are what the user chose, as they are to stand in the report. Raises OutputError."""
+        self.folder = folder
+        self.options = options
+        self.began = time.perf_counter()
+        self.created = datetime.now(UTC)
+        self.known: Start | None = None
+        self.seen: dict[str, Seen] = {}
+        self.fault: OutputError | None = None
+        self._disk(partial(make_parts, folder))
+
+    def beside(self, watcher: Watcher) -> Watcher:
+        """Tells the report what the watcher is told, and the watcher too."""
+
+        def start(known: Start) -> None:
+            self.start(known)
+            watcher.start(known)
+
+        def finished(done: Finished) -> None:
+            self.finished(done)
+            if watcher.finished:
+                watcher.finished(done)
+
+        return replace(watcher, start=start, finished=finished)
+
+    def start(self, known: Start) -> None:
+        """The run begins."""
+        self.known = known
+
+    def finished(self, done: Finished) -> None:
+        """A label map is written: draws the case while its images are at hand."""
+        if self.fault:
+            return
+        began = time.perf_counter()
+        assert done.case.task
+        try:
+            sight = sight_of(done.case.id, done.case.task, done.cropped, done.labels)
+            confidence = expected_dice(done.probabilities, sight.labels, done.case.task)
+            self._show(sight, confidence, began)
+        except OutputError as error:
+            self.fault = error
+        except Exception as error:  # a picture may cost no label map
+            _say_undrawn(done.case.id, error)
+
+    def write(self, input_folder: Path, output_folder: Path, task: str, results: Sequence[CaseResult]) -> None:
+        """Draws what an earlier run or another process has written, and writes report.json, report.csv and the page.
+
+        Raises OutputError.
+        """
+        if self.fault:
+            raise self.fault
+        drawn = {result.id for result in results if result.status in (Status.SKIPPED, Status.WRITTEN)} - set(self.seen)
+        for case in find_cases(input_folder, task) if drawn else []:
+            if case.id in drawn:
+                try:
+                    self._show(read_sight(case, output_folder / case.output_name), {}, time.perf_counter())
+                except OutputError:
+                    raise
+                except Exception as error:
+                    _say_undrawn(case.id, error)
+        content = self._content(results)
+
+        def write_all() -> None:
+            remove_others(self.folder, content["cases"])
+            write_record(self.folder, content)
+            write_page(self.folder, content)
+
+        self._disk(write_all)
+
+    def _show(self, sight: Sight, confidence: dict[str, float | None], began: float) -> None:
+        picture, viewer = _parts_of(sight.id)
+        greys = [grey(image) for image in sight.images]
+        volumes = sight.millilitres
+        self._disk(lambda: draw_picture(greys, sight.labels, sight.id, volumes, self.folder / picture))
+        self._disk(lambda: write_volumes(self.folder / viewer, sight.id, greys, {"labels": sight.labels}, sight.affine))
+        lesions = lesions_of(sight)
+        seconds = time.perf_counter() - began
+        self.seen[sight.id] = Seen(sight.regions, volumes, lesions, confidence, seconds, picture, viewer)
+
+    def _content(self, results: Sequence[CaseResult]) -> dict[str, Any]:
+        assert self.known
+        return {
+            **head("run"),
+            "created": self.created.isoformat(timespec="seconds"),
+            "seconds": round(time.perf_counter() - self.began, 3),
+            "device": self.known.device,
+            "peak_memory": peak_memory(),
+            "options": self.options,
+            "members": [member_record(member) for member in self.known.members],
+            "cases": [case_record(result, self.seen.get(result.id, Seen())) for result in results],
+        }
+
+    def _disk(self, work: Callable[[], object]) -> None:
+        try:
+            work()
+        except OSError as error:
+            raise OutputError(
+                f"{self.folder}: cannot be written ({error.strerror}): choose another --report"
+            ) from error
+
+
+def _parts_of(case_id: str) -> tuple[str, str]:
+    """A case's picture and what the viewer loads of it, in the report's folder."""
+    return f"{PICTURES}/{case_id}.png", f"{DATA}/{case_id}.js"
+
+
+def _say_undrawn(case_id: str, error: Exception) -> None:
+    reason = str(error) if isinstance(error, CaseError) else printable(f"{type(error).__name__}: {error}")
+    log.warning("warning: no picture of %s: %s", case_id, reason)
+    log.debug("", exc_info=error)

@@ -1,0 +1,1 @@
+"""Many cases: threads, timing, failures, events."""

@@ -1,0 +1,1 @@
+"""The machine: cores, signals, file owners, the console."""

@@ -1,0 +1,257 @@
+"""Training cases: found, preprocessed once into a cache on disk, memory-mapped from there."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from brats_infer.errors import CaseError, OutputError, UsageError
+from brats_infer.evaluate.pairs import REFERENCE_ENDINGS, find_labels, read_reference
+from brats_infer.files.cases import Case, find_cases
+from brats_infer.files.nifti import read_images
+from brats_infer.image.crop import crop_labels, crop_to_brain
+from brats_infer.image.normalise import Normalisation, histogram_reference
+from brats_infer.labelling.regions import regions_from_labels
+from brats_infer.network.inputs import network_input
+from brats_infer.network.windows import coarser
+from brats_infer.system.cores import usable_cores
+from brats_infer.tasks import Task, patient_of, task_named
+from brats_infer.train.data.label_dust import without_label_dust
+from model.atomic import remove_leftovers, write_atomically
+
+CACHE_VERSION = 2
+CENTRES = 4096  # voxels remembered of each region and of the brain, to centre patches on
+CENTRES_OF = "centres-"  # and the number of the region; last comes the brain
+
+
+Labelled = Sequence[tuple[Case, Path]]
+"""Cases, each with its label map."""
+
+
+@dataclass(frozen=True)
+class TrainingCase:
+    """One case as the network sees it, in memory or memory-mapped, on a grid of 1 mm or more."""
+
+    id: str
+    image: Tensor
+    """(5, X, Y, Z) float16: four normalised modalities and the brain mask; background is 0."""
+    regions: Tensor
+    """(R, X, Y, Z) bool, in the task's order."""
+    centres: tuple[NDArray[np.int32], ...]
+    """Of each region, and last of the brain: (N, 3) voxels inside it, N = 0 where it is empty."""
+
+    @classmethod
+    def of_arrays(cls, case_id: str, image: NDArray[np.float16], regions: NDArray[np.bool_]) -> "TrainingCase":
+        """In memory, with its centres."""
+        masks = [*regions, image[4] > 0]
+        return cls(case_id, torch.from_numpy(image), torch.from_numpy(regions), tuple(_some_voxels(m) for m in masks))
+
+
+@dataclass(frozen=True)
+class Split:
+    """What is trained on and what is held out, with the histogram reference if one was made."""
+
+    training: tuple[TrainingCase, ...]
+    validation: tuple[TrainingCase, ...]
+    histogram: NDArray[np.float32] | None = None
+    phantoms: tuple[TrainingCase, ...] = ()
+    """Synthetic cases, trained on beside the others."""
+    fresh: Callable[[int, torch.device], TrainingCase] | None = None
+    """Makes the synthetic case of a seed, to be drawn from instead of `phantoms`."""
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether there are synthetic cases."""
+        return bool(self.phantoms or self.fresh)
+
+
+def load_split(
+    folder: Path,
+    task_name: str,
+    hold_out: Sequence[str],
+    skip: Sequence[str],
+    normalisation: Normalisation,
+    cache: Path,
+    phantoms: Path | None = None,
+    spacing: int = 1,
+    clean: bool = False,
+    others: bool = False,
+) -> Split:
+    """Loads every case below a folder that has a `{ID}-seg.nii.gz`, wherever in it; all of `phantoms` likewise.
+
+    `hold_out` are the IDs to validate on, `skip` those to leave alone. A histogram reference is made from the
+    training cases only (of phantoms, where there are no others). What is trained on is brought to `spacing` mm and,
+    with `clean`, has no dust in its labels; what is validated on stays as it is, at 1 mm. What is preprocessed is kept
+    below `cache`.
+
+    Raises UsageError for IDs that cannot be held out or skipped, for a held-out patient of whom something in `folder`
+    is trained on (phantoms, whose IDs say nothing, may only not be the held-out files themselves), and for nothing to
+    train on (unless there will be `others`), NoCasesError for a folder without cases, CaseError for a case or file that
+    cannot be used, OutputError for a cache that cannot be written.
+    """
+    task = task_named(task_name)
+    cases = find_cases(folder, task_name)
+    used = _with_labels(folder, cases)
+    if unknown := (set(hold_out) | set(skip)) - {case.id for case in cases}:
+        raise UsageError(f"{folder}: holds no case {', '.join(sorted(unknown))}: check --hold-out and --skip")
+    used = [(case, reference) for case, reference in used if case.id not in skip]
+    if lost := set(hold_out) - {case.id for case, _ in used}:
+        raise UsageError(f"{folder}: cannot hold out {', '.join(sorted(lost))}: skipped, or without {{ID}}-seg.nii.gz")
+    training = [pair for pair in used if pair[0].id not in hold_out]
+    extra = labelled_cases(phantoms, task_name) if phantoms else []
+    if not training and not extra and not (others and normalisation != Normalisation.HISTOGRAM):
+        raise UsageError(
+            f"{folder}: no case to train on has a {{ID}}-seg.nii.gz: give the folder that holds images and labels"
+        )
+    validation = [pair for pair in used if pair[0].id in hold_out]
+    _check_held_out(validation, training, extra, phantoms)
+    histogram = None
+    if normalisation == Normalisation.HISTOGRAM:
+        histogram = histogram_reference(_read(case, reference, task)[0] for case, reference in training or extra)
+    load = partial(_load, task, normalisation, histogram, cache)
+    return Split(load(training, spacing, clean), load(validation, 1, False), histogram, load(extra, spacing, clean))
+
+
+def _check_held_out(validation: Labelled, training: Labelled, extra: Labelled, phantoms: Path | None) -> None:
+    """Raises UsageError where something of a held-out patient would be trained on."""
+    patients = {patient_of(case.id) for case, _ in validation}
+    if leaks := [case.id for case, _ in training if patient_of(case.id) in patients]:
+        raise UsageError(f"--hold-out: {leaks[0]} is of a patient who is held out: --hold-out or --skip it too")
+    held = {reference.resolve() for _, reference in validation}
+    if leaks := [case.id for case, reference in extra if reference.resolve() in held]:
+        raise UsageError(f"--phantoms {phantoms}: holds {leaks[0]}, which is held out: give a folder of phantoms alone")
+
+
+def labelled_cases(folder: Path, task_name: str) -> list[tuple[Case, Path]]:
+    """The cases that have a label map, with it, in the order of their IDs.
+
+    Raises UsageError where one has two, NoCasesError where there is no case.
+    """
+    return _with_labels(folder, find_cases(folder, task_name))
+
+
+def _with_labels(folder: Path, cases: Sequence[Case]) -> list[tuple[Case, Path]]:
+    """As `labelled_cases`, of cases that are known."""
+    references = find_labels(folder, REFERENCE_ENDINGS)
+    return [(case, references[case.id]) for case in cases if case.id in references]
+
+
+def _load(
+    task: Task,
+    normalisation: Normalisation,
+    histogram: NDArray[np.float32] | None,
+    cache: Path,
+    cases: Iterable[tuple[Case, Path]],
+    spacing: int,
+    clean: bool,
+) -> tuple[TrainingCase, ...]:
+    """From the cache, after what it lacks was added to it."""
+    settings = repr((CACHE_VERSION, task, str(normalisation), spacing, *(["clean"] if clean else []))).encode()
+    if histogram is not None:
+        settings += histogram.tobytes()
+
+    def kept(pair: tuple[Case, Path]) -> TrainingCase:
+        """From its entry, which is made where it is missing or damaged."""
+        case, reference = pair
+        path = cache / f"{case.id}-{_fingerprint(settings, (*case.paths.values(), reference))}.safetensors"
+        try:
+            return _mapped(case.id, path)
+        except (FileNotFoundError, SafetensorError, LookupError):
+            pass
+        except OSError as error:
+            raise UsageError(f"{path}: cannot be read ({error.strerror or error}): choose another --cache") from error
+        images, regions = _read(case, reference, task)
+        regions = without_label_dust(regions, task) if clean else regions
+        _keep(path, training_case(case.id, images, regions, normalisation, histogram, spacing))
+        return _mapped(case.id, path)
+
+    remove_leftovers(cache)
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        return tuple(pool.map(kept, cases))
+
+
+def _on_grid(case: TrainingCase, spacing: int) -> TrainingCase:
+    """Voxels of `spacing` mm: means of the images, and of the regions what fills at least half of a voxel."""
+    if spacing == 1:
+        return case
+    image = coarser(case.image.float(), spacing).to(torch.float16)
+    regions = coarser(case.regions.float(), spacing) >= 0.5
+    return TrainingCase.of_arrays(case.id, image.numpy(), regions.numpy())
+
+
+def _fingerprint(settings: bytes, paths: Iterable[Path]) -> str:
+    """Changes with the files (by size and time) and with how they are prepared. Raises CaseError."""
+    digest = hashlib.sha256(settings)
+    for path in paths:
+        try:
+            status = path.stat()
+        except OSError as error:  # as of a link whose content was not fetched
+            raise CaseError(f"{path}: cannot be read ({error.strerror}): copy it again") from error
+        digest.update(f"{path.resolve()} {status.st_size} {status.st_mtime_ns}".encode())
+    return digest.hexdigest()[:16]
+
+
+def _keep(path: Path, case: TrainingCase) -> None:
+    """Writes a case's file of the cache, whole or not at all."""
+    centres = {f"{CENTRES_OF}{n}": torch.from_numpy(voxels) for n, voxels in enumerate(case.centres)}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, save({"image": case.image, "regions": case.regions, **centres}))
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror or error}): choose another --cache") from error
+
+
+def _mapped(case_id: str, path: Path) -> TrainingCase:
+    """Memory-mapped, and the file closed: of thousands a system lets nobody hold as many open."""
+    stored = load_file(path)
+    centres = (stored[name].numpy() for name in sorted(stored) if name.startswith(CENTRES_OF))
+    return TrainingCase(case_id, stored["image"], stored["regions"], tuple(centres))
+
+
+def _some_voxels(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """(N, 3): up to CENTRES voxels of a mask (X, Y, Z), drawn evenly, always the same ones."""
+    flat = np.flatnonzero(mask)
+    if len(flat) > CENTRES:
+        flat = np.random.default_rng(0).choice(flat, CENTRES, replace=False)
+    return np.stack(np.unravel_index(flat, mask.shape), axis=1).astype(np.int32)
+
+
+def labelled_ids(folder: Path, task_name: str, skip: Sequence[str]) -> list[str]:
+    """The IDs of the cases that `load_split` would take, ascending. Raises UsageError as it does."""
+    return [case.id for case, _ in labelled_cases(folder, task_name) if case.id not in skip]
+
+
+def _read(case: Case, reference: Path, task: Task) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """(4, X, Y, Z) raw images and (R, X, Y, Z) masks on the canonical crop."""
+    if case.problem:
+        raise CaseError(case.problem)
+    cropped = crop_to_brain(read_images(case.paths.values()))
+    labels, geometry = read_reference(reference, task)
+    if difference := geometry.difference(cropped.restore.geometry, "the images"):
+        raise CaseError(f"{reference}: {difference}: use the label map of this case")
+    return cropped.images, regions_from_labels(crop_labels(labels, cropped.restore), task)
+
+
+def training_case(
+    case_id: str,
+    images: NDArray[np.float32],
+    regions: NDArray[np.bool_],
+    normalisation: Normalisation,
+    histogram: NDArray[np.float32] | None,
+    spacing: int,
+) -> TrainingCase:
+    """(4, X, Y, Z) raw images and (R, X, Y, Z) masks at 1 mm, as the network sees them. Raises CaseError."""
+    brain = (images != 0).any(axis=0)
+    image = network_input(images, brain, normalisation, histogram, foreground=True)
+    if np.abs(image).max() > np.finfo(np.float16).max:
+        raise CaseError(f"{case_id}: intensities beyond float16: choose another normalisation than {normalisation}")
+    return _on_grid(TrainingCase.of_arrays(case_id, image.astype(np.float16), regions), spacing)

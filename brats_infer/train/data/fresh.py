@@ -1,0 +1,40 @@
+"""Synthetic cases that are made while training, a new one for every patch, on the device that trains."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from brats_infer.image.normalise import Normalisation
+from brats_infer.labelling.regions import regions_from_labels
+from brats_infer.phantom.case import make_phantom
+from brats_infer.phantom.write import anatomies_named
+from brats_infer.tasks import Task
+from brats_infer.train.data.dataset import TrainingCase, training_case
+from brats_infer.train.data.label_dust import without_label_dust
+
+
+def phantom_maker(
+    anatomy: str,
+    task: Task,
+    normalisation: Normalisation,
+    histogram: NDArray[np.float32] | None,
+    spacing: int,
+    clean: bool = False,
+) -> Callable[[int, torch.device], TrainingCase]:
+    """What makes the case of a seed on a device: same seed and device, same case.
+
+    `anatomy` is a folder of label maps, or `mni152`; `clean` takes the dust out of their labels. Raises
+    UsageError for one that cannot be used.
+    """
+    anatomies = anatomies_named(anatomy)
+
+    def make(seed: int, device: torch.device) -> TrainingCase:
+        phantom = make_phantom(anatomies, task.name, seed, device)
+        regions = regions_from_labels(phantom.labels.cpu().numpy(), task)
+        regions = without_label_dust(regions, task) if clean else regions
+        images = phantom.images.cpu().numpy()
+        return training_case(f"phantom {seed}", images, regions, normalisation, histogram, spacing)
+
+    return make

@@ -1,0 +1,85 @@
+"""What a person sees while a network trains: what it has, then a line every minute and for each validation."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from brats_infer.system.console import Screen, say
+from brats_infer.train.config import TrainConfig
+from brats_infer.train.data.dataset import Split
+
+SECONDS = 60.0
+
+
+@dataclass
+class Pace:
+    """How fast it has gone since the run was started, or last validated."""
+
+    batch: int
+    steps: int = 0
+    began: float = field(default_factory=time.monotonic)
+    told: float = field(default_factory=time.monotonic)
+
+    def is_due(self) -> bool:
+        """Whether a minute has passed since this was last true."""
+        due = time.monotonic() - self.told >= SECONDS
+        if due:
+            self.told = time.monotonic()
+        return due
+
+    def entry(self, step: int, losses: Sequence[float]) -> dict[str, Any]:
+        """{"step", "loss": mean, None without any, "patches_per_second"}"""
+        seconds = time.monotonic() - self.began
+        return {
+            "step": step,
+            "loss": round(sum(losses) / len(losses), 4) if losses else None,
+            "patches_per_second": round(self.steps * self.batch / seconds, 3),
+        }
+
+
+def teller(config: TrainConfig, split: Split) -> Callable[[dict[str, Any]], None]:
+    """Says on stderr what is trained on; then writes entries of `Pace` or of a run's log there: step, loss, scores,
+    throughput, time left."""
+    screen = Screen()
+    say(screen, first_line(config, split))
+
+    def tell(entry: dict[str, Any]) -> None:
+        say(screen, line_of(entry, config))
+
+    return tell
+
+
+def first_line(config: TrainConfig, split: Split) -> str:
+    """How many cases there are, so that one that was not found is missed before hours have gone."""
+    used = []
+    if split.training and (config.phantom_share < 1 or not split.synthetic):
+        used.append(_counted(len(split.training), "case"))
+    if split.synthetic and (config.phantom_share > 0 or not split.training):
+        phantoms = "new phantoms" if split.fresh else _counted(len(split.phantoms), "phantom")
+        used.append(f"{phantoms} ({config.phantom_share:.0%} of the patches)" if used else phantoms)
+    return (
+        f"training on {' and '.join(used)}, {len(split.validation)} held out; "
+        f"{config.steps} steps of {_counted(config.batch, 'patch', 'patches')} of {config.patch[0]}^3"
+    )
+
+
+def _counted(number: int, one: str, several: str = "") -> str:
+    return f"{number} {one if number == 1 else several or one + 's'}"
+
+
+def line_of(entry: dict[str, Any], config: TrainConfig) -> str:
+    """One line for an entry of the log."""
+    parts = [f"step {entry['step']} of {config.steps}"]
+    if entry["loss"] is not None:
+        parts.append(f"loss {entry['loss']:.3f}")
+    if entry.get("cases"):
+        parts.append(f"Dice {entry['dice']:.3f}, HD95 {entry['hd95']:.1f} mm on {len(entry['cases'])} held-out cases")
+    if entry["patches_per_second"]:
+        left = (config.steps - entry["step"]) * config.batch / entry["patches_per_second"]
+        parts.append(f"{entry['patches_per_second']:.2f} patches/s, {left / 60:.0f} min left")
+    return "; ".join(parts)
+
+
+def silent(entry: dict[str, Any]) -> None:
+    """Says nothing: of several processes one speaks."""
