@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from brats_infer.cohort import segment_folder
 from brats_infer.evaluate import evaluate_folders
 from brats_infer.report import RunReport
-from brats_infer.run.events import Watcher
-from brats_infer.run.folder import segment_folder
+from brats_infer.run.events import Events
 from brats_infer.tasks import task_named
 
 BAD = 0.6
@@ -110,7 +110,7 @@ def main() -> None:
     if not (work / "hard").exists():
         make_hard(phantoms, work / "hard")
     report = RunReport(work / "report", {})
-    results = segment_folder(work / "hard", work / "output", device="cpu", watcher=report.beside(Watcher()))
+    results = segment_folder(work / "hard", work / "output", device="cpu", watcher=report.beside(Events()))
     report.write(work / "hard", work / "output", "auto", results)
     flagged = {
         case["id"]: "unsure" in case["flags"] or "empty" in case["flags"]

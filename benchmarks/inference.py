@@ -49,7 +49,8 @@ from inference_process import Process, run_command
 
 from brats_infer.files.nifti import read_labels
 from brats_infer.labelling.regions import regions_from_labels
-from brats_infer.network.devices import limit_threads, pick_device
+from brats_infer.network.devices import limit_threads
+from brats_infer.network.loading import pick_device
 from brats_infer.settings import Mode
 
 REPOSITORY = Path(__file__).parents[1]

@@ -12,18 +12,19 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from brats_infer.files.cases import find_cases
-from brats_infer.files.nifti import read_images
-from brats_infer.image.crop import crop_to_brain
-from brats_infer.network.devices import DTYPES, pick_device, precision
-from brats_infer.network.engines import Engine, fastest_engine, padded_shape
-from brats_infer.network.ensemble import Ensemble, load_ensemble
-from brats_infer.run.events import Watcher
-from brats_infer.run.folder import segment_folder
-from brats_infer.run.results import Status
+from brats_infer.cohort import segment_folder
+from brats_infer.files.search import find_cases
+from brats_infer.network.devices import DTYPES, precision
+from brats_infer.network.engines import padded_shape
+from brats_infer.network.loading import ensemble_of, fastest_engine, load_ensemble, pick_device
+from brats_infer.network.windows import Engine
+from brats_infer.pipeline import predict, read
+from brats_infer.run.events import Events, Status
 from brats_infer.settings import Mode, Settings
 from brats_infer.tasks import TASKS
-from model.unet import UNet, UNetConfig
+from model.checkpoint import load_member
+from model.config import UNetConfig
+from model.unet import UNet
 
 TASK = TASKS["gli"]
 PRODUCT_SIDE, PRODUCTS = 2048, 10
@@ -97,7 +98,7 @@ class Ours:
             weights=job.weights,
             device=job.device,
             settings=self.settings,
-            watcher=Watcher(
+            events=Events(
                 start=lambda _: marks.append(time.perf_counter()), result=lambda _: marks.append(time.perf_counter())
             ),
         )
@@ -141,9 +142,9 @@ class Floor:
             return recorders[-1]
 
         loaded = load_ensemble(job.weights, TASK, device)
-        ensemble = Ensemble(loaded.members, device, loaded.references, record)
-        prepared = ensemble.prepare(crop_to_brain(read_images(cases[0].paths.values())))
-        ensemble.predict(prepared, Settings(mode=Mode(job.mode), flips=job.flips))
+        networks = [(member, load_member(job.weights, member)) for member in loaded.members]
+        ensemble = ensemble_of(TASK, networks, device, loaded.references, record)
+        predict(read(cases[0], ensemble), ensemble, Settings(mode=Mode(job.mode), flips=job.flips))
         engines = [fastest_engine(recorder.network, device) for recorder in recorders]
         self.device, self.cases = device, len(cases)
         self.passes = [

@@ -13,11 +13,13 @@ from inference_contenders import TASK
 from widened import widened
 
 from brats_infer.errors import BratsOptError
-from brats_infer.files.cases import Case, find_cases
+from brats_infer.files.cases import Case
 from brats_infer.files.nifti import read_geometry
+from brats_infer.files.search import find_cases
 from brats_infer.image.crop import CANONICAL_AXES
 from brats_infer.image.normalise import Normalisation
-from model.checkpoint import Member, load_member, read_manifest, save_weights, write_manifest
+from model.checkpoint import load_member, read_manifest, save_weights, write_manifest
+from model.config import Member
 
 REPOSITORY = Path(__file__).parents[1]
 REAL = REPOSITORY.parent / "shared" / "cases" / "gli" / "images"

@@ -11,9 +11,10 @@ from inference_contenders import TASK, Answer, Contender, Job
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from brats_infer.files.cases import Case, find_cases
+from brats_infer.files.cases import Case
+from brats_infer.files.search import find_cases
 from brats_infer.image.crop import CROP_MARGIN
-from brats_infer.network.devices import pick_device
+from brats_infer.network.loading import pick_device
 from brats_infer.network.windows import nested
 from brats_infer.tasks import MODALITIES
 from model.checkpoint import load_member, read_manifest

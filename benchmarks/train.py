@@ -38,11 +38,12 @@ from train_peers import PEERS, contenders_of
 from train_steps import Contender, Setting
 
 from brats_infer.image.normalise import Normalisation
-from brats_infer.network.devices import autocast, pick_device
+from brats_infer.network.devices import autocast
+from brats_infer.network.loading import pick_device
 from brats_infer.phantom.write import write_cohort
 from brats_infer.train.config import TrainConfig
 from brats_infer.train.data.dataset import TrainingCase, load_split
-from model.unet import PAPER_CHANNELS, UNetConfig
+from model.config import PAPER_CHANNELS, UNetConfig
 
 ON_CPU, ON_GPU = (64, (16, 32, 64, 96, 128)), (128, PAPER_CHANNELS)
 

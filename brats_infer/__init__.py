@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from brats_infer.api import Segmentation as Segmentation
     from brats_infer.api import segment as segment
-    from brats_infer.run.folder import segment_folder as segment_folder
+    from brats_infer.cohort import segment_folder as segment_folder
 
 __all__ = ["Segmentation", "__version__", "segment", "segment_folder"]
 
 HOMES = {
-    "segment_folder": "brats_infer.run.folder",
+    "segment_folder": "brats_infer.cohort",
     "segment": "brats_infer.api",
     "Segmentation": "brats_infer.api",
 }

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -14,13 +14,13 @@ from numpy.typing import ArrayLike, NDArray
 from brats_infer.errors import CaseError, UsageError
 from brats_infer.files.geometry import Geometry, check_affine
 from brats_infer.files.nifti import Volume, check_same_grid, read_images, write_labels
-from brats_infer.image.crop import crop_labels, crop_to_brain
+from brats_infer.image.crop import crop_labels
 from brats_infer.labelling.confidence import expected_dice
-from brats_infer.labelling.label_map import NO_TUMOR, Outcome, inside_brain, label_map, outcome_of, probability_maps
-from brats_infer.labelling.postprocess import tidy
-from brats_infer.labelling.volumetry import label_volumes, region_volumes
-from brats_infer.network.devices import despite_the_gpu, limit_threads, pick_device
-from brats_infer.network.ensemble import SHIPPED_WEIGHTS, Ensemble, load_ensemble
+from brats_infer.labelling.label_map import region_volumes
+from brats_infer.network.devices import limit_threads
+from brats_infer.network.ensemble import Ensemble
+from brats_infer.network.loading import SHIPPED_WEIGHTS, load_ensemble, pick_device
+from brats_infer.pipeline import label, predict, prepare
 from brats_infer.settings import Settings
 from brats_infer.tasks import MODALITIES, Task, task_named
 from model.checkpoint import MANIFEST
@@ -75,30 +75,20 @@ def segment(
     Raises UsageError, WeightsError, and CaseError for images of no use.
     """
     chosen, settings = task_named(task), settings or Settings()
-    cropped = crop_to_brain(_volumes(images, affine))
-    warnings = list(cropped.warnings)
-    restore, geometry = cropped.restore, cropped.restore.geometry
+    volumes = _volumes(images, affine)
     ensemble = _ensemble(Path(weights), _state_of(Path(weights)), chosen, str(device))
-    prepared = ensemble.prepare(cropped)
-
-    def compute() -> Outcome:
-        return outcome_of(ensemble.predict(prepared, settings, warnings.append), restore, chosen, whole=True)
-
+    read = prepare(volumes, ensemble)
     with _ONE_AT_A_TIME:  # as there may be no memory for two
-        outcome = despite_the_gpu(compute, compute)
-    found = inside_brain(outcome, prepared.brain)
-    clean = partial(tidy, task=chosen, voxel_mm3=geometry.voxel_mm3, settings=settings)
-    labels = label_map(found, restore, chosen, clean)
-    if not labels.any():
-        warnings.append(NO_TUMOR)
-    volumes = label_volumes(labels, chosen, geometry.voxel_mm3)
+        predicted = predict(read, ensemble, settings, complete=True)
+    labelled = label(predicted, chosen, settings)
+    on_crop = crop_labels(labelled.labels, labelled.restore)
     return Segmentation(
-        labels,
-        probability_maps(found, restore),
-        geometry,
-        {**volumes, **region_volumes(volumes, chosen)},
-        expected_dice(found.probabilities, crop_labels(labels, restore), chosen),
-        tuple(warnings),
+        labelled.labels,
+        labelled.probability_maps(),
+        labelled.restore.geometry,
+        {**labelled.millilitres, **region_volumes(labelled.millilitres, chosen)},
+        expected_dice(labelled.found.probabilities, on_crop, chosen),
+        (*labelled.warnings, *labelled.notes),
     )
 
 

@@ -19,6 +19,25 @@ class ExitCode(IntEnum):
     TERMINATED = 143
 
 
+OUT_OF_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "not enough memory",
+    "Failed to allocate",
+    "bad_alloc",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "unable to find an engine to execute this computation",  # cuDNN, where no workspace is left for any
+)
+"""What torch and OpenVINO say in a RuntimeError where an allocator fails: the host's, the driver's or their own."""
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error means too little memory, on the device or the host."""
+    known = isinstance(error, RuntimeError) and any(text in str(error) for text in OUT_OF_MEMORY)
+    return known or isinstance(error, MemoryError)
+
+
 def printable(text: str) -> str:
     """One printable line: a file name or a library's text may hold newlines, terminal codes or broken UTF-8."""
     line = " ".join(text.split())

@@ -6,11 +6,8 @@ with the sha256 of the manifest first.
 
 import hashlib
 import json
-import re
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,64 +19,16 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 
 from model.atomic import write_atomically
-from model.unet import UNet, UNetConfig
+from model.config import Member
+from model.unet import UNet
 
 MANIFEST = "manifest.json"
 MANIFEST_VERSION = 1
 REFERENCE = "reference"
-FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\.safetensors")
 
 
 class CheckpointError(Exception):
     """A weights folder is not usable; the message names the file and says what to do."""
-
-
-@dataclass(frozen=True)
-class Member:
-    """One trained network of an ensemble, as an entry of the manifest."""
-
-    file: str
-    """Name in the weights folder. Two tasks may share a file."""
-    sha256: str
-    task: str
-    fold: int
-    config: UNetConfig
-    normalisation: str
-    window: tuple[int, int, int]
-    """The training patch, and so the window of sliding-window inference, in voxels of the network's grid."""
-    trained_on: str
-    """Data, credits and command, for people."""
-    licence: str
-    scores: dict[str, Any] = field(default_factory=dict)
-    """What was measured on which cases."""
-    histogram_sha256: str = ""
-    """Of `histogram_file`, for a member that is trained on matched histograms."""
-
-    @property
-    def histogram_file(self) -> str:
-        """The reference of histogram matching, beside the weights."""
-        return f"{self.file.removesuffix('.safetensors')}.histogram.safetensors"
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values, for the manifest."""
-        return {**asdict(self), "config": self.config.to_json(), "window": list(self.window)}
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> "Member":
-        """Inverse of `to_json`. Raises TypeError, ValueError or KeyError on anything else."""
-        member = cls(**{**values, "config": UNetConfig.from_json(values["config"]), "window": tuple(values["window"])})
-        texts = (member.file, member.sha256, member.task, member.normalisation, member.trained_on, member.licence)
-        if not all(isinstance(text, str) for text in (*texts, member.histogram_sha256)) or not isinstance(
-            member.scores, dict
-        ):
-            raise TypeError("a text or the scores of a member are of another type")
-        if any(type(n) is not int for n in (member.fold, *member.window)):
-            raise TypeError("fold and window must be whole numbers")
-        if not FILE_NAME.fullmatch(member.file):
-            raise ValueError(f"{member.file!r} is no name of a .safetensors file")
-        if len(member.window) != 3 or not member.config.fits(member.window):
-            raise ValueError(f"the window {member.window} does not fit {member.config.levels} levels")
-        return member
 
 
 def read_manifest(folder: Path) -> list[Member]:

@@ -5,84 +5,14 @@ with instance norm and leaky ReLU; the way down is a stride-2 convolution, the w
 are concatenated. The outputs are logits of independent regions (WT, TC, ET).
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
-from typing import Literal, Self
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from model.config import UNetConfig
+
 LayerGroup = Literal["encoder", "decoder", "middle", "none"]
-PAPER_CHANNELS = (64, 96, 128, 192, 256, 384, 512)
-
-
-@dataclass(frozen=True)
-class UNetConfig:
-    """What tells one member of the family from another."""
-
-    channels: tuple[int, ...] = PAPER_CHANNELS
-    """Feature maps of each level, level 1 first; their number is the depth."""
-    modalities: int = 4
-    regions: int = 3
-    foreground: bool = True
-    """Whether one more input channel holds the brain mask (Futrega's fifth channel)."""
-    deep_supervision: bool = True
-    """Whether levels 2 and 3 of the decoder have heads of their own, used in training only."""
-    dropout: float = 0.0
-    """Probability with which a feature map is left out behind each level's convolutions, in training only."""
-    disjoint: bool = False
-    """Whether the outputs are disjoint labels, each the region of that place without the next one inside it."""
-
-    spacing: int = 1
-    """Of the grid that the network works on, in mm: voxels are averaged before it, and its output interpolated back."""
-
-    def __post_init__(self) -> None:
-        if len(self.channels) < 2 or min(self.channels) < 1:
-            raise ValueError(f"channels must name at least two levels of at least one map, not {self.channels}")
-        if self.modalities < 1 or self.regions < 1 or self.spacing < 1:
-            raise ValueError("modalities, regions and spacing must be at least 1")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be at least 0 and less than 1, not {self.dropout}")
-
-    @property
-    def levels(self) -> int:
-        return len(self.channels)
-
-    @property
-    def in_channels(self) -> int:
-        return self.modalities + int(self.foreground)
-
-    @property
-    def multiple(self) -> int:
-        """Every side of the input must be a multiple of this."""
-        return int(2 ** (self.levels - 1))
-
-    @property
-    def head_levels(self) -> tuple[int, ...]:
-        """Decoder levels with a head, level 1 first; never the bottom."""
-        last = 3 if self.deep_supervision else 1
-        return tuple(range(1, min(last, self.levels - 1) + 1))
-
-    def fits(self, shape: Sequence[int]) -> bool:
-        """Whether a grid can pass: multiples of `multiple`, and at the bottom more than one voxel to normalise over."""
-        return all(n > 0 and n % self.multiple == 0 for n in shape) and max(shape) > self.multiple
-
-    def to_json(self) -> dict[str, object]:
-        """Plain values, for the manifest."""
-        return {**asdict(self), "channels": list(self.channels)}
-
-    @classmethod
-    def from_json(cls, values: dict[str, object]) -> Self:
-        """Inverse of `to_json`. Raises TypeError or ValueError on anything that is not such a configuration."""
-        known = dict(values)
-        channels = known.pop("channels", None)
-        if not isinstance(channels, list) or any(type(c) is not int for c in channels):
-            raise TypeError("channels must be a list of whole numbers")
-        config = cls(channels=tuple(channels), **known)  # type: ignore[arg-type]
-        for option in fields(cls):
-            if type(getattr(config, option.name)) is not type(option.default):
-                raise TypeError(f"{option.name} must be of type {type(option.default).__name__}")
-        return config
 
 
 class ConvBlock(nn.Module):

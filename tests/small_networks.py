@@ -1,8 +1,9 @@
 """Networks, weights folders and cases that are small enough for a test."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,16 @@ from torch import Tensor
 
 from brats_infer.files.geometry import Geometry
 from brats_infer.image.crop import ONE_MM, Cropped, Restore
+from brats_infer.labelling.label_map import Found
 from brats_infer.network.devices import CPU
-from brats_infer.network.engines import Engine, torch_engine
-from brats_infer.network.ensemble import Ensemble
+from brats_infer.network.ensemble import Ensemble, Inputs
+from brats_infer.network.loading import ensemble_of, torch_engine
 from brats_infer.settings import Mode, Settings
+from brats_infer.tasks import TASKS
 from brats_infer.train.data.dataset import TrainingCase
-from model.checkpoint import Member, save_weights, write_manifest
-from model.unet import UNet, UNetConfig
+from model.checkpoint import save_weights, write_manifest
+from model.config import Member, UNetConfig
+from model.unet import UNet
 
 SMALL = UNetConfig(channels=(3, 5, 6))
 WINDOW = (8, 8, 8)
@@ -68,7 +72,9 @@ def cropped_of(images: NDArray[np.float32]) -> Cropped:
     shape, box = (x, y, z), (slice(0, x), slice(0, y), slice(0, z))
     orientation = np.array([[0.0, 1.0], [1.0, 1.0], [2.0, 1.0]])
     geometry = Geometry.of_affine(shape, np.diag([-1.0, -1.0, 1.0, 1.0]))
-    return Cropped(tuple(images), (images != 0).any(axis=0), Restore(geometry, orientation, shape, ONE_MM, shape, box))
+    restore = Restore(geometry, orientation, shape, ONE_MM, shape, box)
+    counts = tuple(int(np.count_nonzero(image)) for image in images)
+    return Cropped(tuple(images), (images != 0).any(axis=0), restore, counts)
 
 
 @dataclass(frozen=True)
@@ -82,36 +88,27 @@ class Told:
         return self.answer(batch).repeat(1, 3, 1, 1, 1)
 
 
-@dataclass
-class Reusing:
-    """An engine that writes each answer over the one before it, as OpenVINO's does."""
-
-    engine: Engine
-    _memory: Tensor | None = None
-
-    @property
-    def config(self) -> UNetConfig:
-        return self.engine.config
-
-    def __call__(self, batch: Tensor) -> Tensor:
-        found = self.engine(batch)
-        if self._memory is None or self._memory.shape != found.shape:
-            self._memory = torch.empty_like(found)
-        return self._memory.copy_(found)
-
-
-def predicted(
-    members: tuple[tuple[Member, UNet], ...],
+def found_by(
+    members: Sequence[tuple[Member, UNet]],
     images: NDArray[np.float32],
     mode: Mode,
     flips: bool = False,
     device: torch.device = CPU,
-    references: dict[str, NDArray[np.float32]] | None = None,
-    **options: Any,
-) -> NDArray[np.float32]:
-    """Probabilities (R, X, Y, Z) of an ensemble whose members compute in torch, whatever else is installed."""
-    ensemble = Ensemble(members, device, references or {}, torch_engine)
-    return ensemble.predict(ensemble.prepare(cropped_of(images)), Settings(mode=mode, flips=flips), **options).numpy()
+    references: Mapping[str, NDArray[np.float32]] = MappingProxyType({}),
+) -> Found:
+    """What an ensemble finds whose members compute in torch, whatever else is installed."""
+    ensemble = ensemble_of(TASKS["gli"], members, device, references, torch_engine)
+    return ensemble.predict(ensemble.prepare(cropped_of(images)), Settings(mode=mode, flips=flips), complete=True)
+
+
+def predicted(members: Sequence[tuple[Member, UNet]], *given: Any, **options: Any) -> NDArray[np.float32]:
+    """Probabilities (R, X, Y, Z), as of `found_by`."""
+    return found_by(members, *given, **options).probabilities
+
+
+def probabilities_of(ensemble: Ensemble, inputs: Inputs, settings: Settings | None = None) -> Tensor:
+    """(R, X, Y, Z), all of them."""
+    return torch.from_numpy(ensemble.predict(inputs, settings or Settings(), complete=True).probabilities)
 
 
 def brain_images(shape: tuple[int, int, int], rng: np.random.Generator) -> NDArray[np.float32]:

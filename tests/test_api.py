@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from brats_infer import Segmentation, segment, segment_folder
-from brats_infer import api as single
+from brats_infer import Segmentation, api, pipeline, segment, segment_folder
 from brats_infer.errors import CaseError, UsageError
 from brats_infer.labelling.confidence import expected_dice
+from brats_infer.network.gpu import ensemble as gpu_ensemble
 from brats_infer.phantom.write import write_cohort
 from brats_infer.settings import Mode, Settings
 from brats_infer.tasks import TASKS
@@ -80,20 +80,24 @@ def test_arrays_give_the_same_in_any_order_of_the_contrasts(folder: Path, files:
 def test_what_a_gpu_fails_at_behind_the_networks_is_computed_again(
     folder: Path, files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    works, errors = single.outcome_of, ["CUDA error: unspecified launch failure"]
+    works, errors = gpu_ensemble.fetched, ["CUDA error: unspecified launch failure"]
 
     def failing(*given: Any, **more: Any) -> Any:
         if errors:
             raise RuntimeError(errors.pop())
         return works(*given, **more)
 
-    expected = run(folder, files)
-    monkeypatch.setattr(single, "outcome_of", failing)
-    np.testing.assert_array_equal(run(folder, files).labels, expected.labels)
+    monkeypatch.setattr("brats_infer.network.loading.openvino_works", lambda: False)
+    monkeypatch.setattr(api, "pick_device", lambda _: torch.device("cpu:0"))  # not the CPU, to the ensemble
+    monkeypatch.setattr(gpu_ensemble, "fetched", failing)
+    api._ensemble.cache_clear()
+    found = run(folder, files)
     assert not errors
+    np.testing.assert_array_equal(run(folder, files).labels, found.labels)
     errors.append("shapes cannot be multiplied")
     with pytest.raises(RuntimeError, match="shapes"):
         run(folder, files)
+    api._ensemble.cache_clear()
 
 
 def test_masked_voxels_are_background(folder: Path, files: dict[str, Path]) -> None:
@@ -146,7 +150,7 @@ def test_what_is_odd_is_said_of_images_without_a_folder_too(
     folder: Path, files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arrays = {name: nib.load(path).get_fdata() for name, path in files.items()}
-    monkeypatch.setattr(single, "label_map", lambda *_: np.zeros(arrays["t1n"].shape, np.uint8))
+    monkeypatch.setattr(pipeline, "label_map", lambda *_: np.zeros(arrays["t1n"].shape, np.uint8))
     resampled, empty = run(folder, arrays, affine=np.diag([2.0, 2, 2, 1])).warnings
     assert resampled.startswith("images: voxels of 2x2x2 mm were resampled")
     assert empty.startswith("no tumor was found")

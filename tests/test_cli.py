@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from brats_infer.network.ensemble import SHIPPED_WEIGHTS
+from brats_infer.network.loading import SHIPPED_WEIGHTS
 from brats_infer.phantom.write import write_cohort
 from tests.evaluate.small_cohort import write_cohort as write_maps
 from tests.faults.privileges import without_capabilities

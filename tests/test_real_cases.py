@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from nibabel import orientations as nio
 
+from brats_infer.cohort import segment_folder
 from brats_infer.evaluate import lesionwise_scores
-from brats_infer.files.cases import find_cases
 from brats_infer.files.check import check_output
 from brats_infer.files.nifti import read_labels
-from brats_infer.run.folder import segment_folder
-from brats_infer.run.results import Status
+from brats_infer.files.search import find_cases
+from brats_infer.run.events import Status
 from brats_infer.tasks import TASKS
 
 pytestmark = pytest.mark.slow

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from brats_infer.cohort import segment_folder
 from brats_infer.errors import UsageError
 from brats_infer.evaluate import evaluate_folders
 from brats_infer.report import RunReport
-from brats_infer.run.events import Watcher
-from brats_infer.run.folder import segment_folder
+from brats_infer.run.events import Events
 from brats_infer.tasks import ED, MODALITIES, NCR, TASKS, Region, task_named, task_of_id
-from model.unet import UNetConfig
+from model.config import UNetConfig
 from tests.case_files import write_case
 from tests.small_networks import random_network, write_weights
 
@@ -99,7 +99,7 @@ def test_new_challenge_is_one_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     )
     report = RunReport(tmp_path / "report", {})
     folders = tmp_path / "input", tmp_path / "output"
-    results = segment_folder(*folders, weights=tmp_path / "weights", device="cpu", watcher=report.beside(Watcher()))
+    results = segment_folder(*folders, weights=tmp_path / "weights", device="cpu", events=report.beside(Events()))
     report.write(*folders, "auto", results)
     assert [(result.task, result.message) for result in results] == [("cyst", "")]
     (case,) = json.loads((tmp_path / "report" / "report.json").read_text())["cases"]

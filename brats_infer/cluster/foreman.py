@@ -17,12 +17,12 @@ from typing import Any
 
 from brats_infer.cluster.connection import LOCAL, joined
 from brats_infer.cluster.worker import Worker
+from brats_infer.cohort import Plan, Runner, load_ensembles, start_of
 from brats_infer.errors import BratsOptError, CaseError, UsageError
 from brats_infer.files.cases import Case
 from brats_infer.network.devices import CPU
-from brats_infer.run.events import Watcher
-from brats_infer.run.folder import Plan, Runner, load_ensembles, start_of
-from brats_infer.run.results import CaseResult, fail_case
+from brats_infer.run.case import fail_case
+from brats_infer.run.events import CaseResult, Events
 from brats_infer.system.signals import held
 from model.atomic import Mark, marked, remove_leftovers
 
@@ -52,7 +52,7 @@ class Slot:
 def on_ray(address: str) -> Runner:
     """Runs cases on the Ray cluster at HOST:PORT, or on one of this machine that lasts as long as the run ("local")."""
 
-    def run(cases: Sequence[Case], plan: Plan, watcher: Watcher) -> Iterator[CaseResult]:
+    def run(cases: Sequence[Case], plan: Plan, watcher: Events) -> Iterator[CaseResult]:
         """In the order in which cases end.
 
         Raises UsageError if there is no such cluster or it has not the device, WeightsError as a plain run does,

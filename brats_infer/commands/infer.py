@@ -24,14 +24,14 @@ from brats_infer.commands.options.parameters_file import read_parameters
 from brats_infer.errors import ExitCode, UsageError, WeightsError
 from brats_infer.files.folders import OUTPUT, prepare_folder
 from brats_infer.settings import DustFill, Mode, OnError, Settings
-from brats_infer.system.logging import Voice, speak_as
+from brats_infer.system.console import Voice, speak_as
 from brats_infer.system.ownership import become_owner
 from brats_infer.system.shards import Shard, shard_of
 from brats_infer.system.signals import end_at_once, raise_once
 
 if TYPE_CHECKING:
+    from brats_infer.cohort import Runner
     from brats_infer.report import RunReport
-    from brats_infer.run.folder import Runner
 
 FILES, HOW, RUN, TELL, MLCUBE = "Files", "How to segment", "How to run", "What to say, on stderr", "As MLCube spells it"
 EXAMPLES = """\b
@@ -175,14 +175,13 @@ def infer(
     given |= _from_file(ctx, parameters_file)
     shard = given["shard"] or shard_of(os.environ)
     with end_at_once():
+        from brats_infer.cohort import segment_folder
         from brats_infer.commands.progress_bar import Progress
-        from brats_infer.run.events import Watcher
-        from brats_infer.run.folder import segment_folder
-        from brats_infer.run.results import Status
+        from brats_infer.run.events import Events, Status
 
         report = _report_of(given, shard)
     with Progress(str(shard), voice=voice or Voice.PLAIN) as progress:
-        watcher = Watcher(progress.start, progress.stage, result=progress.advance)
+        events = Events(progress.start, progress.stage, result=progress.advance)
         results = segment_folder(
             given["input_folder"],
             given["output_folder"],
@@ -191,7 +190,7 @@ def infer(
             device=given["device"],
             settings=Settings(**{field.name: given[field.name] for field in fields(Settings)}),
             shard=(shard.number, shard.count),
-            watcher=report.beside(watcher) if report else watcher,
+            events=report.beside(events) if report else events,
             runner=_runner(given["ray"]),
         )
     if report:
@@ -232,7 +231,7 @@ def _weights(ctx: click.Context, weights: Path | None, additional_files: Path | 
 
     Else the shipped ones.
     """
-    from brats_infer.network.ensemble import SHIPPED_WEIGHTS
+    from brats_infer.network.loading import SHIPPED_WEIGHTS
     from model.checkpoint import MANIFEST
 
     over_weights = _on_command_line(ctx, "additional_files") and not _on_command_line(ctx, "weights")

@@ -9,9 +9,8 @@ import torch
 
 from brats_infer import __version__
 from brats_infer.errors import WeightsError
-from brats_infer.network.devices import CPU, limit_threads, pick_device, precision
-from brats_infer.network.engines import engine_name
-from brats_infer.network.ensemble import SHIPPED_WEIGHTS, load_ensemble
+from brats_infer.network.devices import CPU, limit_threads, precision
+from brats_infer.network.loading import SHIPPED_WEIGHTS, engine_name, load_ensemble, pick_device
 from brats_infer.tasks import TASKS
 from model.checkpoint import CheckpointError, load_member, read_manifest
 

@@ -10,10 +10,8 @@ from rich.progress import Progress as Bar
 
 from brats_infer import __version__
 from brats_infer.errors import printable
-from brats_infer.run.events import Start
-from brats_infer.run.results import CaseResult
-from brats_infer.system.console import Screen, say
-from brats_infer.system.logging import Voice
+from brats_infer.run.events import CaseResult, Start
+from brats_infer.system.console import Screen, Voice, say
 
 
 class Progress:

@@ -19,8 +19,7 @@ from brats_infer.evaluate.surface import (
     percentile,
     surface_of,
 )
-from brats_infer.image.voxels import bounding_box
-from brats_infer.labelling.regions import within
+from brats_infer.image.voxels import bounding_box, within
 from brats_infer.tasks import LesionMetrics, Task
 
 Labels = NDArray[np.unsignedinteger]

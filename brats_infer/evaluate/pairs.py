@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from brats_infer.errors import CaseError, NoCasesError, UsageError
 from brats_infer.evaluate.lesionwise import unknown_labels
-from brats_infer.files.cases import IMAGE_ENDINGS
 from brats_infer.files.geometry import Geometry
 from brats_infer.files.nifti import read_labels
+from brats_infer.files.search import IMAGE_ENDINGS
 from brats_infer.tasks import ET, ET_2021, Task
 
 PREDICTION = "{ID}.nii.gz"

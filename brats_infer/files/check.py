@@ -9,9 +9,10 @@ import nibabel as nib
 import numpy as np
 
 from brats_infer.errors import CaseError, OutputError
-from brats_infer.files.cases import Case, find_cases
+from brats_infer.files.cases import Case
 from brats_infer.files.geometry import GEOMETRY_FIELDS, Geometry, is_same_affine
 from brats_infer.files.nifti import read_geometry, read_header, read_labels
+from brats_infer.files.search import find_cases
 from brats_infer.tasks import TASKS, Task, task_of_id
 
 ORGANIZERS_NAME = re.compile(r".*\d{5}-\d{3}\.nii\.gz")  # what the checks of 2023 ask for

@@ -1,6 +1,7 @@
 """Where a grid of voxels lies in the world, read from a NIfTI header and checked before any voxel is."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,11 @@ class Geometry:
         header["xyzt_units"] = self.fields["xyzt_units"]
 
 
+def size_text(lengths: Iterable[float]) -> str:
+    """Lengths in mm as people write them, such as 1x1x2.5."""
+    return "x".join(f"{mm:.3g}" for mm in lengths)
+
+
 def is_same_affine(one: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
     """Whether no entry of two affines (4, 4) differs by more than 1e-3; NaN is NaN."""
     return np.allclose(one, other, rtol=0, atol=AFFINE_TOLERANCE, equal_nan=True)
@@ -148,7 +154,7 @@ def check_affine(path: Path, geometry: Geometry) -> None:
         raise CaseError(f"{path}: its affine is not finite or is singular: export it again")
     low, high = SPACING_MM
     if not all(low <= mm <= high for mm in geometry.spacing):
-        size = "x".join(f"{mm:.3g}" for mm in geometry.spacing)
+        size = size_text(geometry.spacing)
         raise CaseError(f"{path}: its affine means voxels of {size} mm: export it again, in millimetres")
 
 

@@ -1,11 +1,19 @@
-"""What an earlier run left in the output folder: when it counts, and when it has to go."""
+"""What an earlier run left in the output folder, and whether it counts."""
 
 from pathlib import Path
 
-from brats_infer.errors import CaseError, OutputError
+from brats_infer.errors import CaseError
 from brats_infer.files.cases import Case, is_safe_id
 from brats_infer.files.check import check_map
 from brats_infer.files.nifti import read_labels, read_probabilities
+
+
+def is_there(case: Case, output: Path, probabilities: Path | None) -> bool:
+    """Whether an earlier run has written all that this one would, whatever has become of the images since."""
+    labels = output / case.output_name
+    return is_whole(labels, case) and (
+        probabilities is None or probabilities_are_whole(probabilities / case.output_name, labels, case)
+    )
 
 
 def is_whole(path: Path, case: Case) -> bool:
@@ -32,19 +40,3 @@ def probabilities_are_whole(path: Path, labels: Path, case: Case) -> bool:
         return len(found) == len(case.task.regions) and not geometry.difference(read_labels(labels)[1], labels.name)
     except CaseError:
         return False
-
-
-def remove_older(path: Path) -> bool:
-    """Removes the map of a case that has failed now, which would look like its result; says whether there was one.
-
-    Raises OutputError.
-    """
-    try:
-        path.unlink()
-    except FileNotFoundError:
-        return False
-    except OSError as error:
-        raise OutputError(
-            f"{path}: is of an earlier run and cannot be removed ({error.strerror}): choose another --output"
-        ) from error
-    return True

@@ -1,10 +1,8 @@
 """From a case's images to the crop that networks see, and back: grid, spacing, brain (paper 3.1)."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import combinations
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,23 +12,19 @@ import SimpleITK as sitk  # noqa: N813 - the package's own custom
 from numpy.typing import NDArray
 
 from brats_infer.errors import CaseError
-from brats_infer.files.geometry import MAX_VOXELS, Geometry
+from brats_infer.files.geometry import MAX_VOXELS, Geometry, size_text
 from brats_infer.files.nifti import Volume
 from brats_infer.image.voxels import bounding_box
+from brats_infer.tasks import GRID_AFFINE
 
 N = TypeVar("N", int, float)
 
 CANONICAL_AXES = ("L", "P", "S")  # voxel axes of the common grid of the challenges, whose affine is diag(-1, -1, 1)
 CROP_MARGIN = 4  # voxels around the brain, so that the edge of a convolution's reach sees background
 SPACING_TOLERANCE = 0.01  # mm off 1 mm that needs no resampling
-TILT_WARNING = 15.0  # degrees between an axis of the grid and one of the body
-COVERAGE_WARNING = 0.5  # of the voxels that the fullest of the four images has; of real ones down to 0.66
-BRAIN_SHARE_WARNING = 0.9  # of the voxels; in the challenges' grid a brain fills about 0.17
 ONE_MM = (1.0, 1.0, 1.0)
 MAX_CROP = 2**25  # voxels of 1 mm, as of a cube of 322; the shipped networks need some 250 bytes for each
 SLAB = 16  # voxels
-CONTENT_SAMPLE = 4096  # voxels that are looked at before all of them are
-OUTLIER = 100.0  # times what is usual
 
 
 @dataclass(frozen=True)
@@ -50,6 +44,16 @@ class Restore:
     box: tuple[slice, slice, slice]
     """The crop, in the canonical grid."""
 
+    @classmethod
+    def of_crop(cls, shape: tuple[int, ...]) -> "Restore":
+        """Of a crop at 1 mm that is all there is: nothing to undo."""
+        x, y, z = shape
+        sides, affine = (x, y, z), np.array(GRID_AFFINE)
+        orientation = nio.axcodes2ornt(CANONICAL_AXES)
+        orientation = nio.ornt_transform(nio.io_orientation(affine), orientation)
+        box = (slice(0, x), slice(0, y), slice(0, z))
+        return cls(Geometry.of_affine(sides, affine), orientation, sides, ONE_MM, sides, box)
+
     @property
     def resampled(self) -> bool:
         return _needs_resampling(self.spacing)
@@ -64,7 +68,13 @@ class Cropped:
     brain: NDArray[np.bool_]
     """(X, Y, Z), where any modality is non-zero."""
     restore: Restore
-    warnings: tuple[str, ...] = ()
+    counts: tuple[int, ...]
+    """Non-zero voxels of each modality."""
+
+    @property
+    def brain_share(self) -> float:
+        """Of the voxels of the whole grid, from 0 to 1."""
+        return int(np.count_nonzero(self.brain)) / math.prod(self.restore.canonical_shape)
 
     @cached_property
     def images(self) -> NDArray[np.float32]:
@@ -84,11 +94,10 @@ class Cropped:
 def crop_to_brain(volumes: dict[Path, Volume]) -> Cropped:
     """Brings a case's images (same grid) to canonical axes and 1 mm, and crops them to the brain.
 
-    Raises CaseError, naming the file, for an image that is empty or constant, or a grid of an unbearable size.
+    Raises CaseError, naming the case or file, for a grid of an unbearable size and an image too thin to resample.
     """
     case = next(iter(volumes)).parent
     geometry = next(iter(volumes.values())).geometry
-    warnings = [warning for volume in volumes.values() for warning in volume.warnings]
     orientation = nio.ornt_transform(nio.io_orientation(geometry.affine), nio.axcodes2ornt(CANONICAL_AXES))
     spacing = _permuted(geometry.spacing, orientation)
     oriented_shape = _permuted(geometry.shape, orientation)
@@ -97,31 +106,27 @@ def crop_to_brain(volumes: dict[Path, Volume]) -> Cropped:
     brain = np.zeros(shape, bool, order="F")
     images, counts = [], []
     for path, volume in volumes.items():
-        warnings += _check_content(path, volume.data)
         image = nio.apply_orientation(volume.data, orientation)
         if resampled:
             image = _resample_image(image.astype(np.float32), spacing, shape)
             if not image.any():
-                raise CaseError(f"{path}: nothing is left of it at 1 mm: its voxels of {_size(spacing)} mm are too few")
+                raise CaseError(
+                    f"{path}: nothing is left of it at 1 mm: its voxels of {size_text(spacing)} mm are too few"
+                )
         images.append(image)
         voxels = image != 0
-        counts.append(int(np.count_nonzero(voxels)))  # of numbers it would hold Python's lock
+        counts.append(int(np.count_nonzero(voxels)))  # of a mask, as counting numbers holds the GIL
         np.logical_or(brain, voxels, out=brain)
-    if resampled:
-        warnings.append(f"{case}: voxels of {_size(spacing)} mm were resampled to 1 mm and back")
-    warnings += _copies(volumes)
-    warnings += _oddities(case, geometry, np.count_nonzero(brain) / brain.size)
     restore = Restore(geometry, orientation, oriented_shape, spacing, shape, bounding_box(brain, CROP_MARGIN))
     inside = brain[restore.box].shape
     if math.prod(inside) > MAX_CROP:
         raise CaseError(
-            f"{case}: what is not 0 spans {_size(inside)} mm, more than a head: crop it, remove the background, "
+            f"{case}: what is not 0 spans {size_text(inside)} mm, more than a head: crop it, remove the background, "
             "or mend its affine"
         )
     mask = np.empty(inside, bool)
     _copy(brain[restore.box], mask)
-    warnings += _missing_parts(tuple(volumes), counts)
-    return Cropped(tuple(image[restore.box] for image in images), mask, restore, tuple(warnings))
+    return Cropped(tuple(image[restore.box] for image in images), mask, restore, tuple(counts))
 
 
 def _copy(source: NDArray[Any], target: NDArray[Any]) -> None:
@@ -169,55 +174,6 @@ def crop_labels(labels: NDArray[np.uint8], restore: Restore) -> NDArray[np.uint8
     return np.ascontiguousarray(oriented[restore.box])
 
 
-def _check_content(path: Path, data: NDArray[Any]) -> list[str]:
-    """Warns of voxels far beyond all others. Raises CaseError for an image of nothing, or of nothing but one value."""
-    flat = data.ravel(order="K")
-    sample = flat[:: max(1, flat.size // CONTENT_SAMPLE) | 1]  # an even step may meet the grid's edge every time
-    some = sample[sample != 0]
-    if np.unique(some).size < 2:
-        some = flat[flat != 0]
-        if some.size == 0:
-            raise CaseError(f"{path}: every voxel is 0: export the image again")
-        if some.min() == some.max():
-            raise CaseError(f"{path}: every voxel inside the brain has the value {some[0]:g}: export the image again")
-    usual = float(np.percentile(np.abs(some.astype(np.float64)), 99))
-    peak = max(float(flat.max()), -float(flat.min()))
-    if peak <= OUTLIER * usual:
-        return []
-    return [f"{path}: holds a voxel of {peak:.3g} where {usual:.3g} is usual, which can spoil the map: mend the image"]
-
-
-def _missing_parts(paths: Sequence[Path], voxels: Sequence[int]) -> list[str]:
-    """Warns of an image that is 0 in most of the brain, by how many voxels of each are not."""
-    return [
-        f"{path}: is 0 in {1 - count / max(voxels):.0%} of the brain, which can spoil the map: export the image again"
-        for path, count in zip(paths, voxels, strict=True)
-        if count < COVERAGE_WARNING * max(voxels)
-    ]
-
-
-def _copies(volumes: dict[Path, Volume]) -> list[str]:
-    """Warns where a contrast holds the voxels of another one."""
-    return [
-        f"{path}: holds the same voxels as {other.name}: one of the two is not the contrast that its name says"
-        for (other, a), (path, b) in combinations(volumes.items(), 2)
-        if np.array_equal(a.data[..., a.data.shape[2] // 2], b.data[..., b.data.shape[2] // 2])
-        and np.array_equal(a.data, b.data)
-    ]
-
-
-def _oddities(case: Path, geometry: Geometry, brain_share: float) -> list[str]:
-    """Warnings for what can be segmented but is not what the networks were trained on."""
-    warnings = []
-    directions = np.abs(geometry.affine[:3, :3] / geometry.spacing)
-    tilt = float(np.degrees(np.arccos(np.clip(directions.max(axis=0), 0, 1)).max()))
-    if tilt > TILT_WARNING:
-        warnings.append(f"{case}: its axes are tilted by {tilt:.0f} degrees: register it to the atlas for good results")
-    if brain_share > BRAIN_SHARE_WARNING:
-        warnings.append(f"{case}: {brain_share:.0%} of its voxels are not 0: remove the skull and the background first")
-    return warnings
-
-
 def _needs_resampling(spacing: tuple[float, float, float]) -> bool:
     return any(abs(mm - 1.0) > SPACING_TOLERANCE for mm in spacing)
 
@@ -228,16 +184,12 @@ def _permuted(values: tuple[N, N, N], orientation: NDArray[np.float64]) -> tuple
     return of_axis[0], of_axis[1], of_axis[2]
 
 
-def _size(spacing: tuple[float, ...]) -> str:
-    return "x".join(f"{mm:.3g}" for mm in spacing)
-
-
 def _shape_at_1mm(case: Path, shape: tuple[int, int, int], spacing: tuple[float, float, float]) -> tuple[int, int, int]:
     x, y, z = (max(1, round(n * mm)) for n, mm in zip(shape, spacing, strict=True))
     if x * y * z > MAX_VOXELS:
         raise CaseError(
-            f"{case}: {x}x{y}x{z} mm is larger than a head ({shape} voxels of {_size(spacing)} mm): crop it, or mend "
-            "its affine"
+            f"{case}: {x}x{y}x{z} mm is larger than a head ({shape} voxels of {size_text(spacing)} mm): crop it, "
+            "or mend its affine"
         )
     return x, y, z
 

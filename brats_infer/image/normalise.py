@@ -6,9 +6,7 @@ from enum import StrEnum
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813 - the package's own custom
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 PERCENTILES = (2.0, 98.0)
 HISTOGRAM_LEVELS = 1024
@@ -64,23 +62,23 @@ def normalise(
     return out
 
 
-def zscores(images: Tensor) -> Tensor:
-    """(4, X, Y, Z) raw -> float32 (5, X, Y, Z) on the same device: z-scores as of `normalise`, and a mask of the brain.
+def network_input(
+    images: NDArray[np.float32],
+    brain: NDArray[np.bool_],
+    normalisation: Normalisation,
+    reference: NDArray[np.float32] | None,
+    foreground: bool,
+    out: NDArray[np.float32] | None = None,
+) -> NDArray[np.float32]:
+    """(4, X, Y, Z) raw -> the network's channels: normalised, and the brain mask as a fifth where it wants one.
 
-    In float32 throughout, as whole numbers of 16 bits allow. Nothing in it waits for a GPU.
+    Written into `out` where it is given, else into a new array.
     """
-    out = torch.empty((len(images) + 1, *images.shape[1:]), device=images.device)
-    values = out[:-1].copy_(images)
-    mask = values != 0
-    out[-1] = mask.any(dim=0)
-    space = (1, 2, 3)
-    count = mask.sum(space, keepdim=True).clamp_(min=1)
-    for _ in range(2):  # the mean of a large sum is rounded, that of what is left is exact
-        values -= values.sum(space, keepdim=True) / count
-        values *= mask
-    deviation = values.square().sum(space, keepdim=True).div_(count).sqrt_()
-    values /= torch.where(deviation > 0, deviation, 1.0)
-    return out
+    channels = np.empty((len(images) + foreground, *brain.shape), np.float32) if out is None else out
+    normalise(images, normalisation, reference, out=channels[: len(images)])
+    if foreground:
+        channels[-1] = brain
+    return channels
 
 
 def histogram_reference(cases: Iterable[NDArray[np.float32]], samples: int = 4096) -> NDArray[np.float32]:

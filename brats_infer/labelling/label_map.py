@@ -1,6 +1,6 @@
-"""From the networks' probabilities on a crop to the label map on the input's own grid."""
+"""From the regions' probabilities on a crop to the label map on the input's own grid (paper 2.5)."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,71 +10,100 @@ from torch import Tensor
 
 from brats_infer.image.crop import Restore, restore_labels, restore_probabilities
 from brats_infer.image.voxels import bounding_box
-from brats_infer.labelling.postprocess import keep_brain
-from brats_infer.labelling.thresholds import labels_from_probabilities
-from brats_infer.network.devices import CPU, beside, is_out_of_memory, on_host
-from brats_infer.tasks import Task
+from brats_infer.labelling.postprocess import clean_up, keep_brain
+from brats_infer.settings import Settings
+from brats_infer.tasks import LABEL_NAMES, Task
 
-Clean = Callable[[NDArray[np.uint8], NDArray[np.float32]], NDArray[np.uint8]]
-
-
-NO_TUMOR = "no tumor was found, the label map is empty: look at the images"
+SLAB = 32  # planes at a time: temporaries of a whole brain would be fresh memory, which is slow to touch
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What the networks found in a case, before it is cleaned and put back."""
+class Found:
+    """What the networks found in a crop, on the host."""
 
     labels: NDArray[np.uint8]
-    """(x, y, z), the crop."""
+    """(x, y, z), by the regions' thresholds."""
     probabilities: NDArray[np.float32]
     """(R, x, y, z)"""
-    whole: bool
-    """Else the probabilities are 0 outside the labels' box: of most of the crop nobody wants to know them."""
+    complete: bool
+    """False: the probabilities are 0 outside the box of the labels."""
+    notes: tuple[str, ...] = ()
+    """What the user should know of how it was computed."""
 
 
-def outcome_of(probabilities: Tensor, restore: Restore, task: Task, whole: bool = False) -> Outcome:
-    """Thresholds where the networks computed, and what comes of them on the host, in memory of its own.
+def labels_from_probabilities(probabilities: Tensor, task: Task, slab: int = SLAB) -> Tensor:
+    """(R, X, Y, Z) in 0..1, regions in the task's order -> uint8 labels (X, Y, Z), on the same device.
 
-    Of a resampled case the probabilities come along as a whole anyway, as labels cannot be interpolated.
+    From the outermost region inwards a voxel goes on as long as it reaches the region's threshold. It takes the label
+    of the last region reached: WT < 0.45 -> 0; else TC < 0.40 -> 2; else ET < 0.45 -> 1; else 3.
+    Raises ValueError on NaN, which would read as "below every threshold" and make a plausible empty map.
+    """
+    labels = torch.empty(probabilities.shape[1:], dtype=torch.uint8, device=probabilities.device)
+    for part, out in zip(torch.split(probabilities, slab, dim=1), torch.split(labels, slab), strict=True):
+        if bool(part.sum().isnan()):
+            raise ValueError("the network returned NaN")
+        _label(part, task, out.view(torch.int8))
+    return labels
+
+
+def _label(probabilities: Tensor, task: Task, labels: Tensor) -> None:
+    """Writes labels (X, Y, Z)."""
+    labels.zero_()
+    inside = torch.ones_like(labels, dtype=torch.bool)
+    reached = torch.empty_like(inside)
+    outer = 0
+    for region, probability in zip(task.regions, probabilities, strict=True):
+        inside &= torch.ge(probability, region.threshold, out=reached)
+        labels.add_(inside.view(torch.int8), alpha=region.label - outer)
+        outer = region.label
+
+
+def found_in(probabilities: Tensor, task: Task, complete: bool) -> Found:
+    """Applies the thresholds to probabilities (R, x, y, z) on the CPU.
+
+    `complete` keeps all probabilities; else those in the labels' box, and the memory of the others can be freed.
     Raises ValueError on NaN.
     """
-    whole = whole or restore.resampled
-    try:
-        with beside(probabilities.device):  # which may be at work on another case
-            labels = on_host(labels_from_probabilities(probabilities, task)).numpy()
-            if whole:
-                if probabilities.device == CPU:
-                    kept = probabilities.clone(memory_format=torch.contiguous_format).numpy()
-                else:
-                    kept = on_host(probabilities.contiguous()).numpy()
-            else:
-                kept = np.zeros(probabilities.shape, np.float32)  # of which what is not written to takes no memory
-                box = bounding_box(labels > 0)
-                kept[:, *box] = on_host(probabilities[:, *box]).numpy()
-            return Outcome(labels, kept, whole)
-    except RuntimeError as error:
-        if probabilities.device == CPU or not is_out_of_memory(error):
-            raise
-    return outcome_of(probabilities.cpu(), restore, task, whole)
+    labels = labels_from_probabilities(probabilities, task).numpy()
+    if complete:
+        return Found(labels, probabilities.contiguous().numpy(), complete)
+    kept = np.zeros(probabilities.shape, np.float32)  # pages that are not written to take no memory
+    box = bounding_box(labels > 0)
+    kept[:, *box] = probabilities[:, *box].numpy()
+    return Found(labels, kept, complete)
 
 
-def inside_brain(outcome: Outcome, brain: NDArray[np.bool_]) -> Outcome:
-    """With no label outside the brain (x, y, z), nor a probability if they are whole, which takes far longer."""
-    kept = keep_brain(outcome.probabilities, brain) if outcome.whole else outcome.probabilities
-    return replace(outcome, labels=keep_brain(outcome.labels, brain), probabilities=kept)
+def inside_brain(found: Found, brain: NDArray[np.bool_]) -> Found:
+    """Without labels outside the brain (x, y, z), and without probabilities there if they are complete."""
+    kept = keep_brain(found.probabilities, brain) if found.complete else found.probabilities
+    return replace(found, labels=keep_brain(found.labels, brain), probabilities=kept)
 
 
-def label_map(outcome: Outcome, restore: Restore, task: Task, clean: Clean) -> NDArray[np.uint8]:
-    """The cleaned labels (X, Y, Z) on the input's grid."""
-    if not restore.resampled:  # cleaned on the crop: around it is background
-        return restore_labels(clean(outcome.labels, outcome.probabilities), restore)
-    maps = probability_maps(outcome, restore)
-    return clean(labels_from_probabilities(torch.from_numpy(maps), task).numpy(), maps)
+def label_map(found: Found, restore: Restore, task: Task, settings: Settings) -> NDArray[np.uint8]:
+    """The post-processed labels (X, Y, Z) on the input's grid."""
+    voxel_mm3 = restore.geometry.voxel_mm3
+    if not restore.resampled:  # on the crop: around it is background
+        return restore_labels(clean_up(found.labels, found.probabilities, task, voxel_mm3, settings), restore)
+    maps = probability_maps(found, restore)  # labels cannot be interpolated
+    labels = labels_from_probabilities(torch.from_numpy(maps), task).numpy()
+    return clean_up(labels, maps, task, voxel_mm3, settings)
 
 
-def probability_maps(outcome: Outcome, restore: Restore) -> NDArray[np.float32]:
-    """(R, X, Y, Z) on the input's grid. Raises ValueError if they were not kept."""
-    if not outcome.whole:
+def probability_maps(found: Found, restore: Restore) -> NDArray[np.float32]:
+    """(R, X, Y, Z) on the input's grid. Raises ValueError for incomplete probabilities."""
+    if not found.complete:
         raise ValueError("the probabilities were not kept")
-    return restore_probabilities(outcome.probabilities, restore)
+    return restore_probabilities(found.probabilities, restore)
+
+
+def label_volumes(labels: NDArray[np.uint8], task: Task, voxel_mm3: float) -> dict[str, float]:
+    """{label's name: ml} of a map (X, Y, Z)."""
+    return {LABEL_NAMES[n]: round(int(np.count_nonzero(labels == n)) * voxel_mm3 / 1000, 3) for n in task.labels}
+
+
+def region_volumes(millilitres: Mapping[str, float], task: Task) -> dict[str, float]:
+    """{region's name: ml}, of the volumes of the labels."""
+    return {
+        region.name: round(sum(millilitres[LABEL_NAMES[n]] for n in task.region_labels(region)), 3)
+        for region in task.regions
+    }

@@ -8,9 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from brats_infer.image.components import without_dust
-from brats_infer.image.voxels import Box, bounding_box
-from brats_infer.labelling.regions import within
+from brats_infer.image.voxels import Box, bounding_box, within, without_dust
 from brats_infer.settings import DustFill, Settings
 from brats_infer.tasks import Task
 
@@ -48,17 +46,17 @@ def clean(
     return out
 
 
-def tidy(
+def clean_up(
     labels: NDArray[np.uint8],
     probabilities: NDArray[np.float32],
     task: Task,
     voxel_mm3: float,
     settings: Settings,
 ) -> NDArray[np.uint8]:
-    """What a run does to a label map (X, Y, Z): `drop_unsure` by (R, X, Y, Z), then `clean`.
+    """Post-processes a label map (X, Y, Z) as a run does: `drop_unsure` by probabilities (R, X, Y, Z), then `clean`.
 
-    Where that would leave no tumor at all, unsure components stay; where that does not help, all that are larger than
-    the task's own dust size do.
+    If that leaves no tumor, unsure components stay. If that leaves none either, all components stay that are larger
+    than the task's own dust size.
     """
     least = settings.component_probability
     sure = drop_unsure(labels, probabilities, task, least) if least else labels

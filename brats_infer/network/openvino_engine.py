@@ -20,7 +20,8 @@ from openvino import opset15 as op  # noqa: E402
 from brats_infer.network.devices import computes_in_bf16  # noqa: E402
 from brats_infer.network.engines import padded_shape  # noqa: E402
 from brats_infer.system.cores import thread_limit  # noqa: E402
-from model.unet import ConvBlock, UNet, UNetConfig, UpBlock  # noqa: E402
+from model.config import UNetConfig  # noqa: E402
+from model.unet import ConvBlock, UNet, UpBlock  # noqa: E402
 
 CHANNEL = 1
 SPATIAL = (2, 3, 4)
@@ -61,7 +62,7 @@ class OpenVinoEngine:
         return self.network.config
 
     def __call__(self, batch: Tensor) -> Tensor:
-        """As `Engine`; what it returns is overwritten by its next run."""
+        """As `Engine`."""
         shape = (*batch.shape[:2], *padded_shape(batch.shape[2:], self.config))
         if self._request is None or shape != self._shape:
             self._request = None
@@ -73,7 +74,8 @@ class OpenVinoEngine:
         _fill(torch.from_numpy(self._request.get_input_tensor(0).data), batch)
         self._request.infer()
         found = torch.from_numpy(self._request.get_output_tensor(0).data)
-        return found[:, :, : batch.shape[2], : batch.shape[3], : batch.shape[4]].to(batch.device)
+        inside = found[:, :, : batch.shape[2], : batch.shape[3], : batch.shape[4]]
+        return inside.clone(memory_format=torch.contiguous_format)  # the next run writes over OpenVINO's own memory
 
     def _compiled_for(self, shape: tuple[int, ...]) -> ov.CompiledModel:
         with _REGISTER:

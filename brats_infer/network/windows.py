@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -10,10 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from brats_infer.image.components import without_dust
-from brats_infer.image.voxels import EVERYTHING, Box, bounding_box
-from brats_infer.network.devices import CPU
-from brats_infer.network.engines import Engine
+from brats_infer.image.voxels import EVERYTHING, Box, bounding_box, without_dust
+from model.config import UNetConfig
 
 GAUSSIAN_SIGMA = 0.125  # of the window's side, as nnU-Net and MONAI
 GAUSSIAN_FLOOR = 1e-3
@@ -23,36 +22,40 @@ NEAR = 8  # voxels around what is possible
 CLOSER_SIDE = 96  # voxels at least: of a smaller box, instance norm would see little but tumor
 
 Predictor = Callable[[Tensor], Tensor]
-Look = Callable[[Tensor, Callable[[Tensor], Box]], Box]
-"""Brings a tensor to the host and says what is seen in it, as `Turn.look` does."""
+
+
+class Engine(Protocol):
+    """A network that is ready to compute."""
+
+    @property
+    def config(self) -> UNetConfig: ...
+
+    def __call__(self, batch: Tensor) -> Tensor:
+        """(B, C, X, Y, Z) float32 -> sigmoids (B, R, X, Y, Z) float32, on the batch's device.
+
+        Of any size: the end of each axis is padded with background to what the network needs. The answer is the
+        caller's own memory.
+        """
+        ...
 
 
 def predict_member(engine: Engine, x: Tensor, window: tuple[int, int, int] | None, flips: bool) -> Tensor:
     """(C, X, Y, Z) -> probabilities (R, X, Y, Z), float32 on the input's device; the engine may be on another one.
 
-    `window` None means the whole of it in one pass. With `flips`, the mean over all eight mirror images. NaN where it
-    overflows fp16. On the CPU the engine's next answer may be written over it.
+    `window` None means all of it in one pass. With `flips`, the mean over all eight mirror images. NaN where fp16
+    overflows.
     """
     spacing = engine.config.spacing
     found = _predict(engine, coarser(x, spacing) if spacing > 1 else x, window, flips)
     return finer(found, spacing, x.shape[1:]) if spacing > 1 else found
 
 
-def _at_once(x: Tensor, see: Callable[[Tensor], Box]) -> Box:
-    return see(x.cpu())
-
-
-def closer_box(outermost: Tensor, step: int, dust: int, look: Look = _at_once) -> Box:
-    """Where networks look closer: around what is possible by probabilities (X, Y, Z) of those on coarser grids.
+def closer_box(possible: NDArray[np.bool_], step: int, dust: int) -> Box:
+    """Where networks on finer grids look closer: around what those on coarser grids hold possible (X, Y, Z).
 
     Components of up to `dust` voxels of 1 mm count only where there is nothing else, as they will be removed. Each side
-    is a multiple of `step`, or the whole length. Everything where nothing is possible. Measured in docs/weights.md.
+    is a multiple of `step`, or the whole length. Everything where nothing is possible. Writes to `possible`.
     """
-    return look(outermost >= POSSIBLE, lambda possible: _box_around(possible.numpy(), step, dust))
-
-
-def _box_around(possible: NDArray[np.bool_], step: int, dust: int) -> Box:
-    """As `closer_box`, on the host; `possible` (X, Y, Z) is written to."""
     if not possible.any():
         return EVERYTHING
     view = possible[bounding_box(possible)]
@@ -98,12 +101,7 @@ def _predict(engine: Engine, x: Tensor, window: tuple[int, int, int] | None, fli
     for flipped in axes:
         source = x.flip(flipped) if flipped else x
         out = probabilities(source[None])[0] if window is None else sliding_window(source, probabilities, window)
-        if total is not None:
-            total.add_(out.flip(flipped))
-        elif window is None and (flips or x.device != CPU):  # of a GPU's networks each may write over another's answer
-            total = out.clone(memory_format=torch.contiguous_format)
-        else:
-            total = out
+        total = out if total is None else total.add_(out.flip(flipped))
     assert total is not None
     return total.div_(len(axes)) if len(axes) > 1 else total
 

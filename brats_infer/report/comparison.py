@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from brats_infer.errors import CaseError, OutputError
 from brats_infer.evaluate.pairs import Pair, find_pairs
 from brats_infer.evaluate.scores import CohortScores, Table, evaluate_folders, read_pair
-from brats_infer.files.cases import Case, find_cases
+from brats_infer.files.cases import Case
 from brats_infer.files.nifti import read_geometry
+from brats_infer.files.search import find_cases
 from brats_infer.image.crop import crop_labels
-from brats_infer.labelling.volumetry import label_volumes, region_volumes
+from brats_infer.labelling.label_map import label_volumes, region_volumes
 from brats_infer.report.lesions import LEGEND, judge
 from brats_infer.report.page import write_page
 from brats_infer.report.picture import COLOURS, draw_picture, grey
@@ -116,13 +117,13 @@ def _show(pair: Pair, case: Case | None, task: Task, out: Path) -> _Shown:
     try:
         if case is None:
             raise CaseError(f"{pair.id}: --images holds no such case: only its scores are shown")
-        cropped = read_cropped_for(case, read_geometry(pair.reference), pair.reference)
+        cropped, warnings = read_cropped_for(case, read_geometry(pair.reference), pair.reference)
     except CaseError as error:
         return _Shown([], volumes, (str(error),), visible=False)
     affine = cropped.restore.geometry.affine
     judged = {region.name: judge(prediction, reference, task, region, spacing, affine) for region in task.regions}
     overlays = {name: crop_labels(parts, cropped.restore) for name, (parts, _) in judged.items()}
-    sight = sight_of(pair.id, task, cropped, prediction)
+    sight = sight_of(pair.id, task, cropped, prediction, warnings)
     overlays |= {"labels": sight.labels, "reference": crop_labels(reference, cropped.restore)}
     greys = [grey(image) for image in sight.images]
     draw_picture(greys, sight.labels, pair.id, sight.millilitres, out / PICTURES / f"{pair.id}.png")

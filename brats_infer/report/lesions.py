@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 
 from brats_infer.evaluate.lesionwise import Match, match_lesions
 from brats_infer.evaluate.surface import Spacing
-from brats_infer.image.voxels import bounding_box
-from brats_infer.labelling.regions import within
+from brats_infer.image.voxels import bounding_box, within
 from brats_infer.report.sight import centre_of, moved, voxels_of_each
 from brats_infer.tasks import Region, Task
 

@@ -15,10 +15,10 @@ import torch
 from brats_infer import __version__
 from brats_infer.labelling.confidence import is_unsure
 from brats_infer.report.picture import COLOURS
-from brats_infer.run.results import CaseResult, Status
+from brats_infer.run.events import CaseResult, Status
 from brats_infer.tasks import LABEL_NAMES, MODALITIES, TASKS
 from model.atomic import write_atomically
-from model.checkpoint import Member
+from model.config import Member
 
 SCHEMA_VERSION = 1
 SCHEMA = Path(__file__).with_name("schema.json")

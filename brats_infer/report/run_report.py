@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from brats_infer.errors import CaseError, OutputError, printable
-from brats_infer.files.cases import find_cases, is_safe_id
+from brats_infer.files.cases import is_safe_id
+from brats_infer.files.search import find_cases
 from brats_infer.labelling.confidence import expected_dice
 from brats_infer.report.page import write_page
 from brats_infer.report.picture import draw_picture, grey
 from brats_infer.report.record import Seen, case_record, head, member_record, peak_memory, write_record
 from brats_infer.report.sight import Sight, lesions_of, read_sight, sight_of
 from brats_infer.report.volumes import holds_volumes, write_volumes
-from brats_infer.run.events import Finished, Start, Watcher
-from brats_infer.run.results import CaseResult, Status
+from brats_infer.run.events import CaseResult, Events, Finished, Start, Status
 from model.atomic import remove_leftovers
 
 log = logging.getLogger(__name__)
@@ -62,19 +62,19 @@ class RunReport:
         self.fault: OutputError | None = None
         self._disk(partial(make_parts, folder))
 
-    def beside(self, watcher: Watcher) -> Watcher:
-        """Tells the report what the watcher is told, and the watcher too."""
+    def beside(self, others: Events) -> Events:
+        """Tells the report what the others are told, and the others too."""
 
         def start(known: Start) -> None:
             self.start(known)
-            watcher.start(known)
+            others.start(known)
 
         def finished(done: Finished) -> None:
             self.finished(done)
-            if watcher.finished:
-                watcher.finished(done)
+            if others.finished:
+                others.finished(done)
 
-        return replace(watcher, start=start, finished=finished)
+        return replace(others, start=start, finished=finished)
 
     def start(self, known: Start) -> None:
         """The run begins."""
@@ -87,8 +87,8 @@ class RunReport:
         began = time.perf_counter()
         assert done.case.task
         try:
-            sight = sight_of(done.case.id, done.case.task, done.cropped, done.labels)
-            confidence = expected_dice(done.probabilities, sight.labels, done.case.task)
+            sight = sight_of(done.case.id, done.case.task, done.cropped, done.labelled.labels)
+            confidence = expected_dice(done.labelled.found.probabilities, sight.labels, done.case.task)
             self._show(sight, confidence, began)
         except OutputError as error:
             self.fault = error

@@ -15,9 +15,10 @@ from brats_infer.files.cases import Case
 from brats_infer.files.geometry import Geometry
 from brats_infer.files.nifti import read_images
 from brats_infer.image.crop import Cropped, Restore, crop_labels, crop_to_brain
+from brats_infer.image.quality import check_content, oddities
 from brats_infer.image.voxels import bounding_box
+from brats_infer.labelling.label_map import label_volumes, region_volumes
 from brats_infer.labelling.regions import regions_from_labels
-from brats_infer.labelling.volumetry import label_volumes, region_volumes
 from brats_infer.tasks import Task
 
 
@@ -43,28 +44,36 @@ class Sight:
         return region_volumes(self.millilitres, self.task)
 
 
-def sight_of(case_id: str, task: Task, cropped: Cropped, labels: NDArray[np.uint8]) -> Sight:
+def sight_of(
+    case_id: str, task: Task, cropped: Cropped, labels: NDArray[np.uint8], warnings: tuple[str, ...] = ()
+) -> Sight:
     """`labels` (X, Y, Z) are on the input's own grid."""
     ml = label_volumes(labels, task, cropped.restore.geometry.voxel_mm3)
     on_crop = crop_labels(labels, cropped.restore)
-    return Sight(case_id, task, cropped.images, on_crop, affine_of_crop(cropped.restore), ml, cropped.warnings)
+    return Sight(case_id, task, cropped.images, on_crop, affine_of_crop(cropped.restore), ml, warnings)
 
 
 def read_sight(case: Case, labels_path: Path) -> Sight:
     """Reads a case's images and its label map. Raises CaseError for files that cannot be read or do not fit."""
     assert case.task
     labels, grid = read_known(labels_path, case.task)
-    return sight_of(case.id, case.task, read_cropped_for(case, grid, labels_path), labels)
+    cropped, warnings = read_cropped_for(case, grid, labels_path)
+    return sight_of(case.id, case.task, cropped, labels, warnings)
 
 
-def read_cropped_for(case: Case, grid: Geometry, of: Path) -> Cropped:
-    """A case's images, cropped. Raises CaseError also if they are on another grid than the label map `of` that path."""
+def read_cropped_for(case: Case, grid: Geometry, of: Path) -> tuple[Cropped, tuple[str, ...]]:
+    """A case's images, cropped, and what is odd about them.
+
+    Raises CaseError also if they are on another grid than the label map `of` that path.
+    """
     if case.problem:
         raise CaseError(case.problem)
-    cropped = crop_to_brain(read_images(case.paths.values()))
+    volumes = read_images(case.paths.values())
+    warnings = check_content(volumes)
+    cropped = crop_to_brain(volumes)
     if difference := grid.difference(cropped.restore.geometry, f"the images of {case.id}"):
         raise CaseError(f"{of}: {difference}: check both folders")
-    return cropped
+    return cropped, (*warnings, *oddities(volumes, cropped))
 
 
 def affine_of_crop(restore: Restore) -> NDArray[np.float64]:

@@ -1,140 +1,193 @@
-"""The straight line of one case: read -> preprocess -> predict -> restore -> label -> clean -> write.
-
-Each stage says in which thread `brats_infer.run.folder` runs it. What goes wrong becomes the case's ending.
-"""
+"""One case of a run: the line of `brats_infer.pipeline` with timing, files, events, and what becomes of failures."""
 
 import logging
 import time
-from dataclasses import dataclass, field, replace
-from functools import partial
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from brats_infer.errors import CaseError, OutputError
-from brats_infer.files.cases import Case
-from brats_infer.files.nifti import read_images, write_labels, write_probabilities
-from brats_infer.files.resume import is_whole, probabilities_are_whole
-from brats_infer.image.crop import Cropped, crop_to_brain
-from brats_infer.labelling.label_map import NO_TUMOR, Outcome, inside_brain, label_map, outcome_of, probability_maps
-from brats_infer.labelling.postprocess import tidy
-from brats_infer.labelling.volumetry import label_volumes
-from brats_infer.network.devices import despite_the_gpu
-from brats_infer.network.ensemble import Check, Ensemble
-from brats_infer.network.inputs import Prepared
-from brats_infer.run.events import Finished, Watcher
-from brats_infer.run.results import CaseResult, Status, fail_case
-from brats_infer.settings import Settings
+import numpy as np
+
+from brats_infer.errors import CaseError, OutputError, is_out_of_memory, printable
+from brats_infer.files.cases import Case, is_safe_id
+from brats_infer.files.geometry import Geometry
+from brats_infer.files.nifti import read_geometry, read_images, write_labels, write_probabilities
+from brats_infer.image.crop import Cropped
+from brats_infer.network.ensemble import Ensemble
+from brats_infer.pipeline import Predicted, Read, label, predict, prepare
+from brats_infer.run.events import CaseResult, Events, Finished, Status
+from brats_infer.settings import OnError, Settings
+from brats_infer.tasks import GRID_AFFINE, GRID_SHAPE, Task
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Underway:
-    """A case on its way from one stage to the next, or what already became of it."""
+class Shared:
+    """What all cases of a run share."""
 
-    case: Case
-    result: CaseResult | None = None
-    cropped: Cropped | None = None
-    """Without its images, unless somebody wants to be told of them."""
-    prepared: Prepared | None = None
-    outcome: Outcome | None = None
-    seconds: dict[str, float] = field(default_factory=dict)
-
-
-def read_case(
-    case: Case, ensembles: dict[str, Ensemble], output: Path, settings: Settings, watcher: Watcher
-) -> Underway:
-    """In the reader thread: everything up to the network's input."""
-    began = time.perf_counter()
-    watcher.stage(case.id, "read")
-    try:
-        if settings.resume and _is_there(case, output, settings):
-            return Underway(case, result=CaseResult(case.id, Status.SKIPPED, case.task.name if case.task else None))
-        if case.problem:
-            raise CaseError(case.problem)
-        images = read_images(case.paths.values())
-        read = time.perf_counter()
-        assert case.task
-        cropped = crop_to_brain(images)
-        prepared = ensembles[case.task.name].prepare(cropped)
-        # without what was read, whose memory the next case can have
-        cropped = replace(cropped, views=tuple(cropped.images) if watcher.finished else ())
-        seconds = {"read": read - began, "preprocess": time.perf_counter() - read}
-        return Underway(case, None, cropped, prepared, None, seconds)
-    except Exception as error:
-        return Underway(case, result=fail_case(case, error, output, settings))
+    output: Path
+    settings: Settings
+    ensembles: Mapping[str, Ensemble]
+    """{name of a task: its ensemble}"""
+    is_done: Callable[[Case], bool]
+    """Whether an earlier run has written the case; such a case is skipped."""
+    events: Events
 
 
-def _is_there(case: Case, output: Path, settings: Settings) -> bool:
-    """Whether an earlier run has written all that this one would, whatever has become of the images since."""
-    labels, others = output / case.output_name, settings.probabilities
-    return is_whole(labels, case) and (
-        others is None or probabilities_are_whole(others / case.output_name, labels, case)
-    )
+class CaseRun:
+    """Takes one case through the line. Each step may be called in another thread; a case that has ended skips it."""
 
+    def __init__(self, case: Case, shared: Shared) -> None:
+        self.case = case
+        self.shared = shared
+        self.seconds: dict[str, float] = {}
+        self.result: CaseResult | None = None
+        """How the case has ended, once it has."""
+        self.to_show: Cropped | None = None
+        """The images, for an event."""
 
-def predict_case(
-    underway: Underway,
-    ensembles: dict[str, Ensemble],
-    output: Path,
-    settings: Settings,
-    watcher: Watcher,
-    check: Check = lambda: None,
-) -> Underway:
-    """In a thread of the device: the network and its thresholds. `check` is called before each pass, and may raise."""
-    case, cropped, prepared = underway.case, underway.cropped, underway.prepared
-    if underway.result:
-        return underway
-    assert cropped
-    assert prepared
-    assert case.task
-    watcher.stage(case.id, "network")
-    began = time.perf_counter()
-    task, restore, told = case.task, cropped.restore, list[str]()
-    whole = settings.probabilities is not None or watcher.finished is not None
+    def read(self) -> Read | None:
+        """Everything up to the networks' inputs."""
+        self.shared.events.stage(self.case.id, "read")
+        try:
+            if self.shared.is_done(self.case):
+                self.result = CaseResult(self.case.id, Status.SKIPPED, self.case.task.name if self.case.task else None)
+                return None
+            task = _task_of(self.case)
+            began = time.perf_counter()
+            volumes = read_images(self.case.paths.values())
+            self._time("read", began)
+            began = time.perf_counter()
+            read = prepare(volumes, self.shared.ensembles[task.name])
+            self._time("preprocess", began)
+        except Exception as error:
+            self._fail(error)
+            return None
+        if self.shared.events.finished:
+            self.to_show = read.cropped
+        return read
 
-    def compute() -> Outcome:
-        return outcome_of(ensembles[task.name].predict(prepared, settings, told.append, check), restore, task, whole)
+    def predict(self, read: Read | None) -> Predicted | None:
+        """The networks and the thresholds."""
+        if read is None:
+            return None
+        self.shared.events.stage(self.case.id, "network")
+        began = time.perf_counter()
+        settings = self.shared.settings
+        complete = settings.probabilities is not None or self.shared.events.finished is not None
+        try:
+            predicted = predict(read, self.shared.ensembles[_task_of(self.case).name], settings, complete)
+        except Exception as error:
+            self._fail(error)
+            return None
+        self._time("network", began)
+        return predicted
 
-    try:
-        outcome = despite_the_gpu(compute, compute)
-    except Exception as error:
-        return Underway(case, result=fail_case(case, error, output, settings))
-    seconds = {**underway.seconds, "network": time.perf_counter() - began}
-    cropped = replace(cropped, warnings=(*cropped.warnings, *(f"{case.id}: {text}" for text in told)))
-    # without inputs, whose memory the next case can have
-    return Underway(case, None, cropped, replace(prepared, inputs={}, raw=None), outcome, seconds)
+    def finish(self, predicted: Predicted | None) -> CaseResult:
+        """Post-processes and writes. Raises OutputError."""
+        if predicted is not None:
+            self.shared.events.stage(self.case.id, "finish")
+            try:
+                self.result = self._written(predicted, _task_of(self.case))
+            except OutputError:
+                raise
+            except Exception as error:
+                self._fail(error)
+        assert self.result, "a case without a prediction has ended"
+        return self.result
 
-
-def finish_case(underway: Underway, output: Path, settings: Settings, watcher: Watcher) -> CaseResult:
-    """In a writer thread: everything behind the network. Raises OutputError."""
-    began = time.perf_counter()
-    case, cropped, prepared, outcome = underway.case, underway.cropped, underway.prepared, underway.outcome
-    if underway.result:
-        return underway.result
-    assert cropped
-    assert prepared
-    assert outcome
-    assert case.task
-    task, geometry = case.task, cropped.restore.geometry
-    watcher.stage(case.id, "finish")
-    clean = partial(tidy, task=task, voxel_mm3=geometry.voxel_mm3, settings=settings)
-    try:
-        found = inside_brain(outcome, prepared.brain)
-        labels = label_map(found, cropped.restore, task, clean)
-        cleaned = time.perf_counter()
+    def _written(self, predicted: Predicted, task: Task) -> CaseResult:
+        settings, events = self.shared.settings, self.shared.events
+        began = time.perf_counter()
+        labelled = label(predicted, task, settings)
+        self._time("clean", began)
+        began = time.perf_counter()
+        geometry = labelled.restore.geometry
         if settings.probabilities:
-            maps = probability_maps(found, cropped.restore)
-            write_probabilities(settings.probabilities / case.output_name, maps, geometry)
-        write_labels(output / case.output_name, labels, geometry)
+            write_probabilities(settings.probabilities / self.case.output_name, labelled.probability_maps(), geometry)
+        write_labels(self.shared.output / self.case.output_name, labelled.labels, geometry)
+        self._time("write", began)
+        if events.finished and self.to_show:
+            events.finished(Finished(self.case, self.to_show, labelled))
+        warnings = (*labelled.warnings, *(f"{self.case.id}: {note}" for note in labelled.notes))
+        return CaseResult(self.case.id, Status.WRITTEN, task.name, "", warnings, self.seconds, labelled.millilitres)
+
+    def _time(self, stage: str, began: float) -> None:
+        self.seconds[stage] = time.perf_counter() - began
+
+    def _fail(self, error: Exception) -> None:
+        self.result = fail_case(self.case, error, self.shared.output, self.shared.settings)
+
+
+def _task_of(case: Case) -> Task:
+    """Raises CaseError for a case that cannot be segmented."""
+    if case.problem or case.task is None:
+        raise CaseError(case.problem or f"{case.id}: has no task: give --task")
+    return case.task
+
+
+def fail_case(case: Case, error: Exception, output: Path, settings: Settings) -> CaseResult:
+    """Says why, and writes a blank map where that was asked for and a name and a grid can be had.
+
+    Otherwise an older map of the case is removed, and older probabilities always: they would look like a result of this
+    run.
+    """
+    log.debug("%s failed", case.id, exc_info=error)
+    task = case.task.name if case.task else None
+    message = _reason(case, error)
+    if not is_safe_id(case.id):
+        return CaseResult(case.id, Status.FAILED, task, message)
+    if settings.probabilities:
+        remove_older(settings.probabilities / case.output_name)
+    if settings.on_error == OnError.FAIL:
+        return _without_map(case, task, message, output)
+    try:
+        geometry = _any_geometry(case)
+        write_labels(output / case.output_name, np.zeros(geometry.shape, np.uint8), geometry)
     except OutputError:
         raise
-    except Exception as error:
-        return fail_case(case, error, output, settings)
-    warnings = cropped.warnings
-    if not labels.any():
-        warnings = (*warnings, f"{case.id}: {NO_TUMOR}")
-    millilitres = label_volumes(labels, task, geometry.voxel_mm3)
-    seconds = {**underway.seconds, "clean": cleaned - began, "write": time.perf_counter() - cleaned}
-    if watcher.finished:
-        watcher.finished(Finished(case, cropped, found.probabilities, labels))
-    return CaseResult(case.id, Status.WRITTEN, task.name, "", warnings, seconds, millilitres)
+    except Exception as second:
+        return _without_map(case, task, f"{message} (no blank map either: {_reason(case, second)})", output)
+    return CaseResult(case.id, Status.BLANK, task, message)
+
+
+def _without_map(case: Case, task: str | None, message: str, output: Path) -> CaseResult:
+    if remove_older(output / case.output_name):
+        message += " (its map of an earlier run was removed)"
+    return CaseResult(case.id, Status.FAILED, task, message)
+
+
+def _reason(case: Case, error: Exception) -> str:
+    """What went wrong and what to do, in one line."""
+    if isinstance(error, CaseError):
+        return str(error)
+    if is_out_of_memory(error):
+        return f"{case.id}: does not fit into memory: give the run more, or crop the images"
+    return printable(f"{case.id}: {type(error).__name__}: {error}: run it with --debug to see where")
+
+
+def _any_geometry(case: Case) -> Geometry:
+    """The grid of the first image whose header can be read, else the challenge's own."""
+    for path in case.paths.values():
+        try:
+            return read_geometry(path)
+        except CaseError:
+            continue
+    return Geometry.of_affine(GRID_SHAPE, np.array(GRID_AFFINE))
+
+
+def remove_older(path: Path) -> bool:
+    """Removes the map of a case that has failed now, which would look like its result; says whether there was one.
+
+    Raises OutputError.
+    """
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise OutputError(
+            f"{path}: is of an earlier run and cannot be removed ({error.strerror}): choose another --output"
+        ) from error
+    return True

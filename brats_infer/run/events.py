@@ -1,18 +1,39 @@
-"""Who is told what while a run works: a progress bar, a report."""
+"""What a run tells while it works: its start, a case's stages, how each case has ended."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from numpy.typing import NDArray
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
 
 from brats_infer.files.cases import Case
 from brats_infer.image.crop import Cropped
-from model.checkpoint import Member
+from brats_infer.pipeline import Labelled
+from model.config import Member
 
-if TYPE_CHECKING:
-    from brats_infer.run.results import CaseResult
+
+class Status(StrEnum):
+    """How a case ended."""
+
+    WRITTEN = "written"
+    SKIPPED = "skipped"
+    BLANK = "blank"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """How one case ended."""
+
+    id: str
+    status: Status
+    task: str | None = None
+    message: str = ""
+    """Why a case is blank or failed, in one line."""
+    warnings: tuple[str, ...] = ()
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Time of each stage; those of several cases overlap, and beside a GPU the network's is mostly waiting."""
+    millilitres: dict[str, float] = field(default_factory=dict)
+    """Volume of each label."""
 
 
 @dataclass(frozen=True)
@@ -27,32 +48,30 @@ class Start:
 
 @dataclass(frozen=True)
 class Finished:
-    """A case behind its last step, for whoever wants more than its label map."""
+    """A case whose label map is written."""
 
     case: Case
     cropped: Cropped
-    probabilities: NDArray[np.float32]
-    """(R, X, Y, Z) of the regions, on the crop, before thresholds."""
-    labels: NDArray[np.uint8]
-    """(X, Y, Z) on the input's own grid, as written."""
+    labelled: Labelled
+    """With complete probabilities."""
 
 
 def _nobody(*_: Any) -> None:
-    """What is called where nobody wants to be told."""
+    """Called where nobody listens."""
 
 
 @dataclass(frozen=True)
-class Watcher:
-    """Functions to be called; one that raises ends the run, behind the case that the device is at."""
+class Events:
+    """Functions to be called. One that raises ends the run, behind the case that is computed."""
 
     start: Callable[[Start], None] = _nobody
     """The cases are known and the weights are loaded."""
     stage: Callable[[str, str], None] = _nobody
     """A case (its ID) enters a stage: read, network, finish. Called in the thread that works on it."""
     finished: Callable[[Finished], None] | None = None
-    """A label map is written; called in the writer thread, so that the device goes on.
+    """A label map is written. Called in the writer thread.
 
-    None: nobody wants the probabilities, of which those outside the labels' box may then stay on the device."""
-    result: Callable[["CaseResult"], None] = _nobody
-    """A case has ended, well or not; called in a thread of its own, in their order, or where Ray's cases are given
-    out."""
+    None: nobody wants the probabilities, and those outside the labels' box are not kept.
+    """
+    result: Callable[[CaseResult], None] = _nobody
+    """A case has ended, well or not. Called in a thread of its own, in the order of the cases."""

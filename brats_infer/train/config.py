@@ -5,7 +5,7 @@ from typing import Any
 
 from brats_infer.train.choices import Augment, Freeze, Optimizer, Schedule, Selection
 from brats_infer.train.options import TrainOptions
-from model.unet import UNetConfig
+from model.config import UNetConfig
 
 DEFAULT = TrainOptions.model_validate({})
 

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from brats_infer.errors import Terminated, UsageError
-from brats_infer.network.devices import autocast, is_out_of_memory
+from brats_infer.errors import Terminated, UsageError, is_out_of_memory
+from brats_infer.network.devices import autocast
 from brats_infer.system.signals import held, raising
 from brats_infer.tasks import Task
 from brats_infer.train.checkpoint import Run, save_run, settings_of, start_run

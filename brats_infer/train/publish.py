@@ -14,7 +14,8 @@ from brats_infer.train.checkpoint import read_best
 from brats_infer.train.config import TrainConfig
 from brats_infer.train.data.dataset import Split
 from model.atomic import write_atomically
-from model.checkpoint import MANIFEST, CheckpointError, Member, read_manifest, save_reference, write_manifest
+from model.checkpoint import MANIFEST, CheckpointError, read_manifest, save_reference, write_manifest
+from model.config import Member
 
 
 def open_members(folder: Path) -> list[Member]:

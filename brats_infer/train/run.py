@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from brats_infer.errors import OutputError, UsageError
+from brats_infer.errors import OutputError, UsageError, is_out_of_memory
 from brats_infer.image.normalise import Normalisation
-from brats_infer.network.devices import is_out_of_memory, limit_threads, pick_device
+from brats_infer.network.devices import limit_threads
+from brats_infer.network.loading import pick_device
 from brats_infer.tasks import task_named
 from brats_infer.train.choices import Optimizer, Targets
 from brats_infer.train.config import TrainConfig
@@ -25,7 +26,7 @@ from brats_infer.train.paper.recipes import read_recipe
 from brats_infer.train.publish import open_members, publish
 from brats_infer.train.transfer import Initial, read_initial
 from model.atomic import alone_in, remove_leftovers
-from model.unet import UNetConfig
+from model.config import UNetConfig
 
 CACHE = "cache"
 

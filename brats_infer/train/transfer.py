@@ -10,7 +10,8 @@ from torch import Tensor
 
 from brats_infer.errors import UsageError, WeightsError
 from brats_infer.train.choices import Freeze
-from model.checkpoint import MANIFEST, CheckpointError, Member, read_manifest, read_verified
+from model.checkpoint import MANIFEST, CheckpointError, read_manifest, read_verified
+from model.config import Member
 from model.unet import UNet, group_prefixes
 
 

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from click.testing import CliRunner
 
 from brats_infer import cli
@@ -20,10 +21,12 @@ from brats_infer.cluster import foreman as scale
 from brats_infer.cluster.connection import joined
 from brats_infer.cluster.foreman import Slot, find_slots, on_ray
 from brats_infer.cluster.worker import Worker
+from brats_infer.cohort import Plan, segment_folder
 from brats_infer.errors import BratsOptError, OutputError, UsageError
 from brats_infer.files.cases import Case
-from brats_infer.run.folder import AT_THE_GPU, Plan, segment_folder
-from brats_infer.run.results import CaseResult, Status
+from brats_infer.network.gpu.lanes import COMPUTING
+from brats_infer.network.loading import working_on
+from brats_infer.run.events import CaseResult, Status
 from brats_infer.settings import OnError, Settings
 from brats_infer.tasks import TASKS
 from model.atomic import PREFIX, marked
@@ -121,8 +124,9 @@ def test_a_worker_is_asked_for_as_many_cases_as_it_is_given(monkeypatch: pytest.
         {"num_cpus": 4, "num_gpus": 0, "max_concurrency": 3},
         {"num_cpus": 8, "num_gpus": 1, "max_concurrency": 8},
     ]
-    threads = [Worker(plan, Path("mark"), device).computer._max_workers for device in ("cpu", "cuda")]
-    assert threads == [1, AT_THE_GPU]
+    for device, computing in (("cpu", 1), ("cuda", COMPUTING)):
+        with working_on(torch.device(device)) as lanes:
+            assert lanes.computing == computing
 
 
 def maps(folder: Path) -> dict[str, bytes]:

@@ -7,8 +7,7 @@ from rich.console import Console
 
 from brats_infer import __version__
 from brats_infer.commands.progress_bar import Progress
-from brats_infer.run.events import Start
-from brats_infer.run.results import CaseResult, Status
+from brats_infer.run.events import CaseResult, Start, Status
 
 
 def test_a_case_is_one_line_whatever_it_is_called(capsys: pytest.CaptureFixture[str]) -> None:

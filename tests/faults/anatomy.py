@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from brats_infer.image.normalise import Normalisation
-from brats_infer.network.inputs import network_input
-from model.unet import UNet, UNetConfig
+from brats_infer.image.normalise import Normalisation, network_input
+from model.config import UNetConfig
+from model.unet import UNet
 from tests.small_networks import write_weights
 
 SHAPE = (32, 36, 30)

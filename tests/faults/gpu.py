@@ -4,9 +4,9 @@ import sys
 
 STUB = """
 import torch
-import brats_infer.network.devices as devices
-from brats_infer.network import engines
-from brats_infer.run import folder as pipeline
+from brats_infer.network.gpu import faults, lanes
+from brats_infer.network import loading
+from brats_infer import cohort
 from brats_infer.cli import main
 from model.unet import UNet
 
@@ -23,12 +23,12 @@ def no_kernel(_):
 
 if {usable}:
     UNet.forward = pass_through
-    engines.openvino_works = lambda: False  # its memory is the host's, which these answers stand for in the end
-    pipeline.pick_device = lambda _: torch.device("cpu:0")  # to the fallback another device, to torch the CPU
-    pipeline.AT_THE_GPU = 1  # so that the answers are the first case's
+    loading.openvino_works = lambda: False  # its memory is the host's, which these answers stand for in the end
+    cohort.pick_device = lambda _: torch.device("cpu:0")  # to the fallback another device, to torch the CPU
+    lanes.COMPUTING = 1  # so that the answers are the first case's
 else:
     torch.cuda.is_available, torch.cuda.device_count = lambda: True, lambda: 1
-    devices.try_out = no_kernel
+    faults.try_out = no_kernel
 main()
 """
 MESSAGE = "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 8.00 GiB"

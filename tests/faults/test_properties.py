@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nibabel import orientations as nio
 
-from brats_infer.run.folder import segment_folder
+from brats_infer.cohort import segment_folder
 from tests.case_files import SRI24, write_case
 from tests.faults import anatomy
 

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from brats_infer.errors import UsageError
-from brats_infer.files.cases import find_cases, is_safe_id, parse_name
+from brats_infer.files.cases import is_safe_id
+from brats_infer.files.search import find_cases, parse_name
 from tests.case_files import NAMES_2021, NAMES_2023, touch_case
 from tests.files.inputs import ID, OTHER, only, problems
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from brats_infer.image.components import without_dust
+from brats_infer.image.voxels import without_dust
 
 
 @pytest.mark.parametrize("connectivity", [6, 18, 26])

@@ -13,20 +13,16 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from brats_infer.errors import CaseError
-from brats_infer.files.geometry import Geometry
 from brats_infer.files.nifti import Volume, read_images
 from brats_infer.image import crop as preprocess
-from brats_infer.image.crop import CROP_MARGIN, Cropped, crop_labels, crop_to_brain, restore_probabilities
-from tests.case_files import SRI24, edit_header, head, write_case
+from brats_infer.image.crop import CROP_MARGIN, crop_labels, crop_to_brain, restore_probabilities
+from brats_infer.image.quality import oddities
+from tests.case_files import SRI24, head
+from tests.image.volumes import case_of, place_numbers, warnings_of
 
 ORIENTATIONS = [
     (order, flips) for order in itertools.permutations(range(3)) for flips in itertools.product((1, -1), repeat=3)
 ]
-
-
-def case_of(images: list[NDArray[np.float32]], affine: NDArray[np.float64]) -> dict[Path, Volume]:
-    geometry = Geometry.of_affine(images[0].shape, affine)
-    return {Path(f"case/{i}.nii.gz"): Volume(image, geometry) for i, image in enumerate(images)}
 
 
 def turned(
@@ -40,15 +36,6 @@ def turned(
         there[old, 3] += image.shape[old] - 1 if flip < 0 else 0
     new_image = image.transpose(order)[tuple(slice(None, None, flip) for flip in flips)]
     return new_image, affine @ there
-
-
-def place_numbers(shape: tuple[int, int, int], affine: NDArray[np.float64]) -> NDArray[np.float32]:
-    """An ellipsoid in which each voxel's value tells its place in the world, in a background of 0."""
-    at = np.stack(np.meshgrid(*(np.arange(n) for n in shape), indexing="ij"), axis=-1)
-    world = nib.affines.apply_affine(affine, at)
-    middle = nib.affines.apply_affine(affine, (np.array(shape) - 1) / 2)
-    inside = (((world - middle - 1) / (3.5, 5.5, 4.5)) ** 2).sum(axis=-1) < 1
-    return np.where(inside, world @ [1, 100, 10_000] + 5e6, 0).astype(np.float32)
 
 
 # axes
@@ -134,26 +121,6 @@ def test_the_crop_is_the_bounding_box_of_all_modalities_with_a_margin_inside_the
     assert cropped.brain.sum() == 4
 
 
-@pytest.mark.parametrize(
-    ("value", "fault"), [(0.0, "every voxel is 0"), (7.0, "has the value 7"), (-2.5, "has the value -2.5")]
-)
-def test_an_image_that_is_empty_or_constant_is_refused_by_name(value: float, fault: str) -> None:
-    good = head().astype(np.float32)
-    with pytest.raises(CaseError, match=rf"^case/2.nii.gz: every voxel .*{fault.removeprefix('every voxel ')}"):
-        crop_to_brain(case_of([good, good, np.full_like(good, value), good], SRI24))
-    if value:  # a mask in place of an image
-        with pytest.raises(CaseError, match=fault):
-            crop_to_brain(case_of([good, good, np.where(good != 0, np.float32(value), 0), good], SRI24))
-
-
-def test_what_was_odd_about_the_files_is_told_with_the_case(tmp_path: Path) -> None:
-    paths = write_case(tmp_path)
-    edit_header(paths["t1c"], qoffset_x=50)
-    cropped = crop_to_brain(read_images(paths.values()))
-    assert len(cropped.warnings) == 1
-    assert "t1c.nii.gz: qform and sform differ" in cropped.warnings[0]
-
-
 # spacing
 
 
@@ -197,7 +164,7 @@ def test_resampling_to_1_mm_is_linear_interpolation_between_voxel_centres(spacin
     whole = ndimage.map_coordinates((image != 0).astype(np.float32), there, order=1)[cropped.restore.box]
     assert brain[whole > 0.999].all()  # the mask neither grows nor shrinks
     assert not brain[whole < 0.001].any()
-    assert "resampled to 1 mm" in cropped.warnings[0]
+    assert "resampled to 1 mm" in oddities(volumes, cropped)[0]
 
 
 @pytest.mark.parametrize("spacing", SPACINGS)
@@ -259,9 +226,10 @@ def test_other_spacings_and_axes_together_give_the_same_brain(order: tuple[int, 
 @pytest.mark.parametrize("off", [0.0, 0.009, -0.009])
 def test_a_spacing_of_almost_1_mm_is_left_alone(off: float) -> None:
     image = place_numbers((16, 20, 18), SRI24)
-    cropped = crop_to_brain(case_of([image * n for n in range(1, 5)], np.diag([-1 - off, -1, 1, 1])))
+    volumes = case_of([image * n for n in range(1, 5)], np.diag([-1 - off, -1, 1, 1]))
+    cropped = crop_to_brain(volumes)
     assert not cropped.restore.resampled
-    assert cropped.warnings == ()
+    assert warnings_of(volumes) == []
     assert np.array_equal(restore_probabilities(cropped.images[:1], cropped.restore)[0], image)
 
 
@@ -306,44 +274,6 @@ def test_background_stays_exactly_0_when_resampled() -> None:
     assert np.array_equal((cropped.images[0] != 0)[clear[box]], brain[box][clear[box]])
 
 
-def test_a_voxel_far_beyond_all_others_is_told() -> None:
-    image = np.zeros((20, 24, 22), np.float32)
-    image[4:-4, 4:-4, 4:-4] = np.random.default_rng(0).gamma(2, 100, (12, 16, 14))
-    images = [image * n for n in range(1, 5)]
-    assert crop_to_brain(case_of(images, SRI24)).warnings == ()
-    images[1][9, 9, 9] = -1e6
-    (warning,) = crop_to_brain(case_of(images, SRI24)).warnings
-    assert "holds a voxel of 1e+06" in warning
-
-
-@pytest.mark.parametrize("shape", [(256, 64, 16), (64, 64, 64), (40, 50, 60)])
-def test_a_voxel_far_beyond_all_others_is_told_on_every_grid(shape: tuple[int, int, int]) -> None:
-    """Of steps of a power of two every one may meet the same side of the grid, where all is background."""
-    images = [np.zeros(shape, np.float32) for _ in range(4)]
-    for image in images:
-        image[8:-8, 8:-8, 4:-4] = np.random.default_rng(0).gamma(2, 100, (shape[0] - 16, shape[1] - 16, shape[2] - 8))
-    images[2][12, 12, 8] = 1e9
-    warnings = crop_to_brain(case_of(images, SRI24)).warnings
-    assert any("holds a voxel of 1e+09" in warning for warning in warnings)
-
-
-def test_a_contrast_that_is_a_copy_of_another_is_told() -> None:
-    image = place_numbers((16, 20, 18), SRI24)
-    images = [image, image * 2, image * 3, image * 2]
-    (warning,) = crop_to_brain(case_of(images, SRI24)).warnings
-    assert "holds the same voxels as " in warning
-
-
-@pytest.mark.parametrize(("share", "told"), [(0.45, True), (0.55, False)])
-def test_a_contrast_that_is_0_in_most_of_the_brain_is_told(share: float, told: bool) -> None:
-    image = place_numbers((16, 20, 18), SRI24)
-    partly = image.copy()
-    partly[np.cumsum(image.ravel() > 0).reshape(image.shape) > share * np.count_nonzero(image)] = 0
-    warnings = crop_to_brain(case_of([image, image * 2, image * 3, partly], SRI24)).warnings
-    assert bool(warnings) == told
-    assert all("is 0 in 55% of the brain, which can spoil the map" in warning for warning in warnings)
-
-
 def test_what_is_larger_than_a_head_is_refused_before_a_network_sees_it(monkeypatch: pytest.MonkeyPatch) -> None:
     images = [place_numbers((16, 20, 18), SRI24) * n for n in range(1, 5)]
     size = crop_to_brain(case_of(images, SRI24)).images[0].size
@@ -354,30 +284,16 @@ def test_what_is_larger_than_a_head_is_refused_before_a_network_sees_it(monkeypa
         crop_to_brain(case_of(images, SRI24))
 
 
-def cropped_case(shared: Path, name: str) -> Cropped:
+def volumes_of(shared: Path, name: str) -> dict[Path, Volume]:
     folder = shared / "cases" / name
-    return crop_to_brain(read_images([folder / f"{folder.name}-{m}.nii.gz" for m in ("t1n", "t1c", "t2w", "t2f")]))
+    return read_images([folder / f"{folder.name}-{m}.nii.gz" for m in ("t1n", "t1c", "t2w", "t2f")])
 
 
 def test_real_cases_of_both_grids_come_back_voxel_by_voxel(shared: Path) -> None:
     for name in ("gli/images/BraTS-GLI-90004-000", "ssa/images/BraTS-SSA-00002-000"):
-        cropped = cropped_case(shared, name)
+        volumes = volumes_of(shared, name)
+        cropped = crop_to_brain(volumes)
         expected = nib.load(shared / "cases" / name / f"{Path(name).name}-t1c.nii.gz").get_fdata(dtype=np.float32)
         assert np.array_equal(restore_probabilities(cropped.images[1:2], cropped.restore)[0], expected)
-        assert cropped.warnings == ()
+        assert warnings_of(volumes) == []
         assert np.prod(cropped.images.shape[1:]) < 0.6 * expected.size
-
-
-def test_tilted_grid_is_told() -> None:
-    turn = np.eye(4)
-    turn[:2, :2] = [[np.cos(0.4), -np.sin(0.4)], [np.sin(0.4), np.cos(0.4)]]
-    for tilt, expected in ((turn, True), (np.eye(4), False)):
-        warnings = crop_to_brain(case_of([head((12, 14, 10)).astype(np.float32)] * 4, SRI24 @ tilt)).warnings
-        assert any("tilted by 23 degrees" in warning for warning in warnings) is expected
-
-
-def test_background_that_is_not_0_is_told() -> None:
-    for offset, expected in ((1000, True), (0, False)):
-        image = (head((12, 14, 10)) + offset).astype(np.float32)
-        warnings = crop_to_brain(case_of([image] * 4, SRI24)).warnings
-        assert any("remove the skull" in warning for warning in warnings) is expected

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from brats_infer.image.normalise import Normalisation, histogram_reference, normalise, zscores
+from brats_infer.image.normalise import Normalisation, histogram_reference, normalise
+from brats_infer.network.gpu.inputs import zscores
 
 
 def brains(seed: int = 0, shape: tuple[int, int, int] = (14, 15, 16)) -> NDArray[np.float32]:

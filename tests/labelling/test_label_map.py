@@ -1,15 +1,13 @@
 """What is kept of the networks' answer, and what it needs no more."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from brats_infer.image.crop import Restore
-from brats_infer.labelling.label_map import inside_brain, outcome_of, probability_maps
-from brats_infer.labelling.postprocess import tidy
+from brats_infer.labelling.label_map import found_in, inside_brain, probability_maps
+from brats_infer.labelling.postprocess import clean_up
 from brats_infer.settings import Settings
 from brats_infer.tasks import TASKS
 from tests.small_networks import cropped_of
@@ -35,7 +33,7 @@ def restore() -> Restore:
 
 
 def test_probabilities_in_the_labels_box_say_all_that_cleaning_asks(probabilities: Tensor) -> None:
-    part, all_of_it = (outcome_of(probabilities, restore(), GLI, whole) for whole in (False, True))
+    part, all_of_it = (found_in(probabilities, GLI, whole) for whole in (False, True))
     np.testing.assert_array_equal(all_of_it.probabilities, probabilities.numpy())
     x, y, z = (slice(found.min(), found.max() + 1) for found in np.nonzero(part.labels))
     expected = np.zeros((3, *SHAPE), np.float32)
@@ -43,7 +41,7 @@ def test_probabilities_in_the_labels_box_say_all_that_cleaning_asks(probabilitie
     np.testing.assert_array_equal(part.probabilities, expected)
 
     settings = Settings(dust=0)
-    cleaned = [tidy(each.labels, each.probabilities, GLI, 1.0, settings) for each in (part, all_of_it)]
+    cleaned = [clean_up(each.labels, each.probabilities, GLI, 1.0, settings) for each in (part, all_of_it)]
     np.testing.assert_array_equal(*cleaned)
     assert part.labels[UNSURE].any()
     assert not cleaned[0][UNSURE].any()
@@ -51,43 +49,27 @@ def test_probabilities_in_the_labels_box_say_all_that_cleaning_asks(probabilitie
 
 
 def test_nothing_found_keeps_no_probability(probabilities: Tensor) -> None:
-    found = outcome_of(probabilities * 0.4, restore(), GLI)
+    found = found_in(probabilities * 0.4, GLI, complete=False)
     assert not found.labels.any()
     assert found.probabilities.shape == (3, *SHAPE)
     assert not found.probabilities.any()
 
 
-@pytest.mark.parametrize("whole", [False, True])
-def test_an_outcome_outlives_the_networks_next_answer(probabilities: Tensor, whole: bool) -> None:
-    found = outcome_of(probabilities, restore(), GLI, whole)
-    labels, kept = found.labels.copy(), found.probabilities.copy()
-    probabilities.fill_(1)
-    np.testing.assert_array_equal(found.labels, labels)
-    np.testing.assert_array_equal(found.probabilities, kept)
-
-
 def test_maps_are_made_of_whole_probabilities_alone(probabilities: Tensor) -> None:
     with pytest.raises(ValueError, match="not kept"):
-        probability_maps(outcome_of(probabilities, restore(), GLI), restore())
-    maps = probability_maps(outcome_of(probabilities, restore(), GLI, whole=True), restore())
+        probability_maps(found_in(probabilities, GLI, complete=False), restore())
+    maps = probability_maps(found_in(probabilities, GLI, complete=True), restore())
     assert maps.shape == (3, *SHAPE)
-
-
-def test_a_resampled_case_keeps_all_of_them(probabilities: Tensor) -> None:
-    at_2mm = replace(restore(), spacing=(2.0, 2.0, 2.0))
-    found = outcome_of(probabilities, at_2mm, GLI)
-    assert found.whole
-    np.testing.assert_array_equal(found.probabilities, probabilities.numpy())
 
 
 def test_only_whole_probabilities_are_taken_out_beside_the_brain(probabilities: Tensor) -> None:
     brain = np.zeros(SHAPE, bool)
     brain[:15] = True
     for whole in (False, True):
-        found = outcome_of(probabilities, restore(), GLI, whole)
+        found = found_in(probabilities, GLI, whole)
         assert found.labels[15:].any()
         inside = inside_brain(found, brain)
         assert not inside.labels[15:].any()
         assert inside.labels[:15].any()
         assert inside.probabilities[:, 15:].any() != whole
-        assert inside.whole == whole
+        assert inside.complete == whole

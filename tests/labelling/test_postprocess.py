@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from brats_infer.labelling import postprocess
-from brats_infer.labelling.postprocess import clean, drop_unsure, keep_brain, tidy
+from brats_infer.labelling.postprocess import clean, clean_up, drop_unsure, keep_brain
 from brats_infer.settings import DustFill, Settings
 from brats_infer.tasks import TASKS, Task
 
@@ -149,7 +149,7 @@ def test_dust_takes_the_label_around_it_in_the_modal_variant(tumor: Labels) -> N
     tumor[5, 15, 15] = 3  # on its surface: no hole is left to be filled
     np.testing.assert_array_equal(clean(tumor, GLI, fill=DustFill.MODAL_NEIGHBOUR), expected)
     modal = Settings(dust_fill=DustFill.MODAL_NEIGHBOUR, component_probability=0)
-    np.testing.assert_array_equal(tidy(tumor, NOT_ASKED, GLI, 1.0, modal), expected)
+    np.testing.assert_array_equal(clean_up(tumor, NOT_ASKED, GLI, 1.0, modal), expected)
     expected[5, 15, 15] = 0
     np.testing.assert_array_equal(clean(tumor, GLI), expected)
 
@@ -167,11 +167,11 @@ def test_dust_size_can_be_chosen_and_never_takes_everything() -> None:
     labels[2:7, 2:7, 2:7] = 2  # 125 voxels
     labels[12:22, 12:22, 12:22] = 2  # 1000 voxels
     for size, left in ((50, 1125), (124, 1125), (125, 1000), (999, 1000)):
-        assert (tidy(labels, NOT_ASKED, GLI, 1.0, Settings(dust=size, component_probability=0)) > 0).sum() == left
+        assert (clean_up(labels, NOT_ASKED, GLI, 1.0, Settings(dust=size, component_probability=0)) > 0).sum() == left
         assert (clean(labels, GLI, dust_mm3=size) > 0).sum() == left
     assert not clean(labels, GLI, dust_mm3=1000).any()
     everything = Settings(dust=1000, component_probability=0)
-    assert np.array_equal(tidy(labels, NOT_ASKED, GLI, 1.0, everything), clean(labels, GLI))
+    assert np.array_equal(clean_up(labels, NOT_ASKED, GLI, 1.0, everything), clean(labels, GLI))
 
 
 def test_unsure_components_go_to_the_next_region_out() -> None:
@@ -214,12 +214,12 @@ def test_an_unsure_tumor_stays_where_there_is_no_other() -> None:
     labels = np.zeros((20, 20, 20), np.uint8)
     labels[2:12, 2:12, 2:12] = 2
     unsure = np.full((3, *labels.shape), 0.5, np.float32)
-    assert np.array_equal(tidy(labels, unsure, GLI, 1.0, Settings()), labels)
+    assert np.array_equal(clean_up(labels, unsure, GLI, 1.0, Settings()), labels)
     labels[15:, 15:, 15:] = 2
-    assert (tidy(labels, unsure, GLI, 1.0, Settings()) > 0).sum() == 1000, "of two unsure ones the smaller is dust"
-    assert (tidy(labels, unsure, GLI, 1.0, Settings(dust=0)) > 0).sum() == 1125
+    assert (clean_up(labels, unsure, GLI, 1.0, Settings()) > 0).sum() == 1000, "of two unsure ones the smaller is dust"
+    assert (clean_up(labels, unsure, GLI, 1.0, Settings(dust=0)) > 0).sum() == 1125
     unsure[:, 15:] = 0.9
-    assert (tidy(labels, unsure, GLI, 1.0, Settings(dust=0)) > 0).sum() == 125
+    assert (clean_up(labels, unsure, GLI, 1.0, Settings(dust=0)) > 0).sum() == 125
 
 
 def test_cavity_at_the_edge_of_the_volume_is_outside_the_brain() -> None:

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
+from brats_infer.labelling.label_map import SLAB, labels_from_probabilities
 from brats_infer.labelling.regions import regions_from_labels
-from brats_infer.labelling.thresholds import SLAB, labels_from_probabilities
 from brats_infer.tasks import TASKS, Task
 
 GLI = TASKS["gli"]

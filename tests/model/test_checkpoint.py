@@ -17,7 +17,6 @@ from safetensors.torch import save as save_safetensors
 from model.checkpoint import (
     MANIFEST,
     CheckpointError,
-    Member,
     load_member,
     load_reference,
     read_manifest,
@@ -26,7 +25,8 @@ from model.checkpoint import (
     save_weights,
     write_manifest,
 )
-from model.unet import UNet, UNetConfig
+from model.config import Member, UNetConfig
+from model.unet import UNet
 from tests.small_networks import SMALL, member_of, random_network, write_weights
 
 

@@ -8,7 +8,8 @@ import torch
 from monai.networks.nets import DynUNet
 from torch import Tensor, nn
 
-from model.unet import PAPER_CHANNELS, LayerGroup, UNet, UNetConfig, group_prefixes
+from model.config import PAPER_CHANNELS, UNetConfig
+from model.unet import LayerGroup, UNet, group_prefixes
 from tests.small_networks import random_network
 
 FIVE = UNetConfig(channels=(4, 6, 8, 10, 12))

@@ -15,29 +15,22 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from brats_infer.errors import UsageError
-from brats_infer.labelling import label_map as outcome
-from brats_infer.labelling.label_map import outcome_of
-from brats_infer.network import ensemble as ensembles
-from brats_infer.network.devices import CPU, is_out_of_memory, pick_device, placements, try_out
-from brats_infer.network.engines import Engine, TorchEngine, in_half, torch_engine
-from brats_infer.network.ensemble import Ensemble
+from brats_infer.errors import UsageError, is_out_of_memory
+from brats_infer.labelling.label_map import found_in
+from brats_infer.network.devices import CPU
+from brats_infer.network.engines import TorchEngine
+from brats_infer.network.ensemble import Inputs
+from brats_infer.network.gpu import ensemble as ensembles
 from brats_infer.network.gpu import turns
+from brats_infer.network.gpu.ensemble import GpuEnsemble, fetched, placements
+from brats_infer.network.gpu.faults import fault_of, try_out
+from brats_infer.network.gpu.half_engine import in_half
 from brats_infer.network.gpu.turns import Asked, Turn, turn_at
-from brats_infer.network.inputs import Key
+from brats_infer.network.loading import ensemble_of, pick_device, torch_engine
 from brats_infer.settings import Mode, Settings
 from brats_infer.tasks import TASKS
 from model.unet import UNet
-from tests.small_networks import (
-    SMALL,
-    Reusing,
-    Told,
-    brain_images,
-    cropped_of,
-    member_of,
-    predicted,
-    random_network,
-)
+from tests.small_networks import SMALL, brain_images, cropped_of, found_by, member_of, predicted, random_network
 
 GLI = TASKS["gli"]
 GPU = torch.device("cpu:0")  # another device than the CPU to the ladder, the same one to torch
@@ -92,7 +85,7 @@ def test_each_process_of_torchrun_takes_its_own_gpu(
 def offer(devices: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: devices > 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: devices)
-    monkeypatch.setattr(pick_device.__module__ + ".try_out", lambda _: None)
+    monkeypatch.setattr(fault_of.__module__ + ".try_out", lambda _: None)
 
 
 @pytest.mark.parametrize("fault", ["CUDA error: no kernel image is available\nmore", "CUDA out of memory"])
@@ -103,7 +96,7 @@ def test_gpu_that_cannot_compute_is_left_alone_unless_it_was_asked_for(
         raise RuntimeError(fault)
 
     offer(1, monkeypatch)
-    monkeypatch.setattr(pick_device.__module__ + ".try_out", fail)
+    monkeypatch.setattr(fault_of.__module__ + ".try_out", fail)
     assert pick_device("auto") == CPU
     assert fault.splitlines()[0] in caplog.text
     assert "the CPU is used" in caplog.text
@@ -163,7 +156,6 @@ def attempts(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
 def test_each_step_needs_less_of_the_gpu() -> None:
     assert [(step.networks, step.sums) for step in placements(GPU)] == [(GPU, GPU), (GPU, CPU), (CPU, CPU)]
-    assert [(step.networks, step.sums) for step in placements(CPU)] == [(CPU, CPU)]
 
 
 @pytest.mark.parametrize("mode", list(Mode))
@@ -178,10 +170,9 @@ def test_gpu_that_is_too_small_gives_the_same_result_in_smaller_steps(
     members = ((member_of(), random_network(seed=1)), (member_of(config=coarse), random_network(coarse, seed=2)))
     expected = predicted(members, images, mode, flips=True)
     attempts += ["CUDA out of memory. Tried to allocate 9 GiB"] * failures
-    told: list[str] = []
-    found = predicted(members, images, mode, flips=True, device=GPU, warn=told.append)
-    np.testing.assert_array_equal(found, expected)
-    assert [note in line for line in told] == [True] * bool(note)
+    found = found_by(members, images, mode, flips=True, device=GPU)
+    np.testing.assert_array_equal(found.probabilities, expected)
+    assert [note in line for line in found.notes] == [True] * bool(note)
 
 
 def test_case_behind_one_that_went_to_the_cpu_is_computed_on_the_gpu_again(
@@ -203,11 +194,11 @@ def test_case_behind_one_that_went_to_the_cpu_is_computed_on_the_gpu_again(
 
     monkeypatch.setattr(UNet, "to", moved)
     monkeypatch.setattr(TorchEngine, "_logits", computed)
-    ensemble = Ensemble(((member_of(), random_network()),), GPU, make_engine=torch_engine)
+    ensemble = ensemble_of(GLI, [(member_of(), random_network())], GPU, make_engine=torch_engine)
     prepared = ensemble.prepare(cropped_of(brain_images((12, 10, 9), np.random.default_rng(0))))
     attempts += ["CUDA out of memory"] * 3
-    first, second = (ensemble.predict(prepared, Settings()) for _ in range(2))
-    assert torch.equal(first, second)
+    first, second = (ensemble.predict(prepared, Settings(), complete=True) for _ in range(2))
+    np.testing.assert_array_equal(first.probabilities, second.probabilities)
     assert passes == [GPU, GPU, GPU, CPU, GPU]
 
 
@@ -217,25 +208,24 @@ def test_what_cannot_be_brought_to_the_gpu_stays(monkeypatch: pytest.MonkeyPatch
     expected = predicted(members, images, Mode.COARSE_TO_FINE)
     move, asked = ensembles.inputs_on, list[torch.device]()
 
-    def moved(device: torch.device, *given: Any) -> dict[Key, Tensor]:
+    def moved(device: torch.device, *given: Any) -> Inputs:
         asked.append(device)
         if device == GPU:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return move(device, *given)
 
     monkeypatch.setattr(ensembles, "inputs_on", moved)
-    told: list[str] = []
-    np.testing.assert_array_equal(
-        predicted(members, images, Mode.COARSE_TO_FINE, device=GPU, warn=told.append), expected
-    )
+    found = found_by(members, images, Mode.COARSE_TO_FINE, device=GPU)
+    np.testing.assert_array_equal(found.probabilities, expected)
     assert asked == [GPU, GPU, CPU], "beside others, alone, elsewhere"
-    assert ["sums were kept on the CPU" in line for line in told] == [True]
+    assert ["sums were kept on the CPU" in line for line in found.notes] == [True]
 
 
 def test_a_case_that_is_alone_has_the_memory_of_other_tasks_too(attempts: list[str]) -> None:
     cropped = cropped_of(brain_images((12, 10, 9), np.random.default_rng(0)))
     one, other, elsewhere = (
-        Ensemble(((member_of(), random_network()),), device, make_engine=torch_engine) for device in (GPU, GPU, CPU)
+        GpuEnsemble(GLI, [(member_of(), random_network())], {}, device, torch_engine)
+        for device in (GPU, GPU, torch.device("cpu:1"))
     )
     for ensemble in (other, elsewhere):
         ensemble.predict(ensemble.prepare(cropped), Settings())
@@ -270,31 +260,11 @@ def test_where_the_gpu_fails_the_cpu_goes_on(fault: str, monkeypatch: pytest.Mon
         return compute(engine, padded)
 
     monkeypatch.setattr(TorchEngine, "_logits", fail)
-    told: list[str] = []
-    for _ in range(2):
-        np.testing.assert_array_equal(
-            predicted(members, images, Mode.COARSE_TO_FINE, device=GPU, warn=told.append), expected
-        )
     line = fault.partition("\n")[0]
-    assert told == [f"the GPU failed ({line}): it was computed on the CPU"] * 2
-
-
-def test_what_the_cpu_computes_for_a_gpu_stays_while_it_computes_the_next_case() -> None:
-    """Several threads look at their cases; that of another one may be computed meanwhile."""
-
-    def failing(_: Tensor) -> Tensor:
-        raise RuntimeError(FAULT)
-
-    def engine(network: UNet, device: torch.device) -> Engine:
-        return Told(network.config, failing) if device == GPU else Reusing(torch_engine(network, device))
-
-    ensemble = Ensemble(((member_of(), random_network()),), GPU, make_engine=engine)
-    cases = [cropped_of(brain_images((12, 10, 9), np.random.default_rng(seed))) for seed in range(2)]
-    first, second = (ensemble.prepare(case) for case in cases)
-    found = ensemble.predict(first, Settings())
-    before = found.clone()
-    assert not torch.equal(ensemble.predict(second, Settings()), before)
-    assert torch.equal(found, before)
+    for _ in range(2):
+        found = found_by(members, images, Mode.COARSE_TO_FINE, device=GPU)
+        np.testing.assert_array_equal(found.probabilities, expected)
+        assert found.notes == (f"the GPU failed ({line}): it was computed on the CPU",)
 
 
 def test_another_error_is_taken_neither_for_too_little_memory_nor_for_the_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -455,25 +425,24 @@ class Elsewhere(OnGpu):
         return self.as_subclass(Tensor)
 
 
-@pytest.mark.parametrize("whole", [False, True])
-def test_labels_for_which_a_gpu_has_no_room_are_made_on_the_host(whole: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("complete", [False, True])
+def test_labels_for_which_a_gpu_has_no_room_are_made_on_the_host(
+    complete: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     probabilities = torch.rand((3, 6, 5, 4), generator=torch.Generator().manual_seed(0))
-    restore, find = cropped_of(np.ones((4, 6, 5, 4), np.float32)).restore, outcome.labels_from_probabilities
-    expected = outcome_of(probabilities, restore, GLI, whole)
+    expected = found_in(probabilities, GLI, complete)
 
-    def full(found: Tensor, *given: Any) -> Tensor:
-        if isinstance(found, OnGpu):
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return find(found, *given)
+    def full(*_: object) -> Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(outcome, "labels_from_probabilities", full)
-    monkeypatch.setattr(outcome, "beside", lambda _: nullcontext())
-    found = outcome_of(probabilities.as_subclass(Elsewhere), restore, GLI, whole)
+    monkeypatch.setattr(ensembles, "labels_from_probabilities", full)
+    monkeypatch.setattr(ensembles, "beside", lambda _: nullcontext())
+    found = fetched(probabilities.as_subclass(Elsewhere), GLI, complete)
     np.testing.assert_array_equal(found.labels, expected.labels)
     np.testing.assert_array_equal(found.probabilities, expected.probabilities)
-    monkeypatch.setattr(outcome, "labels_from_probabilities", lambda *_: torch.empty(2**60))
+    monkeypatch.setattr(ensembles, "found_in", lambda *_: torch.empty(2**60))
     with pytest.raises(RuntimeError, match="allocate"):
-        outcome_of(probabilities, restore, GLI, whole)
+        fetched(probabilities, GLI, complete)
 
 
 OPENVINO = """Exception from src/inference/src/cpp/core.cpp:117:

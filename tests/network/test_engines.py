@@ -15,28 +15,20 @@ from torch import Tensor, nn
 
 from brats_infer.files.nifti import read_images
 from brats_infer.image.crop import crop_to_brain
-from brats_infer.labelling.label_map import outcome_of
 from brats_infer.labelling.postprocess import keep_brain
-from brats_infer.labelling.thresholds import labels_from_probabilities
-from brats_infer.network import engines, openvino_engine
+from brats_infer.network import loading, openvino_engine
 from brats_infer.network.devices import CPU
-from brats_infer.network.engines import (
-    HalfEngine,
-    SampleNorm,
-    TorchEngine,
-    exact,
-    fastest_engine,
-    in_half,
-    openvino_works,
-    padded_shape,
-)
-from brats_infer.network.ensemble import Ensemble, load_ensemble
+from brats_infer.network.engines import TorchEngine, padded_shape
+from brats_infer.network.gpu.half_engine import HalfEngine, SampleNorm, full_precision, in_half
+from brats_infer.network.loading import ensemble_of, fastest_engine, openvino_works
 from brats_infer.network.openvino_engine import MVN_VOXELS, OpenVinoEngine, graph
 from brats_infer.network.windows import predict_member
 from brats_infer.settings import Settings
 from brats_infer.tasks import MODALITIES, TASKS
-from model.unet import UNet, UNetConfig
-from tests.small_networks import SMALL, cropped_of, random_network
+from model.checkpoint import load_member, read_manifest
+from model.config import UNetConfig
+from model.unet import UNet
+from tests.small_networks import SMALL, random_network
 
 GLI = TASKS["gli"]
 ROOT = Path(__file__).parents[2]
@@ -218,7 +210,7 @@ def test_what_overflows_fp16_is_computed_in_float32(
     x = torch.randn((5, 19, 18, 17), generator=torch.Generator().manual_seed(4))
     x[1, *at] = 1e6  # one voxel, which only one of the windows holds
     assert predict_member(engine, x, window, flips).sum().isnan()
-    found = predict_member(exact(engine), x, window, flips)
+    found = predict_member(full_precision(engine), x, window, flips)
     torch.testing.assert_close(found, predict_member(Float32(network), x, window, flips), rtol=0, atol=1e-6)
 
 
@@ -246,20 +238,27 @@ def test_network_in_fp16_is_a_copy_in_channels_last_whose_norms_stay_in_float32(
     assert {p.dtype for p in network.parameters()} == {torch.float32}
 
 
+@torch.inference_mode()
 @pytest.mark.parametrize("window", [None, (8, 8, 8)], ids=["whole", "windows"])
 @pytest.mark.parametrize("flips", [False, True])
 def test_windows_and_flips_are_those_of_torch_and_outlive_the_next_case(
     window: tuple[int, int, int] | None, flips: bool
 ) -> None:
-    """The engine writes each answer over the last one: of a case, all that is wanted later is copied."""
     network = random_network()
     engine = OpenVinoEngine(network, bf16=False)
     first, second = torch.randn((2, 5, 12, 10, 9))
-    restore = cropped_of(np.ones((4, 12, 10, 9), np.float32)).restore
-    found = outcome_of(predict_member(engine, first, window, flips), restore, GLI, whole=True)
+    found = predict_member(engine, first, window, flips)
     predict_member(engine, second, window, flips)
-    expected = predict_member(Float32(network), first, window, flips)
-    np.testing.assert_allclose(found.probabilities, expected.numpy(), rtol=0, atol=2e-5)
+    torch.testing.assert_close(found, predict_member(Float32(network), first, window, flips), rtol=0, atol=2e-5)
+
+
+def test_an_answer_is_the_callers_own() -> None:
+    engine = OpenVinoEngine(random_network(), bf16=False)
+    first, second = (torch.randn(1, 5, 8, 8, 8) for _ in range(2))
+    found = engine(first)
+    before = found.clone()
+    assert not torch.equal(engine(second), before)
+    assert torch.equal(found, before)
 
 
 @pytest.mark.parametrize("bf16", [False, True])
@@ -285,16 +284,17 @@ def test_sums_over_millions_of_voxels_are_outputs_so_that_they_stay_in_float32()
 def test_labels_of_a_real_case_are_those_of_torch_in_float32(members: int, shared: Path) -> None:
     """With the shipped members, or the one at 1 mm alone, in the precision that this processor is given."""
     folder = shared / "cases" / "gli" / "images" / "BraTS-GLI-90004-000"
-    shipped = load_ensemble(WEIGHTS, GLI, CPU)
-    assert [member.config.spacing for member, _ in shipped.members] == [1, 2]
-    shipped = replace(shipped, members=shipped.members[:members])
-    prepared = shipped.prepare(crop_to_brain(read_images(sorted(folder.glob("*.nii.gz"), key=_order))))
-
-    maps = [
-        keep_brain(labels_from_probabilities(e.predict(prepared, Settings()), GLI).numpy(), prepared.brain)
-        for e in (shipped, Ensemble(shipped.members, CPU, make_engine=lambda network, _: Float32(network)))
-    ]
-    assert type(shipped._engine(0, CPU)) is OpenVinoEngine
+    listed = [member for member in read_manifest(WEIGHTS) if member.task == "gli"]
+    assert [member.config.spacing for member in listed] == [1, 2]
+    networks = [(member, load_member(WEIGHTS, member)) for member in listed[:members]]
+    cropped = crop_to_brain(read_images(sorted(folder.glob("*.nii.gz"), key=_order)))
+    shipped, in_torch = (
+        ensemble_of(GLI, networks, CPU, make_engine=make)
+        for make in (fastest_engine, lambda network, _: Float32(network))
+    )
+    inputs = shipped.prepare(cropped)
+    maps = [keep_brain(each.predict(inputs, Settings()).labels, cropped.brain) for each in (shipped, in_torch)]
+    assert type(shipped.engines[0]) is OpenVinoEngine
     found, expected = maps
     tumor = expected > 0
     assert np.count_nonzero(tumor) > 10_000
@@ -325,7 +325,7 @@ signal.raise_signal(signal.SIGTERM)
 
 
 def test_without_openvino_torch_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engines, "openvino_works", lambda: False)
+    monkeypatch.setattr(loading, "openvino_works", lambda: False)
     network = random_network()
     assert fastest_engine(network, CPU) == TorchEngine(network, CPU)
 

@@ -13,17 +13,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from brats_infer.errors import WeightsError
-from brats_infer.image.normalise import Normalisation, histogram_reference, normalise
+from brats_infer.image.normalise import Normalisation, histogram_reference, network_input, normalise
 from brats_infer.image.voxels import EVERYTHING, Box
-from brats_infer.labelling.label_map import Outcome, outcome_of
-from brats_infer.network.engines import Engine, HalfEngine, TorchEngine, in_half, torch_engine
-from brats_infer.network.ensemble import Ensemble, load_ensemble
-from brats_infer.network.inputs import Prepared, network_input
-from brats_infer.network.windows import predict_member
+from brats_infer.labelling.label_map import Found
+from brats_infer.network.engines import TorchEngine
+from brats_infer.network.ensemble import Inputs
+from brats_infer.network.gpu.half_engine import HalfEngine, in_half
+from brats_infer.network.gpu.inputs import RAW
+from brats_infer.network.loading import ensemble_of, load_ensemble, torch_engine
+from brats_infer.network.windows import Engine, predict_member
 from brats_infer.settings import Mode, Settings
 from brats_infer.tasks import TASKS
-from model.checkpoint import MANIFEST, Member, save_reference
-from model.unet import UNet, UNetConfig
+from model.checkpoint import MANIFEST, load_member, save_reference
+from model.config import Member, UNetConfig
+from model.unet import UNet
 from tests.small_networks import (
     SMALL,
     Told,
@@ -31,6 +34,7 @@ from tests.small_networks import (
     cropped_of,
     member_of,
     predicted,
+    probabilities_of,
     random_network,
     write_weights,
 )
@@ -107,10 +111,10 @@ def test_a_gpu_makes_zscores_of_whole_numbers_itself(dtypes: list[str], order: s
     members = tuple((replace(member_of(config=c), normalisation="zscore"), random_network(c)) for c in configs)
     found = []
     for device in (torch.device("cpu:0"), CPU):  # a GPU, to the ensemble
-        ensemble = Ensemble(members, device, make_engine=torch_engine)
+        ensemble = ensemble_of(GLI, members, device, make_engine=torch_engine)
         prepared = ensemble.prepare(cropped)
-        assert (prepared.raw is None, bool(prepared.inputs)) == ((device == CPU,) * 2)
-        found.append(ensemble.predict(prepared, Settings()))
+        assert (RAW in prepared) == (device != CPU)
+        found.append(probabilities_of(ensemble, prepared))
     torch.testing.assert_close(*found, rtol=0, atol=1e-5)
     assert found[0].std() > 0.01, "else this test shows nothing"
 
@@ -124,9 +128,9 @@ def test_what_a_gpu_cannot_normalise_is_normalised_on_the_host(
     cropped = cropped_of(brain_images((12, 10, 9), rng))
     cropped = replace(cropped, views=tuple(view.astype(dtype) for view in cropped.views))
     members = tuple((replace(member_of(), normalisation=each), random_network()) for each in ("zscore", normalisation))
-    prepared = Ensemble(members, torch.device("cpu:0")).prepare(cropped)
-    assert prepared.raw is None
-    assert len(prepared.inputs) == len({"zscore", normalisation})
+    prepared = ensemble_of(GLI, members, torch.device("cpu:0")).prepare(cropped)
+    assert RAW not in prepared
+    assert len(prepared) == len({"zscore", normalisation})
 
 
 def test_histogram_member_reads_its_reference(tmp_path: Path, rng: np.random.Generator) -> None:
@@ -137,11 +141,12 @@ def test_histogram_member_reads_its_reference(tmp_path: Path, rng: np.random.Gen
     write_weights(tmp_path, [random_network()], **changes)
     ensemble = load_ensemble(tmp_path, GLI, CPU)
     assert np.array_equal(ensemble.references["small-0.safetensors"], reference)
-    found = predicted(ensemble.members, images, Mode.COARSE_TO_FINE, references=ensemble.references)
+    networks = [(member, load_member(tmp_path, member)) for member in ensemble.members]
+    found = predicted(networks, images, Mode.COARSE_TO_FINE, references=ensemble.references)
     brain = cropped_of(images).brain
     x = torch.from_numpy(network_input(images, brain, Normalisation.HISTOGRAM, reference, foreground=True))
     with torch.no_grad():
-        expected = predict_member(TorchEngine(ensemble.members[0][1]), x, None, flips=False).numpy()
+        expected = predict_member(TorchEngine(networks[0][1]), x, None, flips=False).numpy()
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
     assert not np.array_equal(x[:4], normalise(images, Normalisation.RESCALE))
 
@@ -153,7 +158,7 @@ def test_members_of_other_tasks_stay_out(tmp_path: Path) -> None:
     (tmp_path / MANIFEST).write_text(json.dumps(manifest))
     (tmp_path / members[1].file).unlink()
     ensemble = load_ensemble(tmp_path, GLI, CPU)
-    assert [member.file for member, _ in ensemble.members] == [members[0].file, members[2].file]
+    assert [member.file for member in ensemble.members] == [members[0].file, members[2].file]
     assert ensemble.references == {}
 
 
@@ -229,8 +234,8 @@ def test_finer_members_look_where_coarser_ones_hold_a_tumor_possible(mode: Mode,
     def engine(network: UNet, _: torch.device) -> Engine:
         return Told(network.config, bright if network.config.spacing == 2 else place)
 
-    ensemble = Ensemble(members, CPU, make_engine=engine)
-    found = ensemble.predict(ensemble.prepare(cropped_of(images)), Settings(mode=mode, flips=flips)).numpy()
+    ensemble = ensemble_of(GLI, members, CPU, make_engine=engine)
+    found = probabilities_of(ensemble, ensemble.prepare(cropped_of(images)), Settings(mode=mode, flips=flips)).numpy()
 
     x = torch.from_numpy(images)
     closer = mode is Mode.COARSE_TO_FINE
@@ -256,7 +261,7 @@ def test_a_closer_look_of_a_coarse_member_fits_its_own_grid() -> None:
         return Told(network.config, answer)
 
     members = tuple((replace(member_of(config=c), normalisation="none"), random_network(c)) for c in configs)
-    ensemble = Ensemble(members, CPU, make_engine=engine)
+    ensemble = ensemble_of(GLI, members, CPU, make_engine=engine)
     ensemble.predict(ensemble.prepare(cropped_of(images)), Settings())
     assert seen == [(38, 25, 3), (64, 48, 6)], "124 voxels with a margin, in steps of 4 that are 2 mm wide; 96"
 
@@ -278,12 +283,12 @@ def test_what_overflows_fp16_is_computed_again_in_float32(mode: Mode) -> None:
         return TorchEngine(network, dtype=torch.float32)
 
     of_gpu, expected = (
-        Ensemble(members, device, make_engine=engine)
+        ensemble_of(GLI, members, device, make_engine=engine)
         for device, engine in ((torch.device("cpu:0"), half), (CPU, in_float32))
     )
     prepared = expected.prepare(cropped_of(images))
-    found = of_gpu.predict(prepared, Settings(mode=mode))
-    torch.testing.assert_close(found, expected.predict(prepared, Settings(mode=mode)), rtol=0, atol=1e-6)
+    found, of_cpu = (probabilities_of(each, prepared, Settings(mode=mode)) for each in (of_gpu, expected))
+    torch.testing.assert_close(found, of_cpu, rtol=0, atol=1e-6)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -296,14 +301,13 @@ def test_a_gpu_that_is_given_several_cases_at_once_answers_as_if_it_had_one(mode
         (replace(member_of(config=config), normalisation="none", window=(16, 16, 16)), random_network(config))
         for config in configs
     )
-    ensemble = Ensemble(members, torch.device("cuda", 0), make_engine=torch_engine)
+    ensemble = ensemble_of(GLI, members, torch.device("cuda", 0), make_engine=torch_engine)
     images = [rng.normal(size=(4, 20 + 4 * (i // 8), 24, 40)).astype(np.float32) for i in range(16)]
     images[5][1, 9, 8, 7] = 1e6
     prepared = [ensemble.prepare(cropped_of(each)) for each in images]
 
-    def answer(each: Prepared) -> Outcome:
-        probabilities = ensemble.predict(each, Settings(mode=mode))
-        return outcome_of(probabilities, cropped_of(images[0]).restore, GLI, whole=True)
+    def answer(each: Inputs) -> Found:
+        return ensemble.predict(each, Settings(mode=mode), complete=True)
 
     alone = [answer(each) for each in prepared]
     with ThreadPoolExecutor(3) as threads:
@@ -330,6 +334,6 @@ def test_dust_of_the_settings_widens_no_closer_look(dust: int, length: int) -> N
 
     configs = (COARSE, FINE[0])
     members = tuple((replace(member_of(config=c), normalisation="none"), random_network(c)) for c in configs)
-    ensemble = Ensemble(members, CPU, make_engine=engine)
+    ensemble = ensemble_of(GLI, members, CPU, make_engine=engine)
     ensemble.predict(ensemble.prepare(cropped_of(images)), Settings(dust=dust))
     assert seen == [100, length]

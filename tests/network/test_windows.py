@@ -20,7 +20,6 @@ from brats_infer.network.engines import TorchEngine
 from brats_infer.network.windows import (
     CLOSER_SIDE,
     NEAR,
-    POSSIBLE,
     closer_box,
     coarser,
     finer,
@@ -32,7 +31,6 @@ from model.unet import UNet
 from tests.small_networks import (
     SMALL,
     WINDOW,
-    Reusing,
     random_network,
 )
 
@@ -162,7 +160,7 @@ def test_flips_are_the_mean_over_eight_mirror_images(window: Shape | None) -> No
         padded = functional.pad(flipped, (0, 1, 0, 0, 0, 3))  # to multiples of 4
         return probabilities(padded[None])[0, :, :9, :8, :7]
 
-    found = predict_member(Reusing(TorchEngine(network)), x, window, flips=True)
+    found = predict_member(TorchEngine(network), x, window, flips=True)
     torch.testing.assert_close(found, mirrored_mean(x, once), rtol=0, atol=1e-6)
     plain = predict_member(TorchEngine(network), x, window, flips=False)
     torch.testing.assert_close(plain, once(x), rtol=0, atol=1e-6)
@@ -232,11 +230,11 @@ def test_coarse_member_answers_on_the_fine_grid() -> None:
 def test_closer_box_holds_all_that_is_possible(
     shape: Shape, corners: tuple[tuple[float, float], ...], step: int
 ) -> None:
-    probabilities = torch.zeros(shape)
+    possible = np.zeros(shape, bool)
     ends = [sorted(int(at * (n - 1)) for at in pair) for pair, n in zip(corners, shape, strict=True)]
     for corner in zip(*ends, strict=True):
-        probabilities[corner] = POSSIBLE
-    box = closer_box(probabilities, step, DUST)
+        possible[corner] = True
+    box = closer_box(possible, step, DUST)
     for side, (first, last), n in zip(box, ends, shape, strict=True):
         assert 0 <= side.start <= max(0, first - NEAR)
         assert min(n, last + 1 + NEAR) <= side.stop <= n
@@ -248,24 +246,24 @@ def test_closer_box_holds_all_that_is_possible(
 
 
 def test_closer_box_is_everything_where_nothing_is_possible() -> None:
-    assert closer_box(torch.full((200, 7, 150), POSSIBLE / 2), 32, DUST) == EVERYTHING
+    assert closer_box(np.zeros((200, 7, 150), bool), 32, DUST) == EVERYTHING
 
 
 def test_closer_box_is_not_widened_by_small_components() -> None:
-    probabilities = torch.zeros(300, 100, 100)
-    probabilities[100:110, 40:50, 40:50] = POSSIBLE  # 1000 voxels
-    alone = closer_box(probabilities, 32, DUST)
-    probabilities[280:, 40:65, 40] = POSSIBLE  # 500
-    assert closer_box(probabilities, 32, DUST) == alone
-    assert closer_box(probabilities, 32, DUST - 1)[0].stop == 300
-    probabilities[280, 40, 41] = POSSIBLE
-    assert closer_box(probabilities, 32, DUST)[0].stop == 300
+    possible = np.zeros((300, 100, 100), bool)
+    possible[100:110, 40:50, 40:50] = True  # 1000 voxels
+    alone = closer_box(possible.copy(), 32, DUST)
+    possible[280:, 40:65, 40] = True  # 500
+    assert closer_box(possible.copy(), 32, DUST) == alone
+    assert closer_box(possible.copy(), 32, DUST - 1)[0].stop == 300
+    possible[280, 40, 41] = True
+    assert closer_box(possible.copy(), 32, DUST)[0].stop == 300
 
 
 def test_closer_box_holds_small_components_where_there_is_nothing_else() -> None:
-    probabilities = torch.zeros(300, 100, 100)
-    probabilities[0, 50, 50] = probabilities[299, 50, 50] = POSSIBLE
-    assert closer_box(probabilities, 32, DUST)[0] == slice(0, 300)
+    possible = np.zeros((300, 100, 100), bool)
+    possible[0, 50, 50] = possible[299, 50, 50] = True
+    assert closer_box(possible, 32, DUST)[0] == slice(0, 300)
 
 
 def test_background_around_a_brain_smaller_than_the_window_is_shared_out() -> None:

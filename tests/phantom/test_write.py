@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from brats_infer.errors import UsageError
-from brats_infer.files.cases import find_cases
 from brats_infer.files.nifti import read_images, read_labels
+from brats_infer.files.search import find_cases
 from brats_infer.image.crop import crop_labels, crop_to_brain
 from brats_infer.phantom.anatomy import load_anatomies
 from brats_infer.phantom.case import make_phantom

@@ -4,11 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from brats_infer.cohort import segment_folder
 from brats_infer.phantom.write import write_cohort
 from brats_infer.report import RunReport
-from brats_infer.run.events import Watcher
-from brats_infer.run.folder import segment_folder
-from brats_infer.run.results import CaseResult
+from brats_infer.run.events import CaseResult, Events
 from brats_infer.settings import Settings
 from tests.case_files import touch_case
 from tests.small_networks import random_network, write_weights
@@ -32,7 +31,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run_with_report(folder: Path, output: str, report: str) -> list[CaseResult]:
     made = RunReport(folder / report, {"task": "gli"})
-    watcher = made.beside(Watcher())
+    watcher = made.beside(Events())
     results = segment_folder(
         folder / "input",
         folder / output,

@@ -14,13 +14,12 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
+from brats_infer.cohort import segment_folder
 from brats_infer.errors import OutputError
 from brats_infer.report import RunReport
 from brats_infer.report import run_report as run
 from brats_infer.report.record import SCHEMA, plain, write_record
-from brats_infer.run.events import Watcher
-from brats_infer.run.folder import segment_folder
-from brats_infer.run.results import CaseResult, Status
+from brats_infer.run.events import CaseResult, Events, Status
 from brats_infer.settings import Settings
 from model.checkpoint import read_manifest
 from tests.report.conftest import TAG
@@ -117,7 +116,7 @@ def test_maps_of_an_earlier_run_are_drawn_too(cohort: Path, tmp_path: Path) -> N
         weights=cohort / "weights",
         device="cpu",
         settings=settings,
-        watcher=made.beside(Watcher()),
+        watcher=made.beside(Events()),
     )
     assert results[1].status is Status.SKIPPED
     made.write(cohort / "input", cohort / "output", "gli", results)
@@ -144,7 +143,7 @@ def test_case_that_cannot_be_drawn_stops_no_other_picture(cohort: Path, tmp_path
 
 def segmented(cohort: Path, output: Path, made: RunReport) -> list[CaseResult]:
     """The cases of the cohort once more, told to that report."""
-    watcher = made.beside(Watcher())
+    watcher = made.beside(Events())
     folders = (cohort / "input", output)
     return segment_folder(*folders, task="gli", weights=cohort / "weights", device="cpu", watcher=watcher)
 

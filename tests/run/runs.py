@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from brats_infer.cohort import segment_folder
 from brats_infer.files.nifti import read_labels
-from brats_infer.run.folder import segment_folder
-from brats_infer.run.results import CaseResult
+from brats_infer.run.events import CaseResult
 from brats_infer.settings import Settings
 from brats_infer.tasks import TASKS
 

@@ -7,9 +7,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from brats_infer.cohort import segment_folder
 from brats_infer.errors import OutputError
-from brats_infer.run.folder import segment_folder
-from brats_infer.run.results import Status
+from brats_infer.run.events import Status
 from brats_infer.settings import OnError, Settings
 from tests.run.runs import labels_in, run
 

@@ -11,14 +11,13 @@ import numpy as np
 import pytest
 import torch
 from nibabel import orientations as nio
-from torch import Tensor
 
+from brats_infer.cohort import segment_folder
 from brats_infer.errors import UsageError
-from brats_infer.labelling.thresholds import labels_from_probabilities
+from brats_infer.labelling.label_map import Found, labels_from_probabilities
 from brats_infer.network.ensemble import Ensemble
 from brats_infer.phantom.write import write_cohort
-from brats_infer.run.folder import segment_folder
-from brats_infer.run.results import Status
+from brats_infer.run.events import Status
 from brats_infer.settings import Mode, Settings
 from model.checkpoint import write_manifest
 from tests.run.runs import GLI, SHAPE, labels_in, run
@@ -80,11 +79,15 @@ def test_flipped_and_permuted_axes_give_the_same_anatomy(cases: Path, weights: P
     np.testing.assert_array_equal(np.asarray(plain.dataobj), np.asarray(same_axes.dataobj))
 
 
+def nothing(found: Found) -> Found:
+    return replace(found, labels=found.labels * 0, probabilities=found.probabilities * 0)
+
+
 def test_network_that_finds_nothing_writes_an_empty_map_and_says_so(
     cases: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     predict = Ensemble.predict
-    monkeypatch.setattr(Ensemble, "predict", lambda *args: predict(*args) * np.float32(0))
+    monkeypatch.setattr(Ensemble, "predict", lambda *args: nothing(predict(*args)))
     results = run(cases, tmp_path / "out", weights)
     assert all(result.status is Status.WRITTEN for result in results.values())
     assert all("no tumor was found" in " ".join(result.warnings) for result in results.values())
@@ -111,7 +114,7 @@ def test_mode_and_flips_reach_the_networks(
     asked: list[tuple[object, ...]] = []
     predict = Ensemble.predict
 
-    def watched(*given: Any) -> Tensor:
+    def watched(*given: Any) -> Found:
         asked.append((given[2].mode, given[2].flips))
         return predict(*given)
 

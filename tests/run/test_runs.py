@@ -14,17 +14,20 @@ import pytest
 import torch
 from torch import Tensor
 
+from brats_infer import cohort, pipeline
+from brats_infer.cohort import segment_folder
 from brats_infer.errors import NoCasesError, OutputError, UsageError, WeightsError
-from brats_infer.network.devices import CPU, placements
+from brats_infer.network.devices import CPU
 from brats_infer.network.engines import TorchEngine
-from brats_infer.network.ensemble import Ensemble
+from brats_infer.network.ensemble import Ensemble, Lanes
+from brats_infer.network.gpu import ensemble as gpu_ensemble
+from brats_infer.network.gpu import lanes
+from brats_infer.network.gpu.ensemble import GpuEnsemble, placements
 from brats_infer.network.gpu.turns import Asked, turn_at
+from brats_infer.pipeline import Predicted
 from brats_infer.run import case as stages
-from brats_infer.run import folder as pipeline
-from brats_infer.run import results as endings
-from brats_infer.run.events import Finished, Watcher
-from brats_infer.run.folder import segment_folder
-from brats_infer.run.results import CaseResult, Status
+from brats_infer.run import folder as folder_run
+from brats_infer.run.events import CaseResult, Events, Finished, Status
 from brats_infer.settings import OnError
 from tests.run.runs import SHAPE, labels_in, run
 
@@ -41,8 +44,8 @@ def test_bad_case_does_not_stop_the_others(cases: Path, weights: Path, tmp_path:
 def test_network_that_returns_nan_fails_the_case_and_writes_no_empty_map(
     cases: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    predict = Ensemble.predict
-    monkeypatch.setattr(Ensemble, "predict", lambda *args: predict(*args) * np.float32("nan"))
+    mean = Ensemble.mean
+    monkeypatch.setattr(Ensemble, "mean", lambda *args: mean(*args) * np.float32("nan"))
     results = run(cases, tmp_path / "out", weights)
     assert all("NaN" in result.message and result.status is Status.FAILED for result in results.values())
     assert not labels_in(tmp_path / "out")
@@ -70,7 +73,7 @@ def test_a_full_disk_ends_the_run_where_a_blank_map_was_to_be_written(
 
     for path in (cases / "BraTS-GLI-01000-000").iterdir():
         path.write_bytes(b"")
-    monkeypatch.setattr(endings, "write_labels", full)
+    monkeypatch.setattr(stages, "write_labels", full)
     with pytest.raises(OutputError, match="no space left"):
         run(cases, tmp_path / "out", weights, on_error=OnError.BLANK)
 
@@ -90,7 +93,7 @@ def test_no_more_cases_wait_for_the_disk_than_are_written_at_once(
         write(*given)
 
     monkeypatch.setattr(stages, "write_labels", slowly)
-    segment_folder(cases, tmp_path / "out", task="gli", weights=weights, device="cpu", watcher=Watcher(stage=stage))
+    segment_folder(cases, tmp_path / "out", task="gli", weights=weights, device="cpu", events=Events(stage=stage))
     assert early == [False, True, True]
 
 
@@ -114,12 +117,12 @@ def test_case_that_does_not_fit_into_memory_stops_no_other(
     def no_memory(*_: object) -> None:
         raise MemoryError
 
-    crop, geometry, times = stages.crop_to_brain, endings.read_geometry, iter(range(99))
-    monkeypatch.setattr(stages, "crop_to_brain", lambda volumes: crop(volumes) if next(times) else no_memory())
+    crop, geometry, times = pipeline.crop_to_brain, stages.read_geometry, iter(range(99))
+    monkeypatch.setattr(pipeline, "crop_to_brain", lambda volumes: crop(volumes) if next(times) else no_memory())
     failed = run(cases, tmp_path / "fail", weights)["BraTS-GLI-01000-000"]
     assert "BraTS-GLI-01000-000: does not fit into memory" in failed.message
-    monkeypatch.setattr(stages, "crop_to_brain", no_memory)
-    monkeypatch.setattr(endings, "read_geometry", lambda path: no_memory() if "01000" in path.name else geometry(path))
+    monkeypatch.setattr(pipeline, "crop_to_brain", no_memory)
+    monkeypatch.setattr(stages, "read_geometry", lambda path: no_memory() if "01000" in path.name else geometry(path))
     results = run(cases, tmp_path / "blank", weights, on_error=OnError.BLANK)
     assert [result.status for result in results.values()] == [Status.FAILED, Status.BLANK, Status.BLANK]
 
@@ -128,9 +131,9 @@ def test_reading_goes_on_in_a_thread_of_its_own(
     cases: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = set()
-    crop = stages.crop_to_brain
+    crop = pipeline.crop_to_brain
     monkeypatch.setattr(
-        stages, "crop_to_brain", lambda volumes: seen.add(threading.current_thread().name) or crop(volumes)
+        pipeline, "crop_to_brain", lambda volumes: seen.add(threading.current_thread().name) or crop(volumes)
     )
     run(cases, tmp_path / "out", weights)
     assert seen == {"reader_0"}
@@ -155,8 +158,8 @@ def test_the_device_goes_on_while_the_case_before_is_finished_and_told(
         assert threading.current_thread().name == "teller_0"
         told.append(ended.id)
 
-    watcher = Watcher(stage=stage, finished=finished, result=result)
-    segment_folder(cases, tmp_path / "out", task="gli", weights=weights, device="cpu", watcher=watcher)
+    events = Events(stage=stage, finished=finished, result=result)
+    segment_folder(cases, tmp_path / "out", task="gli", weights=weights, device="cpu", events=events)
     assert waited == [True, True]
     assert told == list(began)
 
@@ -166,16 +169,16 @@ def test_beside_a_gpu_several_cases_are_read_and_written_at_once_and_told_in_ord
 ) -> None:
     """No case can be read to its end, and no map be written, before the others are at it too."""
     reading, writing = (threading.Barrier(3, timeout=60) for _ in range(2))
-    crop, write, told = stages.crop_to_brain, stages.write_labels, list[str]()
-    monkeypatch.setattr(pipeline, "pick_device", lambda _: torch.device("cpu:0"))  # not the CPU, to the pipeline
-    monkeypatch.setattr(pipeline, "usable_cores", lambda: 6)
+    crop, write, told = pipeline.crop_to_brain, stages.write_labels, list[str]()
+    monkeypatch.setattr(cohort, "pick_device", lambda _: torch.device("cpu:0"))  # not the CPU, to the pipeline
+    monkeypatch.setattr(lanes, "usable_cores", lambda: 6)
     with monkeypatch.context() as context:
-        context.setattr(pipeline, "MOST_AT_ONCE", 1)
+        context.setattr(lanes, "MOST_READING", 1)
         run(cases, tmp_path / "alone", weights)
-    monkeypatch.setattr(stages, "crop_to_brain", lambda volumes: (reading.wait(), crop(volumes))[1])
+    monkeypatch.setattr(pipeline, "crop_to_brain", lambda volumes: (reading.wait(), crop(volumes))[1])
     monkeypatch.setattr(stages, "write_labels", lambda *given: (writing.wait(), write(*given))[1])
-    watcher = Watcher(result=lambda ended: told.append(ended.id))
-    results = segment_folder(cases, tmp_path / "together", task="gli", weights=weights, watcher=watcher)
+    events = Events(result=lambda ended: told.append(ended.id))
+    results = segment_folder(cases, tmp_path / "together", task="gli", weights=weights, events=events)
     assert [result.status for result in results] == [Status.WRITTEN] * 3
     assert told == [result.id for result in results]
     found, expected = labels_in(tmp_path / "together"), labels_in(tmp_path / "alone")
@@ -187,9 +190,9 @@ def test_beside_a_gpu_several_cases_are_read_and_written_at_once_and_told_in_ord
 def test_as_many_cases_at_once_beside_a_gpu_as_there_are_cores_for(
     cores: int, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "usable_cores", lambda: cores)
-    assert pipeline._cases_at_once(torch.device("cuda")) == expected
-    assert pipeline._cases_at_once(torch.device("cpu")) == 1
+    monkeypatch.setattr(lanes, "usable_cores", lambda: cores)
+    assert lanes.lanes().reading == expected
+    assert Lanes().reading == 1
 
 
 @pytest.mark.parametrize(
@@ -199,17 +202,17 @@ def test_a_gpu_has_the_next_cases_while_it_computes_one(
     device: str, threads: list[str], cases: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Beside a GPU no case is through the networks before all three are given it; on the CPU one at a time is."""
-    predict, together, interval = Ensemble.predict, threading.Barrier(len(threads), timeout=60), sys.getswitchinterval()
+    predict, together, interval = stages.predict, threading.Barrier(len(threads), timeout=60), sys.getswitchinterval()
     seen: set[str] = set()
 
-    def predicting(ensemble: Ensemble, *given: Any) -> Tensor:
+    def predicting(*given: Any) -> Predicted:
         seen.add(threading.current_thread().name)
         assert (sys.getswitchinterval() < interval) == (device != "cpu")
         together.wait()
-        return predict(ensemble, *given)
+        return predict(*given)
 
-    monkeypatch.setattr(pipeline, "pick_device", lambda _: torch.device(device))  # cpu:0: not the CPU, to the pipeline
-    monkeypatch.setattr(Ensemble, "predict", predicting)
+    monkeypatch.setattr(cohort, "pick_device", lambda _: torch.device(device))  # cpu:0: not the CPU, to the pipeline
+    monkeypatch.setattr(stages, "predict", predicting)
     assert [result.status for result in run(cases, tmp_path / "out", weights).values()] == [Status.WRITTEN] * 3
     assert sorted(seen) == threads
     assert sys.getswitchinterval() == interval
@@ -229,21 +232,21 @@ def test_beside_a_gpu_a_full_disk_ends_the_run_before_all_cases_are_computed(
     cases: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     multiply(cases, 24)
-    predict, numbers, failed = Ensemble.predict, itertools.count(), threading.Event()
+    predict, numbers, failed = stages.predict, itertools.count(), threading.Event()
 
     def full(*_: object) -> None:
         failed.set()
         raise OutputError("no space left")
 
-    def predicting(ensemble: Ensemble, *given: Any) -> Tensor:
-        if next(numbers) >= pipeline.AT_THE_GPU:
+    def predicting(*given: Any) -> Predicted:
+        if next(numbers) >= lanes.COMPUTING:
             assert failed.wait(60)
             time.sleep(0.1)
-        return predict(ensemble, *given)
+        return predict(*given)
 
-    monkeypatch.setattr(pipeline, "pick_device", lambda _: torch.device("cpu:0"))
-    monkeypatch.setattr(pipeline, "usable_cores", lambda: 16)
-    monkeypatch.setattr(Ensemble, "predict", predicting)
+    monkeypatch.setattr(cohort, "pick_device", lambda _: torch.device("cpu:0"))
+    monkeypatch.setattr(lanes, "usable_cores", lambda: 16)
+    monkeypatch.setattr(stages, "predict", predicting)
     monkeypatch.setattr(stages, "write_labels", full)
     with pytest.raises(OutputError, match="no space left"):
         run(cases, tmp_path / "out", weights)
@@ -255,7 +258,7 @@ def test_of_several_cases_at_a_gpu_that_fails_now_and_then_none_is_lost_or_mixed
 ) -> None:
     """Whatever it fails at, too little memory or anything else, and whoever has his turn meanwhile."""
     multiply(cases, 24)
-    monkeypatch.setattr("brats_infer.network.engines.openvino_works", lambda: False)  # torch computes here and there
+    monkeypatch.setattr("brats_infer.network.loading.openvino_works", lambda: False)  # torch computes here and there
     run(cases, tmp_path / "sound", weights, component_probability=0.5)
     compute, dice, gpu = TorchEngine._logits, random.Random(0), torch.device("cpu:0")  # not the CPU, to the pipeline
     errors = ["CUDA out of memory", "CUDA error: unspecified launch failure"]
@@ -274,7 +277,7 @@ def test_of_several_cases_at_a_gpu_that_fails_now_and_then_none_is_lost_or_mixed
         time.sleep(dice.random() / 100)
         return answer(asked)
 
-    monkeypatch.setattr(pipeline, "pick_device", lambda _: gpu)
+    monkeypatch.setattr(cohort, "pick_device", lambda _: gpu)
     monkeypatch.setattr(TorchEngine, "_logits", failing)
     monkeypatch.setattr(Asked, "answer", slowly)
     results = run(cases, tmp_path / "out", weights, component_probability=0.5)
@@ -294,9 +297,9 @@ def test_of_several_cases_at_a_gpu_that_fails_now_and_then_none_is_lost_or_mixed
 def test_a_case_that_a_gpu_has_no_room_for_beside_others_has_it_alone(
     cases: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("brats_infer.network.engines.openvino_works", lambda: False)
+    monkeypatch.setattr("brats_infer.network.loading.openvino_works", lambda: False)
     run(cases, tmp_path / "sound", weights)
-    mean, turn, together = Ensemble._mean, turn_at(torch.device("cpu:0")), threading.Barrier(3, timeout=60)
+    mean, turn, together = Ensemble.mean, turn_at(torch.device("cpu:0")), threading.Barrier(3, timeout=60)
     attempts: dict[str, list[bool]] = {}
 
     def crowded(ensemble: Ensemble, *given: Any) -> Tensor:
@@ -313,8 +316,8 @@ def test_a_case_that_a_gpu_has_no_room_for_beside_others_has_it_alone(
             return mean(ensemble, *given)
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(pipeline, "pick_device", lambda _: torch.device("cpu:0"))
-    monkeypatch.setattr(Ensemble, "_mean", crowded)
+    monkeypatch.setattr(cohort, "pick_device", lambda _: torch.device("cpu:0"))
+    monkeypatch.setattr(Ensemble, "mean", crowded)
     results = run(cases, tmp_path / "out", weights)
     assert sorted(attempts.values()) == [[False], [False, True], [False, True]]
     assert [(result.status, result.warnings) for result in results.values()] == [(Status.WRITTEN, ())] * 3
@@ -342,11 +345,11 @@ def test_a_run_that_ends_gives_up_what_a_failed_gpu_has_left_to_the_cpu(
             raise KeyboardInterrupt
         yield from ()
 
-    monkeypatch.setattr("brats_infer.network.engines.openvino_works", lambda: False)
-    monkeypatch.setattr(pipeline, "pick_device", lambda _: torch.device("cpu:0"))
-    monkeypatch.setattr(pipeline, "Event", lambda: ended)
+    monkeypatch.setattr("brats_infer.network.loading.openvino_works", lambda: False)
+    monkeypatch.setattr(cohort, "pick_device", lambda _: torch.device("cpu:0"))
+    monkeypatch.setattr("brats_infer.network.gpu.ensemble.Event", lambda: ended)
     monkeypatch.setattr(TorchEngine, "_logits", slowly)
-    monkeypatch.setattr(pipeline, "_ended", interrupted)
+    monkeypatch.setattr(folder_run, "_ended", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(cases, tmp_path / "out", weights)
     assert len(passes) <= 2, "of three cases"
@@ -380,8 +383,9 @@ def test_what_a_gpu_that_fails_takes_with_it_is_computed_again(
     computed: int,
 ) -> None:
     """Of a fault, which all that comes after meets too, a case may hear as late as it is fetched."""
+    monkeypatch.setattr("brats_infer.network.loading.openvino_works", lambda: False)
     run(cases, tmp_path / "sound", weights)
-    works, predict, times = stages.outcome_of, Ensemble.predict, itertools.count()
+    works, compute, times = gpu_ensemble.fetched, GpuEnsemble._computed, itertools.count()
     calls: list[object] = []
 
     def failing(*given: Any) -> Any:
@@ -389,19 +393,19 @@ def test_what_a_gpu_that_fails_takes_with_it_is_computed_again(
             raise RuntimeError(error)
         return works(*given)
 
-    def predicting(ensemble: Ensemble, *given: Any) -> Tensor:
+    def computing(ensemble: GpuEnsemble, *given: Any) -> tuple[Tensor, str]:
         calls.append(given)
-        warn = given[2]
-        warn("computed")
-        return predict(ensemble, *given)
+        return compute(ensemble, *given)[0], "computed"
 
-    monkeypatch.setattr(stages, "outcome_of", failing)
-    monkeypatch.setattr(Ensemble, "predict", predicting)
+    monkeypatch.setattr(cohort, "pick_device", lambda _: torch.device("cpu:0"))
+    monkeypatch.setattr(lanes, "COMPUTING", 1)
+    monkeypatch.setattr(gpu_ensemble, "fetched", failing)
+    monkeypatch.setattr(GpuEnsemble, "_computed", computing)
     results = run(cases, tmp_path / "out", weights)
     assert [result.status for result in results.values()] == statuses
     assert len(calls) == computed
-    told = {name: len([line for line in result.warnings if "computed" in line]) for name, result in results.items()}
-    assert list(told.values()) == [1, computed - 2 if computed > 3 else 0, 1]
+    for name, result in results.items():
+        assert result.warnings.count(f"{name}: computed") == (result.status is Status.WRITTEN)
     found, expected = labels_in(tmp_path / "out"), labels_in(tmp_path / "sound")
     assert len(found) == statuses.count(Status.WRITTEN)
     assert all(np.array_equal(found[name], expected[name]) for name in found)

@@ -12,7 +12,7 @@ from brats_infer.train.checkpoint import BEST, LAST, LOG
 from brats_infer.train.config import TrainConfig
 from brats_infer.train.data.dataset import Split
 from brats_infer.train.loop import train
-from model.unet import UNetConfig
+from model.config import UNetConfig
 from tests.small_networks import training_case
 
 CPU = torch.device("cpu")

@@ -21,7 +21,8 @@ from brats_infer.train.config import TrainConfig
 from brats_infer.train.data.dataset import Split
 from brats_infer.train.losses import deep_supervision_loss
 from brats_infer.train.monitor.validation import validate
-from model.unet import UNet, UNetConfig
+from model.config import UNetConfig
+from model.unet import UNet
 from tests.train.small_runs import CONFIG, CPU, GLI, SPLIT, assert_same_run, run, split_of, state_of
 
 

@@ -9,7 +9,7 @@ from torch import nn
 from brats_infer.train.choices import Optimizer, Schedule
 from brats_infer.train.config import TrainConfig
 from brats_infer.train.optimisers import learning_rate, make_optimizer
-from model.unet import UNetConfig
+from model.config import UNetConfig
 
 CONFIG = TrainConfig(UNetConfig(channels=(2, 3)), "none", steps=40, learning_rate=0.5, warm_up=0)
 

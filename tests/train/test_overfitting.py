@@ -13,7 +13,8 @@ from brats_infer.train.data.dataset import Split
 from brats_infer.train.loop import train
 from brats_infer.train.monitor.validation import validate
 from brats_infer.train.transfer import read_initial
-from model.unet import UNet, UNetConfig
+from model.config import UNetConfig
+from model.unet import UNet
 from tests.small_networks import training_case
 
 CPU = torch.device("cpu")

@@ -20,7 +20,7 @@ from brats_infer.train.losses import LOSSES, TERMS
 from brats_infer.train.run import run
 from model.atomic import alone_in
 from model.checkpoint import read_manifest
-from model.unet import UNetConfig
+from model.config import UNetConfig
 from tests.small_networks import random_network, write_weights
 from tests.test_cli import brats_opt
 

@@ -19,7 +19,7 @@ from brats_infer.train.choices import Optimizer, Schedule
 from brats_infer.train.data.dataset import Split
 from brats_infer.train.distributed import Heads, Workers
 from brats_infer.train.loop import train
-from model.unet import UNetConfig
+from model.config import UNetConfig
 from tests.train.small_runs import CONFIG, CPU, GLI, SPLIT, assert_same_run, log_of, run, state_of
 
 

@@ -16,7 +16,8 @@ from brats_infer.train.config import TrainConfig
 from brats_infer.train.loop import train
 from brats_infer.train.transfer import freeze, read_initial
 from model.checkpoint import MANIFEST, save_weights
-from model.unet import UNet, UNetConfig, group_prefixes
+from model.config import UNetConfig
+from model.unet import UNet, group_prefixes
 from tests.small_networks import random_network, write_weights
 from tests.train.small_runs import split_of
 

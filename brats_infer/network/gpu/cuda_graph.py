@@ -11,7 +11,7 @@ from weakref import WeakSet
 import torch
 from torch import Tensor
 
-from brats_infer.network.devices import release_memory
+from brats_infer.network.gpu.memory import release_memory
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ class Recorder:
         self._recording: Function | None = None
 
     def __call__(self, function: Function, batch: Tensor) -> Tensor:
-        """What the function says; the next call may write over it."""
+        """What the function says, in memory of its own."""
         if batch.shape != self._shape:
             if isinstance(self._recording, Recording):
                 self._recording.end()
@@ -96,4 +96,4 @@ class Recorder:
         self._times += 1
         if self._times == OFTEN:
             self._recording = self._record(function, batch)
-        return (self._recording or function)(batch)
+        return self._recording(batch).clone() if self._recording else function(batch)

@@ -8,7 +8,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from brats_infer.network.devices import beside, on_host
+from brats_infer.network.gpu.memory import beside, on_host
 
 T = TypeVar("T")
 

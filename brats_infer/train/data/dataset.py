@@ -16,12 +16,12 @@ from torch import Tensor
 
 from brats_infer.errors import CaseError, OutputError, UsageError
 from brats_infer.evaluate.pairs import REFERENCE_ENDINGS, find_labels, read_reference
-from brats_infer.files.cases import Case, find_cases
+from brats_infer.files.cases import Case
 from brats_infer.files.nifti import read_images
+from brats_infer.files.search import find_cases
 from brats_infer.image.crop import crop_labels, crop_to_brain
-from brats_infer.image.normalise import Normalisation, histogram_reference
+from brats_infer.image.normalise import Normalisation, histogram_reference, network_input
 from brats_infer.labelling.regions import regions_from_labels
-from brats_infer.network.inputs import network_input
 from brats_infer.network.windows import coarser
 from brats_infer.system.cores import usable_cores
 from brats_infer.tasks import Task, patient_of, task_named

@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 from torch.nn import functional
 
-from brats_infer.network.devices import pinned
+from brats_infer.network.gpu.memory import pinned
 from brats_infer.phantom.fields import blur
 from brats_infer.train.choices import Augment
 from brats_infer.train.config import TrainConfig

@@ -6,14 +6,13 @@ import numpy as np
 import torch
 from safetensors.torch import load
 
-from brats_infer.labelling.thresholds import labels_from_probabilities
-from brats_infer.network.engines import torch_engine
+from brats_infer.labelling.label_map import labels_from_probabilities
 from brats_infer.report.picture import draw_picture, grey
 from brats_infer.tasks import LABEL_NAMES, Task
 from brats_infer.train.checkpoint import read_best
 from brats_infer.train.config import TrainConfig
 from brats_infer.train.data.dataset import TrainingCase
-from brats_infer.train.monitor.validation import predicted_labels
+from brats_infer.train.monitor.validation import ensemble_in_training, predicted_labels
 from model.unet import UNet
 
 
@@ -25,7 +24,7 @@ def draw_overlays(run: Path, config: TrainConfig, case: TrainingCase, task: Task
     greys = [grey(image) for image in case.image[:4].float().numpy()]
     network = UNet(config.network)
     network.load_state_dict({name: tensor.float() for name, tensor in load(read_best(run)).items()})
-    found = predicted_labels(torch_engine(network.eval(), device), case, task, device)
+    found = predicted_labels(ensemble_in_training(network, task, device), case)
     expert = labels_from_probabilities(case.regions.float(), task).numpy()
     for name, labels in ((case.id, found), (f"{case.id}-expert", expert)):
         volumes = {LABEL_NAMES[n]: float(np.count_nonzero(labels == n)) / 1000 for n in task.labels}

@@ -8,17 +8,22 @@ import torch
 from numpy.typing import NDArray
 
 from brats_infer.evaluate.surface import hd95
-from brats_infer.labelling.postprocess import keep_brain
+from brats_infer.image.crop import Cropped, Restore
+from brats_infer.image.normalise import Normalisation
 from brats_infer.labelling.regions import regions_from_labels
-from brats_infer.labelling.thresholds import labels_from_probabilities
-from brats_infer.network.engines import Engine, exact, torch_engine
-from brats_infer.network.windows import predict_member
+from brats_infer.network.ensemble import Ensemble, input_kind
+from brats_infer.network.loading import ensemble_of, torch_engine
+from brats_infer.pipeline import Read, label, predict
+from brats_infer.settings import Settings
 from brats_infer.tasks import Task
 from brats_infer.train.choices import Selection
 from brats_infer.train.data.dataset import TrainingCase
 from brats_infer.train.distributed import Workers
+from model.config import Member
 from model.unet import UNet
 
+AS_PREDICTED = Settings(dust=0, component_probability=0)
+"""Without post-processing."""
 ALONE = Workers()
 
 
@@ -36,8 +41,8 @@ def validate(
     {"dice", "hd95"}}}}. A region absent from both counts as Dice 1 and HD95 0; absent from one only, as Dice 0 and the
     task's penalty, which no HD95 exceeds. Without cases everything is 0.
     """
-    engine = torch_engine(network.eval(), device)
-    mine = {cases[i].id: _score(engine, cases[i], task, device) for i in workers.share(len(cases))}
+    ensemble = ensemble_in_training(network, task, device)
+    mine = {cases[i].id: _score(ensemble, cases[i], task) for i in workers.share(len(cases))}
     found = workers.gather(mine)
     scores = {case.id: found[case.id] for case in cases}
     values = [value for regions in scores.values() for value in regions.values()]
@@ -53,9 +58,9 @@ def validate(
     }
 
 
-def _score(engine: Engine, case: TrainingCase, task: Task, device: torch.device) -> dict[str, dict[str, float]]:
+def _score(ensemble: Ensemble, case: TrainingCase, task: Task) -> dict[str, dict[str, float]]:
     """{region: {"dice", "hd95"}} of one case."""
-    found = regions_from_labels(predicted_labels(engine, case, task, device), task)
+    found = regions_from_labels(predicted_labels(ensemble, case), task)
     return {
         region.name: {
             "dice": round(_dice(predicted, true), 4),
@@ -65,17 +70,21 @@ def _score(engine: Engine, case: TrainingCase, task: Task, device: torch.device)
     }
 
 
-def predicted_labels(engine: Engine, case: TrainingCase, task: Task, device: torch.device) -> NDArray[np.uint8]:
-    """The label map (X, Y, Z) that a network finds on a case's own grid."""
-    image = case.image.float()
+def ensemble_in_training(network: UNet, task: Task, device: torch.device) -> Ensemble:
+    """A network as it is now, as the only member; it computes in torch, as it changes before the next time."""
+    member = Member("", "", task.name, 0, network.config, Normalisation.NONE, (0, 0, 0), "", "")
+    return ensemble_of(task, [(member, network.eval())], device, make_engine=torch_engine)
+
+
+def predicted_labels(ensemble: Ensemble, case: TrainingCase) -> NDArray[np.uint8]:
+    """The label map (X, Y, Z) that a network finds on a case's own grid, without post-processing."""
+    image = case.image.float()  # (5, X, Y, Z)
     brain = image[4].numpy() > 0
-    x = (image if engine.config.foreground else image[:4]).to(device)
-    with torch.inference_mode():
-        probabilities = predict_member(engine, x, None, flips=False)
-        if bool(probabilities.sum().isnan()):  # too large for fp16
-            probabilities = predict_member(exact(engine), x, None, flips=False)
-        labels = labels_from_probabilities(probabilities, task).cpu().numpy()
-    return np.asarray(keep_brain(labels, brain))
+    (member,) = ensemble.members
+    x = image if member.config.foreground else image[:4]
+    cropped = Cropped(tuple(image[:4].numpy()), brain, Restore.of_crop(brain.shape), (int(brain.sum()),) * 4)
+    read = Read(cropped, {input_kind(member): x}, ())
+    return label(predict(read, ensemble, AS_PREDICTED), ensemble.task, AS_PREDICTED).labels
 
 
 def _dice(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 
 from brats_infer.errors import UsageError
 from brats_infer.evaluate.scores import CohortScores
-from brats_infer.network.devices import pick_device
+from brats_infer.network.loading import pick_device
 from brats_infer.system.console import Screen, say
 from brats_infer.tasks import task_named
 from brats_infer.train.data.dataset import labelled_ids

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from brats_infer.errors import UsageError
-from brats_infer.network.devices import pick_device
+from brats_infer.network.loading import pick_device
 from brats_infer.tasks import task_named
 from brats_infer.train.loop import LossIsNoNumberError, train
 from brats_infer.train.losses import TERMS

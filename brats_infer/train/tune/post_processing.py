@@ -15,8 +15,8 @@ from brats_infer.evaluate.pairs import find_pairs, read_reference
 from brats_infer.evaluate.scores import SPACING_DIGITS
 from brats_infer.files.nifti import read_probabilities
 from brats_infer.image.voxels import bounding_box
-from brats_infer.labelling.postprocess import tidy
-from brats_infer.labelling.thresholds import labels_from_probabilities
+from brats_infer.labelling.label_map import labels_from_probabilities
+from brats_infer.labelling.postprocess import clean_up
 from brats_infer.settings import Settings
 from brats_infer.tasks import Region, Task
 from brats_infer.train.tune.study import search
@@ -128,6 +128,6 @@ def suggested(trial: "optuna.Trial", task: Task) -> tuple[Task, Settings]:
 def lesionwise_dice(case: Stored, task: Task, settings: Settings) -> float:
     """The mean over the regions, after thresholds and post-processing as in a run."""
     labels = labels_from_probabilities(torch.from_numpy(case.probabilities), task).numpy()
-    cleaned = tidy(labels, case.probabilities, task, float(np.prod(case.spacing)), settings)
+    cleaned = clean_up(labels, case.probabilities, task, float(np.prod(case.spacing)), settings)
     scores = lesionwise_scores(cleaned, case.reference, task, case.spacing)
     return float(np.mean([region.lesionwise_dice for region in scores.values()]))

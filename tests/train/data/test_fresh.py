@@ -21,7 +21,7 @@ from brats_infer.train.data.dataset import Split
 from brats_infer.train.data.fresh import phantom_maker
 from brats_infer.train.data.patches import draw_batch
 from brats_infer.train.run import run
-from model.unet import UNetConfig
+from model.config import UNetConfig
 from tests.phantom.heads import head_codes
 from tests.small_networks import training_case
 

@@ -27,7 +27,7 @@ from brats_infer.train.data.patches import (
     kept_on,
     random_rotation,
 )
-from model.unet import UNetConfig
+from model.config import UNetConfig
 from tests.small_networks import training_case
 
 Array = NDArray[np.float64]

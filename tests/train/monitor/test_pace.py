@@ -10,7 +10,7 @@ from brats_infer.train.config import TrainConfig
 from brats_infer.train.data.dataset import Split, TrainingCase
 from brats_infer.train.monitor import pace as progress
 from brats_infer.train.monitor.pace import Pace, first_line, line_of
-from model.unet import UNetConfig
+from model.config import UNetConfig
 
 CONFIG = TrainConfig(UNetConfig(channels=(3, 5)), "zscore", steps=1000, batch=2)
 ENTRY: dict[str, Any] = {

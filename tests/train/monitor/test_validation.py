@@ -6,13 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from brats_infer.network.engines import HalfEngine, TorchEngine, in_half
+from brats_infer.network.engines import TorchEngine
+from brats_infer.network.gpu.half_engine import HalfEngine, in_half
+from brats_infer.network.loading import ensemble_of
 from brats_infer.network.windows import predict_member
 from brats_infer.tasks import TASKS
 from brats_infer.train.choices import Selection
 from brats_infer.train.data.dataset import TrainingCase
-from brats_infer.train.monitor.validation import predicted_labels, validate
-from model.unet import UNet, UNetConfig
+from brats_infer.train.monitor.validation import ensemble_in_training, predicted_labels, validate
+from model.config import UNetConfig
+from model.unet import UNet
 from tests.evaluate import oracle
 from tests.small_networks import random_network, training_case
 
@@ -46,8 +49,12 @@ def test_what_overflows_fp16_is_validated_in_float32() -> None:
     half = HalfEngine(network, half=in_half(network))
     with torch.inference_mode():
         assert predict_member(half, CASE.image.float(), None, flips=False).sum().isnan()
-    found = predicted_labels(half, CASE, GLI, CPU)
-    expected = predicted_labels(TorchEngine(network, dtype=torch.float32), CASE, GLI, CPU)
+    (member,) = ensemble_in_training(network, GLI, CPU).members
+    on_gpu, exact = (
+        ensemble_of(GLI, [(member, network)], device, make_engine=lambda *_, engine=engine: engine)
+        for device, engine in ((torch.device("cpu:0"), half), (CPU, TorchEngine(network, dtype=torch.float32)))
+    )
+    found, expected = (predicted_labels(ensemble, CASE) for ensemble in (on_gpu, exact))
     assert np.array_equal(found, expected)
     assert len(np.unique(expected)) > 1
 

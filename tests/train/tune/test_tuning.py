@@ -14,8 +14,8 @@ from brats_infer.errors import CaseError, OutputError, UsageError
 from brats_infer.evaluate import evaluate_folders
 from brats_infer.files.geometry import Geometry
 from brats_infer.files.nifti import read_probabilities, write_labels, write_probabilities
-from brats_infer.labelling.postprocess import tidy
-from brats_infer.labelling.thresholds import labels_from_probabilities
+from brats_infer.labelling.label_map import labels_from_probabilities
+from brats_infer.labelling.postprocess import clean_up
 from brats_infer.phantom.write import write_cohort
 from brats_infer.settings import Settings
 from brats_infer.tasks import TASKS
@@ -129,7 +129,7 @@ def test_value_is_the_score_of_the_container_and_the_official_evaluation(folder:
         noisy = np.clip(stored * 1.8 + 0.1 * rng.standard_normal(stored.shape), 0, 1).astype(np.float32)
         write_probabilities(tmp_path / f"{case_id}.nii.gz", noisy, GEOMETRY)
         kept, _ = read_probabilities(tmp_path / f"{case_id}.nii.gz")
-        labels = tidy(labels_from_probabilities(torch.from_numpy(kept), GLI).numpy(), kept, GLI, 1.0, SETTINGS)
+        labels = clean_up(labels_from_probabilities(torch.from_numpy(kept), GLI).numpy(), kept, GLI, 1.0, SETTINGS)
         write_labels(tmp_path / "found" / f"{case_id}.nii.gz", labels, GEOMETRY)
         reference = folder / "labels" / f"{case_id}-seg.nii.gz"
         values.append(

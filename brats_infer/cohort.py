@@ -1,0 +1,99 @@
+"""A folder of cases: finds them, prepares the output folders, loads the weights, hands all to a runner."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from brats_infer.errors import UsageError
+from brats_infer.files.cases import Case
+from brats_infer.files.folders import OUTPUT, prepare_folder
+from brats_infer.files.resume import is_there
+from brats_infer.files.search import find_cases
+from brats_infer.network.devices import limit_threads
+from brats_infer.network.ensemble import Ensemble
+from brats_infer.network.loading import SHIPPED_WEIGHTS, load_ensemble, pick_device, working_on
+from brats_infer.run.case import Shared
+from brats_infer.run.events import CaseResult, Events, Start
+from brats_infer.run.folder import run_cases
+from brats_infer.settings import Settings
+from brats_infer.tasks import Task
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run is to do, its folders and tasks known to be right."""
+
+    input: Path
+    output: Path
+    weights: Path
+    tasks: tuple[Task, ...]
+    device: str
+    settings: Settings
+
+    def shared(self, ensembles: dict[str, Ensemble], events: Events | None = None) -> Shared:
+        """What all cases of the run share, in the process that segments them."""
+
+        def is_done(case: Case) -> bool:
+            return self.settings.resume and is_there(case, self.output, self.settings.probabilities)
+
+        return Shared(self.output, self.settings, ensembles, is_done, events or Events())
+
+
+Runner = Callable[[Sequence[Case], Plan, Events], Iterator[CaseResult]]
+"""Tells when all is ready and how each case has ended, and yields the results."""
+
+
+def segment_folder(
+    input_folder: Path | str,
+    output_folder: Path | str,
+    *,
+    task: str = "auto",
+    weights: Path | str = SHIPPED_WEIGHTS,
+    device: str = "auto",
+    settings: Settings | None = None,
+    shard: tuple[int, int] = (1, 1),
+    events: Events | None = None,
+    runner: Runner | None = None,
+) -> list[CaseResult]:
+    """Segments every case of a folder; writes `{ID}.nii.gz` for each; returns how each has ended, sorted by ID.
+
+    `shard` (k, n) takes the k-th of n equal parts. `events` is told what happens. `runner` is where the cases are run:
+    in this process, or as `brats_infer.cluster.runner.on_ray` says.
+    Raises UsageError, NoCasesError, WeightsError or OutputError before any case is read; later only OutputError.
+    """
+    input_folder, output_folder, weights = Path(input_folder), Path(output_folder), Path(weights)
+    settings = settings or Settings()
+    if not 1 <= shard[0] <= shard[1]:
+        raise UsageError(f"shard={shard}: give (k, n) with 1 <= k <= n")
+    cases = find_cases(input_folder, task)[shard[0] - 1 :: shard[1]]
+    taken = {"the input folder": input_folder}
+    prepare_folder(output_folder, "--output", taken)
+    if settings.probabilities:
+        prepare_folder(settings.probabilities, "--probabilities", {**taken, OUTPUT: output_folder})
+    with_task = [case for case in cases if case.task]
+    sound = [case for case in with_task if not case.problem] or with_task  # weights are looked at in any case
+    tasks = {case.task.name: case.task for case in sound if case.task}
+    plan = Plan(input_folder, output_folder, weights, tuple(tasks.values()), device, settings)
+    return sorted((runner or _run_here)(cases, plan, events or Events()), key=lambda result: result.id)
+
+
+def load_ensembles(plan: Plan, device: torch.device) -> dict[str, Ensemble]:
+    """{name: the ensemble} of each task of the plan, on the cores there are. Raises WeightsError."""
+    limit_threads()
+    return {task.name: load_ensemble(plan.weights, task, device) for task in plan.tasks}
+
+
+def start_of(cases: Sequence[Case], device: str, ensembles: dict[str, Ensemble]) -> Start:
+    """What is known before the first case."""
+    return Start(len(cases), device, tuple(member for each in ensembles.values() for member in each.members))
+
+
+def _run_here(cases: Sequence[Case], plan: Plan, events: Events) -> Iterator[CaseResult]:
+    """The runner of one process; yields in the order of the cases."""
+    device = pick_device(plan.device)
+    ensembles = load_ensembles(plan, device)
+    events.start(start_of(cases, str(device), ensembles))
+    with working_on(device) as lanes:
+        yield from run_cases(cases, plan.shared(ensembles, events), lanes)

@@ -1,0 +1,92 @@
+"""What is odd about a case's images: an error for images of no use, warnings for those that can spoil the map."""
+
+from collections.abc import Iterable, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brats_infer.errors import CaseError
+from brats_infer.files.geometry import Geometry, size_text
+from brats_infer.files.nifti import Volume
+from brats_infer.image.crop import Cropped
+
+TILT_WARNING = 15.0  # degrees between an axis of the grid and one of the body
+COVERAGE_WARNING = 0.5  # of the voxels that the fullest of the four images has; of real ones down to 0.66
+BRAIN_SHARE_WARNING = 0.9  # of the voxels; in the challenges' grid a brain fills about 0.17
+CONTENT_SAMPLE = 4096  # voxels that are looked at before all of them are
+OUTLIER = 100.0  # times what is usual
+
+
+def check_content(volumes: dict[Path, Volume]) -> list[str]:
+    """Warnings of how images were read, and of voxels far beyond all others.
+
+    Raises CaseError, naming the file, for an image that is empty or constant.
+    """
+    return [
+        warning
+        for path, volume in volumes.items()
+        for warning in (*volume.warnings, *_content_warnings(path, volume.data))
+    ]
+
+
+def oddities(volumes: dict[Path, Volume], cropped: Cropped) -> list[str]:
+    """Warnings of what can be segmented but is not what the networks were trained on."""
+    case, restore = next(iter(volumes)).parent, cropped.restore
+    warnings = []
+    if restore.resampled:
+        warnings.append(f"{case}: voxels of {size_text(restore.spacing)} mm were resampled to 1 mm and back")
+    warnings += _copies(volumes)
+    warnings += _grid_warnings(case, restore.geometry, cropped.brain_share)
+    return warnings + _missing_parts(volumes, cropped.counts)
+
+
+def _content_warnings(path: Path, data: NDArray[Any]) -> list[str]:
+    """Warns of voxels far beyond all others. Raises CaseError for an image of nothing, or of nothing but one value."""
+    flat = data.ravel(order="K")
+    sample = flat[:: max(1, flat.size // CONTENT_SAMPLE) | 1]  # an even step may meet the grid's edge every time
+    some = sample[sample != 0]
+    if np.unique(some).size < 2:
+        some = flat[flat != 0]
+        if some.size == 0:
+            raise CaseError(f"{path}: every voxel is 0: export the image again")
+        if some.min() == some.max():
+            raise CaseError(f"{path}: every voxel inside the brain has the value {some[0]:g}: export the image again")
+    usual = float(np.percentile(np.abs(some.astype(np.float64)), 99))
+    peak = max(float(flat.max()), -float(flat.min()))
+    if peak <= OUTLIER * usual:
+        return []
+    return [f"{path}: holds a voxel of {peak:.3g} where {usual:.3g} is usual, which can spoil the map: mend the image"]
+
+
+def _missing_parts(paths: Iterable[Path], voxels: Sequence[int]) -> list[str]:
+    """Warns of an image that is 0 in most of the brain, by how many voxels of each are not."""
+    return [
+        f"{path}: is 0 in {1 - count / max(voxels):.0%} of the brain, which can spoil the map: export the image again"
+        for path, count in zip(paths, voxels, strict=True)
+        if count < COVERAGE_WARNING * max(voxels)
+    ]
+
+
+def _copies(volumes: dict[Path, Volume]) -> list[str]:
+    """Warns where a contrast holds the voxels of another one."""
+    return [
+        f"{path}: holds the same voxels as {other.name}: one of the two is not the contrast that its name says"
+        for (other, a), (path, b) in combinations(volumes.items(), 2)
+        if np.array_equal(a.data[..., a.data.shape[2] // 2], b.data[..., b.data.shape[2] // 2])
+        and np.array_equal(a.data, b.data)
+    ]
+
+
+def _grid_warnings(case: Path, geometry: Geometry, brain_share: float) -> list[str]:
+    """Warnings for what can be segmented but is not what the networks were trained on."""
+    warnings = []
+    directions = np.abs(geometry.affine[:3, :3] / geometry.spacing)
+    tilt = float(np.degrees(np.arccos(np.clip(directions.max(axis=0), 0, 1)).max()))
+    if tilt > TILT_WARNING:
+        warnings.append(f"{case}: its axes are tilted by {tilt:.0f} degrees: register it to the atlas for good results")
+    if brain_share > BRAIN_SHARE_WARNING:
+        warnings.append(f"{case}: {brain_share:.0%} of its voxels are not 0: remove the skull and the background first")
+    return warnings

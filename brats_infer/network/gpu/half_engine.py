@@ -1,0 +1,70 @@
+"""A network on a GPU: fp16, channels_last_3d, batches of one size as a CUDA graph."""
+
+import copy
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from brats_infer.network.engines import TorchEngine
+from brats_infer.network.gpu.cuda_graph import Recorder
+from brats_infer.network.windows import Engine
+from model.unet import UNet
+
+
+@dataclass(frozen=True)
+class HalfEngine(TorchEngine):
+    """The network in fp16 and channels_last_3d, which a GPU's tensor cores want.
+
+    Its answer is NaN where fp16 overflows. Look for that once all is computed: every look waits for the GPU.
+    """
+
+    half: UNet = field(kw_only=True)
+    """What `in_half` makes of the network."""
+    recorder: Recorder = field(default_factory=Recorder, kw_only=True, repr=False)
+
+    def __call__(self, batch: Tensor) -> Tensor:
+        if batch.device != self.device:  # where its sums are on the CPU, the GPU's memory is too short
+            return super().__call__(batch)
+        return self._padded(batch, partial(self.recorder, self._probabilities))  # of most brains these are of one size
+
+    def _logits(self, padded: Tensor) -> Tensor:
+        samples = (one.to(torch.float16, memory_format=torch.channels_last_3d) for one in torch.split(padded, 1))
+        return torch.cat([self.half(one) for one in samples])
+
+
+def half_engine(network: UNet, device: torch.device) -> Engine:
+    """A copy of the network on a GPU, as a case may go back to the CPU; in float32 on any other device."""
+    there = copy.deepcopy(network).to(device)
+    return HalfEngine(there, device, half=in_half(there)) if device.type == "cuda" else TorchEngine(there, device)
+
+
+def full_precision(engine: Engine) -> Engine:
+    """The same network in float32 if it computes in fp16. cuDNN computes it in TF32, which has the digits of fp16."""
+    return TorchEngine(engine.network, engine.device, torch.float32) if isinstance(engine, HalfEngine) else engine
+
+
+class SampleNorm(nn.Module):
+    """Instance norm of one sample, as the batch norm that it then is, which alone leaves channels_last_3d as it is."""
+
+    def __init__(self, norm: nn.InstanceNorm3d) -> None:
+        super().__init__()
+        self.weight, self.bias, self.eps = norm.weight, norm.bias, norm.eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(1, C, X, Y, Z), of more than one voxel."""
+        return functional.batch_norm(x, None, None, self.weight, self.bias, training=True, eps=self.eps)
+
+
+def in_half(network: UNet) -> UNet:
+    """A copy that takes one sample at a time, in fp16 and channels_last_3d; its norms add up in float32."""
+    half = copy.deepcopy(network)
+    nn.Module.to(half, memory_format=torch.channels_last_3d)  # type: ignore[call-overload] # which its types leave out
+    for name, layer in list(half.named_modules()):
+        if isinstance(layer, nn.Conv3d | nn.ConvTranspose3d):
+            layer.half()
+        elif isinstance(layer, nn.InstanceNorm3d):
+            half.set_submodule(name, SampleNorm(layer))
+    return half

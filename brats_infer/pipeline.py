@@ -1,0 +1,97 @@
+"""The line of one case: read -> predict -> label. Pure: no threads, no timing, nothing is written.
+
+`run.case` wraps it for folders; `api`, validation in training and the paper's experiments call it as it is.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brats_infer.errors import CaseError
+from brats_infer.files.cases import Case
+from brats_infer.files.nifti import Volume, read_images
+from brats_infer.image.crop import Cropped, Restore, crop_to_brain
+from brats_infer.image.quality import check_content, oddities
+from brats_infer.labelling.label_map import Found, inside_brain, label_map, label_volumes, probability_maps
+from brats_infer.network.ensemble import Ensemble, Inputs
+from brats_infer.settings import Settings
+from brats_infer.tasks import Task
+
+NO_TUMOR = "no tumor was found, the label map is empty: look at the images"
+
+
+@dataclass(frozen=True)
+class Read:
+    """A case as the networks want it, on a crop at 1 mm."""
+
+    cropped: Cropped
+    inputs: Inputs
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What the networks found in a case, on the same crop."""
+
+    found: Found
+    brain: NDArray[np.bool_]
+    restore: Restore
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A case's label map on the input's own grid, and what it was made of."""
+
+    labels: NDArray[np.uint8]
+    """(X, Y, Z)"""
+    millilitres: dict[str, float]
+    """Volume of each label."""
+    found: Found
+    """On the crop, inside the brain."""
+    restore: Restore
+    warnings: tuple[str, ...]
+    """Each names a file or folder."""
+    notes: tuple[str, ...]
+    """Of the case, which they do not name."""
+
+    def probability_maps(self) -> NDArray[np.float32]:
+        """(R, X, Y, Z) of the regions, before thresholds. Raises ValueError if `predict` did not keep them."""
+        return probability_maps(self.found, self.restore)
+
+
+def read(case: Case, ensemble: Ensemble) -> Read:
+    """From files to the networks' inputs. Raises CaseError."""
+    if case.problem:
+        raise CaseError(case.problem)
+    return prepare(read_images(case.paths.values()), ensemble)
+
+
+def prepare(volumes: dict[Path, Volume], ensemble: Ensemble) -> Read:
+    """From a case's images to the networks' inputs: check, crop, normalise. Raises CaseError."""
+    warnings = check_content(volumes)
+    cropped = crop_to_brain(volumes)
+    warnings += oddities(volumes, cropped)
+    return Read(cropped, ensemble.prepare(cropped), tuple(warnings))
+
+
+def predict(case: Read, ensemble: Ensemble, settings: Settings, complete: bool = False) -> Predicted:
+    """Runs the networks and applies the regions' thresholds.
+
+    `complete` keeps the probabilities outside the labels' box. Those of a resampled case are always kept.
+    """
+    brain, restore = case.cropped.brain, case.cropped.restore
+    found = ensemble.predict(case.inputs, settings, complete or restore.resampled)
+    return Predicted(found, brain, restore, case.warnings)
+
+
+def label(predicted: Predicted, task: Task, settings: Settings) -> Labelled:
+    """Post-processes the labels and puts them back on the input's own grid."""
+    restore = predicted.restore
+    found = inside_brain(predicted.found, predicted.brain)
+    labels = label_map(found, restore, task, settings)
+    millilitres = label_volumes(labels, task, restore.geometry.voxel_mm3)
+    notes = found.notes if labels.any() else (*found.notes, NO_TUMOR)
+    return Labelled(labels, millilitres, found, restore, predicted.warnings, notes)
