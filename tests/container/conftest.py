@@ -64,17 +64,6 @@ def many(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def full_size(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A case on the challenges' grid: a real one of ssa where it lies beside the project, else a phantom."""
-    real = Path(os.environ.get("BRATS_OPT_SHARED", Path(__file__).parents[3] / "shared")) / "cases" / "ssa" / "images"
-    if real.is_dir():
-        return real
-    folder = tmp_path_factory.mktemp("full")
-    list(write_cohort(folder, "ssa", 1, seed=2))
-    return folder
-
-
 @pytest.fixture
 def output(tmp_path: Path) -> Path:
     """An empty output folder of root, as most runners make it."""

@@ -18,6 +18,7 @@ NO_FILES = "cuda-toolkit"  # a name for what it depends on
 COMPILERS = r"(/usr|.*/venv)(/local)?/s?bin/(.*-)?(cc|gcc|g\+\+|c\+\+|clang|cpp|ld|as|rustc|nvcc|make)(-[\d.]+)?"
 PIP = r".*/(pip|ensurepip)/.*|.*/bin/pip[\d.]*|.*/pip-[^/]*\.(whl|dist-info/.*)"
 TESTS = r".*/tests?/.*|.*/(test_[^/]*|conftest)\.pyc?"
+SCANS = r".*\.nii(\.gz)?"
 CACHES = r"/var/(cache|lib/apt/lists)/.*|.*/\.cache/.*"
 
 
@@ -36,7 +37,7 @@ def variant(image: str) -> str:
     return docker("run", "--rm", "--entrypoint", "python", image, "-c", code).strip()
 
 
-@pytest.mark.parametrize("what", ["COMPILERS", "PIP", "TESTS", "CACHES"])
+@pytest.mark.parametrize("what", ["COMPILERS", "PIP", "TESTS", "SCANS", "CACHES"])
 def test_it_holds_no(files: list[str], what: str) -> None:
     pattern = re.compile(globals()[what])
     assert [path for path in files if pattern.fullmatch(path)] == []

@@ -9,6 +9,7 @@ import yaml
 
 from brats_infer.files.check import check_output
 from tests.container.engine import IMAGE, ORGANIZERS, ROOT, SECONDS, contents, folders, run
+from tests.sample import CASE, IMAGES, MIN_WT_DICE, wt_dice
 from tests.small_networks import random_network, write_weights
 
 CONFIG = yaml.safe_load((ROOT / "mlcube" / "container_config.yaml").read_text())
@@ -22,13 +23,14 @@ def organizers(*args: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
 
 
-def test_no_arguments_on_a_case_of_full_size(full_size: Path, output: Path) -> None:
-    """As in 2025, options and all but the GPU."""
+def test_no_arguments_on_the_sample_case(output: Path) -> None:
+    """As in 2025, options and all but the GPU, on a real tumor at full size."""
     options = ("--memory", "16G", "--shm-size", "4G")
-    done = run(volumes=(f"{full_size}:/input:ro", f"{output}:/output:rw"), options=options)
+    done = run(volumes=(f"{IMAGES}:/input:ro", f"{output}:/output:rw"), options=options)
     assert done.returncode == 0, done.stderr
-    assert sorted(contents(output)) == sorted(f"{case.name}.nii.gz" for case in full_size.iterdir())
-    assert check_output(full_size, output) == []
+    assert list(contents(output)) == [f"{CASE}.nii.gz"]
+    assert check_output(IMAGES, output) == []
+    assert wt_dice(output / f"{CASE}.nii.gz") > MIN_WT_DICE
 
 
 def test_by_hand_for_a_challenge(small: Path, output: Path, expected: dict[str, bytes]) -> None:
