@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from brats_infer.labelling.thresholds import labels_from_probabilities
 from torch import Tensor, nn
 
 from brats_infer.files.cases import find_cases
 from brats_infer.files.nifti import read_images
 from brats_infer.image.crop import crop_to_brain
 from brats_infer.labelling.postprocess import keep_brain
-from brats_infer.labelling.thresholds import labels_from_probabilities
 from brats_infer.network.devices import DTYPES, limit_threads, pick_device
 from brats_infer.network.engines import Engine, TorchEngine, engine_name
 from brats_infer.network.ensemble import SHIPPED_WEIGHTS, Ensemble, load_ensemble

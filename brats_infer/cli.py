@@ -9,7 +9,7 @@ from types import ModuleType
 import click
 
 from brats_infer import __version__
-from brats_infer.commands.options.options import DefaultGroup
+from brats_infer.commands.options.click_options import DefaultGroup
 from brats_infer.errors import BratsOptError, ExitCode, Terminated, printable
 from brats_infer.system.console import Voice, speak_as
 from brats_infer.system.signals import INTERRUPTED, TERMINATED, ignore

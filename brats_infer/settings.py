@@ -47,7 +47,7 @@ class Settings:
     """Components of this many mm3 or less are removed; where nothing would be left, those of the task's own size, 50 as
     in the paper, or less.
 
-    Measured on the shipped weights (docs/weights.md): their small components are mostly false.
+    Measured on the shipped weights (docs/experiments.md): their small components are mostly false.
     """
     component_probability: float = 0.7
     """Components over which the mean probability of their region is below this go to the next region out, unless no

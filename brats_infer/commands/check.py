@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from brats_infer.commands.options.options import CHALLENGE_OR_AUTO, PATH, debug, option
+from brats_infer.commands.options.click_options import CHALLENGE_OR_AUTO, PATH, debug, option
 from brats_infer.errors import ExitCode, printable
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from brats_infer.commands.options.options import PATH, debug, option
+from brats_infer.commands.options.click_options import PATH, debug, option
 from brats_infer.commands.options.scoring import scoring
 from brats_infer.errors import ExitCode
 from brats_infer.system.signals import raise_once

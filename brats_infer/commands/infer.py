@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from brats_infer.commands.options.options import (
+from brats_infer.commands.options.click_options import (
     CHALLENGE_OR_AUTO,
     PATH,
     SHIPPED,

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from brats_infer.commands.options.options import PATH, TARGET, debug, option
+from brats_infer.commands.options.click_options import PATH, TARGET, debug, option
 from brats_infer.commands.options.scoring import scoring
 from brats_infer.errors import ExitCode
 from brats_infer.files.folders import prepare_folder

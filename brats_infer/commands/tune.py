@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from brats_infer.commands.options.options import CHALLENGE, PATH, debug, option
+from brats_infer.commands.options.click_options import CHALLENGE, PATH, debug, option
 from brats_infer.commands.options.training import split_options, training_options
 from brats_infer.system.signals import raise_once
 from brats_infer.tasks import TASKS

@@ -10,7 +10,7 @@ from brats_infer.tasks import Task
 
 FLOOR = 0.05  # probabilities below it are taken as 0: over a million voxels of background they would add up
 UNSURE = 0.83
-"""A case is to be looked at whose mean expected Dice is below it: found on phantoms made hard (docs/report.md)."""
+"""A case is to be looked at whose mean expected Dice is below it: found on phantoms made hard (docs/experiments.md)."""
 
 
 def expected_dice(probabilities: NDArray[np.float32], labels: NDArray[np.uint8], task: Task) -> dict[str, float | None]:

@@ -19,7 +19,7 @@ def autocast(device: torch.device) -> AbstractContextManager[None]:
 def precision(device: torch.device) -> str:
     """What a trained network computes in, of `DTYPES`.
 
-    fp16 on a GPU, as it is nearer to float32 than bf16 (docs/performance.md); on the CPU bf16 where it computes in it
+    fp16 on a GPU, as it is nearer to float32 than bf16 (docs/experiments.md); on the CPU bf16 where it computes in it
     natively.
     """
     if device.type == "cuda":

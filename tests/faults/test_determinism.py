@@ -15,7 +15,7 @@ PROGRAM = """
 from brats_infer.network import devices
 devices.computes_in_bf16 = lambda: {bf16}  # before others take it from there by name
 from brats_infer.network import engines
-from brats_infer.commands import installation as info
+from brats_infer.commands import info
 if {engine!r} == "torch":
     engines.openvino_works = lambda: False
 from brats_infer.cli import main

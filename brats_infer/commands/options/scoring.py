@@ -2,7 +2,7 @@
 
 import click
 
-from brats_infer.commands.options.options import CHALLENGE, PATH, Command, option
+from brats_infer.commands.options.click_options import CHALLENGE, PATH, Command, option
 
 
 def scoring(command: Command) -> Command:

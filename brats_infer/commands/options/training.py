@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 import click
 
-from brats_infer.commands.options.options import ByValue, Command, option
+from brats_infer.commands.options.click_options import ByValue, Command, option
 from brats_infer.train.options import TrainOptions, flag
 
 

@@ -1,7 +1,7 @@
 """Batches of one size that come again and again, computed as one CUDA graph.
 
 Python starts some 140 kernels for a window or a brain, and before each waits for its lock while other threads read and
-write cases; of a graph it starts one. What that gains is in docs/performance.md.
+write cases; of a graph it starts one. What that gains is in docs/experiments.md.
 """
 
 import logging
