@@ -17,8 +17,8 @@ from pathlib import Path
 from rich.console import Console
 
 from brats_infer.evaluate import evaluate_folders
+from brats_infer.evaluate.cohort import score_pair
 from brats_infer.evaluate.pairs import find_pairs
-from brats_infer.evaluate.scores import score_pair
 from brats_infer.tasks import TASKS, task_named
 
 SHARED = Path(os.environ.get("BRATS_OPT_SHARED", Path(__file__).parents[1].parent / "shared"))

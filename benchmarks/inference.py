@@ -25,7 +25,7 @@ Peers average what ours averages, probabilities, and take our thresholds; neithe
 comparison ours keeps them too (`--dust 0 --component-probability 0`; the times are of the default). All normalise each
 modality over its voxels that are not 0. Dice is between a label map and that of ours in the first of `--modes`.
 
-With `--channels` the network is as wide and as deep as they say and computes what the member does (`widened.py`).
+With `--channels` the network has that width and depth and computes what the member does (`inference_widened.py`).
 
 With `--cases N`, N copies of the case are in the folder, and seconds are those of one case.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import nibabel as nib
 import torch
 from inference_contenders import TASK
-from widened import widened
+from inference_widened import widened
 
 from brats_infer.errors import BratsOptError
 from brats_infer.files.cases import Case

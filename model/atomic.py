@@ -1,4 +1,4 @@
-"""Files that are whole under their name, or not there."""
+"""Files that are whole under their name, or not there; and the lock of a folder."""
 
 import contextlib
 import fcntl
@@ -7,9 +7,7 @@ import re
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 PREFIX = ".brats-opt-"
 BOOT = Path("/proc/sys/kernel/random/boot_id")  # the same in all containers of a machine
@@ -22,7 +20,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
     Raises OSError; then nothing new lies under the name, and what was there before still does.
     """
-    handle, temporary = _locked_file(path.parent)
+    handle, temporary = locked_file(path.parent)
     try:
         with os.fdopen(handle, "wb") as stream:
             stream.write(content)
@@ -53,63 +51,16 @@ def remove_leftovers(folder: Path, elsewhere_s: float = SURELY_LEFT_S) -> None:
             path.unlink()
 
 
-@dataclass(frozen=True)
-class Mark:
-    """A hidden file, by which other processes tell that they see the same folder; they may hold it while they live."""
-
-    path: Path
-    handle: int
-
-    def wait_for_holders(self, seconds: float) -> None:
-        """Until the last process that holds it has ended, or the time is over.
-
-        One that is killed ends when the system has done what it asked for last: its files are not at rest before.
-        """
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            try:
-                fcntl.flock(self.handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                time.sleep(0.01)
-            except OSError:  # a file system without locks
-                return
-            else:
-                fcntl.flock(self.handle, fcntl.LOCK_SH)
-                return
-
-
 @contextlib.contextmanager
-def marked(folder: Path) -> Iterator[Mark]:
-    """Marks a folder as long as this lasts. Raises OSError."""
-    handle, path = _locked_file(folder)
-    try:
-        with contextlib.suppress(OSError):  # not every file system has locks, or modes
-            fcntl.flock(handle, fcntl.LOCK_SH)
-            path.chmod(0o644)
-        yield Mark(path, handle)
-    finally:
-        path.unlink(missing_ok=True)
-        os.close(handle)
+def alone_in(folder: Path, wait: bool = False) -> Iterator[None]:
+    """Holds the lock of a folder, which is made where it is missing. Without locks in the file system, holds nothing.
 
-
-def hold_mark(mark: Path) -> IO[bytes]:
-    """Holds the mark of another process until this one ends, or closes what is returned. Raises FileNotFoundError."""
-    stream = mark.open("rb")
-    with contextlib.suppress(OSError):  # not every file system has locks
-        fcntl.flock(stream, fcntl.LOCK_SH)
-    return stream
-
-
-@contextlib.contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Holds a lock on a folder, which is made where it is missing; nothing is held where the file system has no locks.
-
-    Raises OSError, of which BlockingIOError means that another process holds it.
+    With `wait`, another holder is waited for; without, it is a BlockingIOError. Raises OSError.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / LOCK).open("wb") as stream:
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(stream, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise
         except OSError:
@@ -117,8 +68,8 @@ def alone_in(folder: Path) -> Iterator[None]:
         yield
 
 
-def _locked_file(folder: Path) -> tuple[int, Path]:
-    """(handle, name) of a new file that no other run takes for a leftover."""
+def locked_file(folder: Path) -> tuple[int, Path]:
+    """(handle, path) of a new temporary file. Its lock tells other runs that it is no leftover. Raises OSError."""
     while True:
         handle, name = tempfile.mkstemp(dir=folder, prefix=_prefix())
         with contextlib.suppress(OSError):  # not every file system has locks

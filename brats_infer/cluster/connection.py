@@ -1,4 +1,4 @@
-"""Belonging to a Ray cluster for a while: one that is there, or one of this machine that nobody else can reach."""
+"""The connection to a Ray cluster: an existing one, or one on this machine that no other user can reach."""
 
 import logging
 import os
@@ -17,14 +17,14 @@ from brats_infer.system.signals import held
 log = logging.getLogger(__name__)
 
 LOCAL = "local"
-OBJECT_STORE = 80 * 2**20  # the smallest that Ray takes: nothing large travels
+OBJECT_STORE = 80 * 2**20  # bytes, the smallest that Ray accepts: no large object travels
 
 
 @contextmanager
 def joined(address: str) -> Iterator[list[dict[str, Any]]]:
-    """The nodes (as `ray.nodes()`) of the cluster at HOST:PORT, or of a new one ("local"), as long as this lasts.
+    """Joins the cluster at HOST:PORT, or starts one ("local"), within the `with` block. Yields `ray.nodes()`.
 
-    Raises UsageError if there is no such cluster. What Ray prints is dropped without --debug.
+    Raises UsageError if there is no such cluster. Without --debug, Ray's output is dropped.
     """
     debug = log.isEnabledFor(logging.DEBUG)
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -53,16 +53,16 @@ def joined(address: str) -> Iterator[list[dict[str, Any]]]:
 def _leave() -> None:
     import ray
 
-    with held():  # Ray gives signals back to the system, not to us
+    with held():  # Ray restores the default signal handlers, not ours
         ray.shutdown()
 
 
 def _local_options(stack: ExitStack) -> dict[str, Any]:
-    """Of a cluster that only this run can reach, and that leaves nothing behind."""
+    """Options of a cluster that only this run can reach, and that leaves no file behind."""
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # nodes listen on the loopback interface alone
-    os.environ.setdefault("RAY_worker_niceness", "0")  # as a plain run; Ray's own 15 starves on a busy machine
-    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # else it writes one into the home folder
-    parent = os.environ.get("RAY_TMPDIR", "/tmp")  # noqa: S108 - Ray's own choice: its sockets want a short name
+    os.environ.setdefault("RAY_worker_niceness", "0")  # as in a plain run; Ray's default, 15, starves on a busy machine
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # else Ray writes a token into the home folder
+    parent = os.environ.get("RAY_TMPDIR", "/tmp")  # noqa: S108 - Ray's default: its sockets need a short path
     try:
         folder = stack.enter_context(TemporaryDirectory(prefix="brats-opt-", dir=parent, ignore_cleanup_errors=True))
     except OSError as error:
@@ -71,7 +71,7 @@ def _local_options(stack: ExitStack) -> dict[str, Any]:
 
 
 def _knock(address: str) -> None:
-    """Raises UsageError where nothing answers: Ray itself would try for many minutes."""
+    """Raises UsageError where no server answers: Ray itself would try for many minutes."""
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host, int(port)), timeout=10).close()

@@ -1,21 +1,21 @@
-"""What Ray keeps on every GPU, or every few cores, for `brats_infer.cluster.foreman`: a process that segments cases."""
+"""A worker: a process that segments cases for the foreman, on one GPU or a few cores."""
 
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
+from brats_infer.cluster.marks import hold_mark
 from brats_infer.cohort import Plan, load_ensembles
 from brats_infer.errors import OutputError, UsageError
 from brats_infer.files.cases import Case
 from brats_infer.network.loading import pick_device, working_on
 from brats_infer.run.case import CaseRun
 from brats_infer.run.events import CaseResult
-from model.atomic import hold_mark
 
 
 class Worker:
-    """In a process of its own, perhaps on another machine: the weights of one device, and the cases it is given.
+    """The weights on one device and the cases that it gets, in a process of its own, perhaps on another machine.
 
     Ray calls it from several threads, so reading and writing overlap with the network of another case.
     """
@@ -25,7 +25,7 @@ class Worker:
         self.working = ExitStack()
 
     def prepare(self) -> None:
-        """Before any case. Raises UsageError, WeightsError or OutputError."""
+        """Loads the weights and checks the folders, before any case. Raises UsageError, WeightsError or OutputError."""
         host = socket.gethostname()
         try:
             self.holding = hold_mark(self.mark)
@@ -40,6 +40,6 @@ class Worker:
         self.computer = ThreadPoolExecutor(lanes.computing, "device")
 
     def segment(self, case: Case) -> CaseResult:
-        """As in a plain run. Raises OutputError."""
+        """Segments a case as a plain run does. Raises OutputError."""
         run = CaseRun(case, self.shared)
         return run.finish(self.computer.submit(run.predict, run.read()).result())

@@ -221,7 +221,7 @@ def _runner(ray: str | None) -> "Runner | None":
         return None
     if not find_spec("ray"):
         raise UsageError("--ray needs ray: pip install '.[scale]' in the project's folder")
-    from brats_infer.cluster.foreman import on_ray
+    from brats_infer.cluster.runner import on_ray
 
     return on_ray(ray)
 

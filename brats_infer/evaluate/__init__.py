@@ -4,8 +4,9 @@
 >>> lesionwise_scores(prediction, reference, task_named("gli"))["WT"].lesionwise_dice  # doctest: +SKIP
 """
 
+from brats_infer.evaluate.cohort import evaluate_folders
 from brats_infer.evaluate.lesionwise import RegionScores, lesionwise_scores
-from brats_infer.evaluate.scores import CohortScores, evaluate_folders
+from brats_infer.evaluate.scores import CohortScores
 from brats_infer.evaluate.surface import hd95
 
 __all__ = ["CohortScores", "RegionScores", "evaluate_folders", "hd95", "lesionwise_scores"]

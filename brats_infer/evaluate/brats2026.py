@@ -1,9 +1,10 @@
-"""The scores of 2026, as the organizers' own program gives them (PyPI: brats-evaluation).
+"""The scores of 2026, computed by the organizers' own program (PyPI: brats-evaluation).
 
-It is called, not imported: it is under the AGPL, and it demands older versions of numpy, rich and cc3d than this
-project, so it lives in an environment of its own. Its faults (seen in 0.0.10) are made up for here: it finds files by
-digits in their names, which may mix up the cases of two challenges, skips names without such digits, and leaves cases
-that it cannot score out of the mean without a word.
+It runs as a subprocess in an environment of its own: it is under the AGPL, and it needs older versions of numpy, rich
+and cc3d than this project. This module works around three faults of 0.0.10:
+- It finds files by digits in their names, so cases of two challenges may be mixed up.
+- It skips names without such digits.
+- It leaves cases that it cannot score out of the mean without a message.
 """
 
 import csv
@@ -33,7 +34,7 @@ INSTALL = "install it into an environment of its own and put that on the PATH, a
 
 @dataclass(frozen=True)
 class Programs:
-    """The package's two programs, and its name of the task's settings."""
+    """The package's two programs, and the name of its settings for the task."""
 
     evaluate: str
     parse: str
@@ -55,11 +56,11 @@ def find_programs(task: Task) -> Programs:
 def package_scores(
     pairs: Sequence[Pair], programs: Programs, jobs: int, ended: Callable[[str], None]
 ) -> tuple[dict[str, Table], Table]:
-    """{case ID: scores} and their mean, as the package forms them, of verified pairs of one challenge.
+    """Scores verified pairs of one challenge: {case ID: scores} and their mean, as the package forms them.
 
-    A missing prediction gets what the package gives it. Numbers may be NaN or infinite; NaN, where neither map holds
-    the region, is no part of the package's mean. `ended` is called with the ID of each case that has a prediction, when
-    the package turns to it. Raises CaseError if the package fails or has no scores for one of the pairs.
+    The package also decides the scores of a missing prediction. Numbers may be NaN or infinite. NaN means that neither
+    map holds the region; the package's mean leaves it out. `ended` is called with the ID of each case that has a
+    prediction, as the package begins with it. Raises CaseError if the package fails or has no scores for a pair.
     """
     numbered = {f"{number:05d}-000.nii.gz": pair for number, pair in enumerate(pairs)}
     present = {name: pair for name, pair in numbered.items() if pair.prediction is not None}
@@ -79,7 +80,10 @@ def package_scores(
 
 
 def _stage(folder: Path, name: str, pair: Pair) -> None:
-    """Puts a pair under one name that the package takes for a case ID: links, or what is not compressed, a copy."""
+    """Puts a pair into a folder, under a name that the package takes for a case ID.
+
+    A compressed file is linked, another one is copied and compressed.
+    """
     for side, path in (("references", pair.reference), ("predictions", pair.prediction)):
         (folder / side).mkdir(parents=True, exist_ok=True)
         if path and path.suffix == ".gz":
@@ -89,11 +93,11 @@ def _stage(folder: Path, name: str, pair: Pair) -> None:
 
 
 def _evaluate(folder: Path, programs: Programs, ended: Callable[[str], None]) -> list[dict[str, Any]]:
-    """The package's entries for the pairs staged in a folder. Raises CaseError if it fails."""
+    """Runs the package on a staged folder and returns its entries. Raises CaseError if it fails."""
     summary = folder / "summary.json"
     command = [programs.evaluate, "--config", programs.config, "--summary_json", str(summary)]
     command += ["--ref_path", str(folder / "references"), "--pred_path", str(folder / "predictions")]
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}  # or its lines come all at once at the end
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}  # else its lines come all at once at the end
     said: list[str] = []
     with Popen(command, stdout=PIPE, stderr=STDOUT, text=True, env=environment) as process:  # noqa: S603 - found by us
         for line in process.stdout or ():
@@ -107,7 +111,7 @@ def _evaluate(folder: Path, programs: Programs, ended: Callable[[str], None]) ->
 
 
 def _check(entries: list[dict[str, Any]], present: dict[str, Pair]) -> None:
-    """Raises CaseError, naming files, for what the package could not score and would leave out of the mean."""
+    """Raises CaseError with the names of the files that the package could not score."""
     errors = {str(entry.get("subject_name")): entry["error"] for entry in entries if "error" in entry}
     if errors:
         faults = "; ".join(f"{present[name].prediction}: {error}" for name, error in sorted(errors.items()))
@@ -115,7 +119,7 @@ def _check(entries: list[dict[str, Any]], present: dict[str, Pair]) -> None:
 
 
 def _parse(summary: dict[str, Any], folder: Path, programs: Programs) -> dict[str, Table]:
-    """{staged name, or "mean": {region: {column: number}}}, formed by the package from its entries."""
+    """{staged name, or "mean": scores}, which the package forms from its entries. Raises CaseError if it fails."""
     table, source = folder / "table.csv", folder / "summary.json"
     source.write_text(json.dumps(summary))
     command = [programs.parse, "seg", "--json_path", str(source), "--output_csv_path", str(table)]
@@ -127,7 +131,7 @@ def _parse(summary: dict[str, Any], folder: Path, programs: Programs) -> dict[st
 
 
 def _by_region(row: dict[str, str]) -> Table:
-    """`global_dsc_wt` and so on, sorted into regions."""
+    """Sorts columns such as `global_dsc_wt` into regions."""
     regions: Table = {}
     for name, number in row.items():
         column, _, region = name.rpartition("_")

@@ -1,7 +1,7 @@
 """The official lesion-wise scores of 2023, for one pair of label maps.
 
-The definition is the challenge's own program (github.com/rachitsaluja/BraTS-2023-Metrics). The settings of each
-challenge stand in `tasks.py`.
+The challenge's own program defines them (github.com/rachitsaluja/BraTS-2023-Metrics). The settings of each challenge
+stand in `tasks.py`.
 """
 
 from dataclasses import dataclass
@@ -51,18 +51,18 @@ class RegionScores:
 
 @dataclass(frozen=True)
 class Match:
-    """The lesions of a region and the predicted components, labelled 1, 2, … in arrays of one shape (X, Y, Z)."""
+    """Lesions and predicted components of a region, labelled 1, 2, … in two arrays (X, Y, Z), and which touch."""
 
     lesions: Labels
     components: Labels
     voxels: NDArray[np.intp]
-    """(1 + lesions,), the size of each lesion."""
+    """(1 + lesions,): the voxels of each lesion."""
     hits: NDArray[np.intp]
-    """(1 + lesions,), the voxels of each lesion that are predicted."""
+    """(1 + lesions,): the predicted voxels of each lesion."""
     touches: dict[int, NDArray[np.intp]]
-    """{lesion: the components that touch its dilated mask}, without the lesions that nothing touches."""
+    """{lesion: the components that touch its dilated mask}; only lesions with such a component."""
     touching_voxels: NDArray[np.intp]
-    """(1 + lesions,), the voxels of the components that touch each lesion."""
+    """(1 + lesions,): the voxels of the components that touch each lesion."""
     invented: int
     """Components that touch no lesion."""
 
@@ -70,7 +70,7 @@ class Match:
 def lesionwise_scores(
     prediction: NDArray[np.integer], reference: NDArray[np.integer], task: Task, spacing: Spacing = (1.0, 1.0, 1.0)
 ) -> dict[str, RegionScores]:
-    """Scores a label map (X, Y, Z) against the reference, {region name: scores}, in the task's order.
+    """Scores a label map (X, Y, Z) against the reference (X, Y, Z): {region name: scores}, in the task's order.
 
     `spacing` in mm. Raises ValueError if the shapes differ, an array is not 3-D, a spacing is not positive, or a map
     holds a label that the task does not know.
@@ -102,9 +102,9 @@ def unknown_labels(labels: NDArray[np.integer], task: Task) -> tuple[int, ...]:
 
 
 def dilate(mask: Mask, iterations: int) -> Mask:
-    """Dilates (X, Y, Z) by the 18 neighbours, as often as given; nothing enters from outside of the array.
+    """Dilates (X, Y, Z) by the 18 neighbours, `iterations` times. Outside of the array there is no mask.
 
-    The 18 neighbours are the three squares of 3x3 voxels in the planes of the axes, laid over one another.
+    The 18 neighbours are the union of three squares of 3x3 voxels, one in each plane of two axes.
     """
     dilated = np.zeros_like(mask)
     box = bounding_box(mask, iterations)
@@ -117,7 +117,7 @@ def dilate(mask: Mask, iterations: int) -> Mask:
 
 
 def dilated_lesions(mask: Mask, iterations: int) -> Labels:
-    """(X, Y, Z) -> the dilated mask, labelled 1, 2, …: what lies in one component of it is one lesion."""
+    """(X, Y, Z) -> components 1, 2, … of the dilated mask. All voxels in one component are one lesion."""
     components: Labels = cc3d.connected_components(dilate(mask, iterations), connectivity=26)
     return components
 
@@ -132,7 +132,7 @@ def _widen(mask: Mask, axis: int) -> Mask:
 
 
 def _score(predicted: Mask, reference: Mask, volume: int, spacing: Spacing, settings: LesionMetrics) -> RegionScores:
-    """Scores one region, from masks cropped to what is in them and the number of voxels of the whole volume."""
+    """Scores one region from two cropped masks. `volume` is the number of voxels before cropping."""
     voxel_mm3 = spacing[0] * spacing[1] * spacing[2]
     match = match_lesions(predicted, reference, settings.dilation_iterations)
     counted = match.voxels * voxel_mm3 > settings.ignored_mm3
@@ -159,8 +159,8 @@ def _score(predicted: Mask, reference: Mask, volume: int, spacing: Spacing, sett
 def match_lesions(predicted: Mask, reference: Mask, iterations: int) -> Match:
     """Labels lesions and components of two masks (X, Y, Z), and finds which touch.
 
-    `iterations` dilate the reference. Lesions that dilation joins are one, so what is labelled is the dilated
-    reference. A lesion dilated by itself is then its component of it, since no other comes near.
+    The reference is dilated `iterations` times, then labelled, so lesions that dilation joins are one. Each component
+    of the dilated mask is therefore a lesion's own dilated mask.
     """
     dilated = dilated_lesions(reference, iterations)
     components = cc3d.connected_components(predicted, connectivity=26)
@@ -168,7 +168,7 @@ def match_lesions(predicted: Mask, reference: Mask, iterations: int) -> Match:
     voxels = np.bincount(lesions[reference], minlength=int(dilated.max(initial=0)) + 1)
     component_voxels = np.bincount(components[predicted], minlength=int(components.max(initial=0)) + 1)
     pairs = dilated[predicted].astype(np.intp) * len(component_voxels) + components[predicted]
-    pairs = np.unique(pairs[np.diff(pairs, prepend=-1) != 0])  # neighbours are mostly alike: less to sort
+    pairs = np.unique(pairs[np.diff(pairs, prepend=-1) != 0])  # neighbours are mostly equal: fewer values to sort
     lesion, component = np.divmod(pairs[pairs >= len(component_voxels)], len(component_voxels))
     return Match(
         lesions=lesions,
@@ -182,10 +182,10 @@ def match_lesions(predicted: Mask, reference: Mask, iterations: int) -> Match:
 
 
 def _hd95(match: Match, chosen: NDArray[np.intp], spacing: Spacing, penalty: float) -> tuple[float, Floats]:
-    """The HD95 of the whole region, and those of the chosen lesions, in mm.
+    """The HD95 of the whole region and of each chosen lesion, in mm.
 
     No two lesions touch, nor do two components, so each surface element belongs to one of them. The nearest element of
-    the whole other surface is therefore the nearest of a lesion's partner too, unless it belongs to another.
+    the whole other surface is therefore also the nearest of a lesion's partners, unless it belongs to no partner.
     """
     predicted, true = surface_of(match.components, spacing), surface_of(match.lesions, spacing)
     scores = np.full(len(chosen), penalty)

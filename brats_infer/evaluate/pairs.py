@@ -1,4 +1,4 @@
-"""Label maps to be scored: which predictions and references belong together, and what may stand in them."""
+"""Pairs of label maps to be scored: finds predictions and references, reads them, checks labels and grids."""
 
 import os
 from collections.abc import Iterator
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from brats_infer.errors import CaseError, NoCasesError, UsageError
 from brats_infer.evaluate.lesionwise import unknown_labels
+from brats_infer.evaluate.surface import Spacing
 from brats_infer.files.geometry import Geometry
 from brats_infer.files.nifti import read_labels
 from brats_infer.files.search import IMAGE_ENDINGS
@@ -17,12 +18,14 @@ from brats_infer.tasks import ET, ET_2021, Task
 
 PREDICTION = "{ID}.nii.gz"
 REFERENCE = "{ID}-seg.nii.gz"
+OWN_GRID = "write it on the grid of the images"
+SPACING_DIGITS = 5  # float32 affines give 0.9999999 for 1 mm; a lesion of 50 mm3 would then fall below the limit
 REFERENCE_ENDINGS = tuple(f"{mark}seg{ending}" for mark in "-_" for ending in IMAGE_ENDINGS)
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A reference and what was predicted for it."""
+    """A reference and its prediction."""
 
     id: str
     reference: Path
@@ -31,7 +34,7 @@ class Pair:
 
 
 def find_pairs(predictions: Path, references: Path) -> list[Pair]:
-    """The references of a folder, by ID ascending, with their predictions; both flat or in folders, at any depth.
+    """The references of a folder with their predictions, by ID ascending. Files may lie in folders at any depth.
 
     Raises UsageError for a folder that cannot be read, predictions without a reference and cases found twice;
     NoCasesError without references or without any prediction.
@@ -48,13 +51,28 @@ def find_pairs(predictions: Path, references: Path) -> list[Pair]:
     return [Pair(case_id, path, found.get(case_id)) for case_id, path in sorted(known.items())]
 
 
+def read_pair(pair: Pair, task: Task) -> tuple[NDArray[np.uint8] | None, NDArray[np.uint8], Spacing]:
+    """Prediction (None where it is missing), reference, both (X, Y, Z), and spacing in mm.
+
+    Raises CaseError as `read_known` does, and where the two grids differ.
+    """
+    reference, geometry = read_reference(pair.reference, task)
+    x, y, z = (round(edge, SPACING_DIGITS) for edge in geometry.spacing)
+    if pair.prediction is None:
+        return None, reference, (x, y, z)
+    prediction, predicted = read_known(pair.prediction, task)
+    if difference := predicted.difference(geometry, pair.reference.name):
+        raise CaseError(f"{pair.prediction}: {difference}: {OWN_GRID}")
+    return prediction, reference, (x, y, z)
+
+
 def read_known(path: Path, task: Task) -> tuple[NDArray[np.uint8], Geometry]:
-    """Reads a label map (X, Y, Z). Raises CaseError for files that cannot be read and labels that the task lacks."""
+    """Reads a label map (X, Y, Z). Raises CaseError for a file that cannot be read or a label that the task lacks."""
     return _known(path, task, *read_labels(path))
 
 
 def read_reference(path: Path, task: Task) -> tuple[NDArray[np.uint8], Geometry]:
-    """As `read_known`, of an expert's labels of any year: until 2021 the enhancing tumor was 4."""
+    """Reads an expert's label map as `read_known`, of any year: until 2021 the enhancing tumor was 4."""
     labels, geometry = read_labels(path)
     if ET not in labels and ET_2021 not in task.labels:
         labels[labels == ET_2021] = ET
@@ -71,7 +89,7 @@ def _known(path: Path, task: Task, labels: NDArray[np.uint8], geometry: Geometry
 
 
 def find_labels(root: Path, endings: tuple[str, ...]) -> dict[str, Path]:
-    """{ID: file} of the names with one of these endings, in capitals too, in a folder and all that is in it.
+    """{ID: file} of every name with one of these endings, in any case, in a folder and the folders in it.
 
     Raises UsageError for a folder that cannot be read and for cases found twice.
     """
@@ -88,7 +106,7 @@ def find_labels(root: Path, endings: tuple[str, ...]) -> dict[str, Path]:
 
 
 def _files(root: Path) -> Iterator[Path]:
-    """Every file, also behind links, each folder once; hidden folders are left out. Raises UsageError."""
+    """Every file of the folder and the folders in it, links followed, hidden folders left out. Raises UsageError."""
 
     def refuse(error: OSError) -> None:
         raise UsageError(

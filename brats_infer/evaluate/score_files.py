@@ -1,4 +1,4 @@
-"""The scores of a cohort as a table on the terminal, as CSV and as JSON."""
+"""Writes the scores of a cohort: a table on the terminal, CSV, JSON."""
 
 import csv
 import io
@@ -25,13 +25,13 @@ WIDEST = 1000
 
 
 def columns(scores: CohortScores) -> list[str]:
-    """`case`, `region`, then those of the scores in the official order."""
+    """`case`, `region`, then the columns of the scores in the official order."""
     first = next(iter(next(iter(scores.cases.values())).values()))
     return ["case", "region", *first]
 
 
 def write_csv(scores: CohortScores, path: Path) -> None:
-    """A header and one row a case and region, numbers in full, without the mean. Raises OutputError."""
+    """Writes a header and a row for each case and region, without rounding, without the mean. Raises OutputError."""
     stream = io.StringIO()
     writer = csv.DictWriter(stream, columns(scores), lineterminator="\n")
     writer.writeheader()
@@ -40,9 +40,9 @@ def write_csv(scores: CohortScores, path: Path) -> None:
 
 
 def write_json(scores: CohortScores, path: Path) -> None:
-    """The rows as objects under "cases", the mean of each region under "mean", IDs under "missing".
+    """Writes the rows under "cases", the mean of each region under "mean", IDs under "missing".
 
-    Numbers that are NaN or infinite (only the metrics of 2026 have such) become null. Raises OutputError.
+    NaN and infinite numbers, which only the metrics of 2026 have, become null. Raises OutputError.
     """
     content = {
         "task": scores.task,
@@ -55,7 +55,7 @@ def write_json(scores: CohortScores, path: Path) -> None:
 
 
 def print_table(scores: CohortScores, width: int | None = None) -> None:
-    """Prints cases and mean, `width` characters wide or what the terminal has, and says which were missing."""
+    """Prints cases, mean and missing IDs, `width` characters wide; None: as wide as the terminal."""
     text = io.StringIO()
     console = Console(file=text, force_terminal=bool(sys.stdout) and sys.stdout.isatty(), highlight=False, width=width)
     table = Table(title=f"{scores.task}, metrics of {scores.metrics}, {len(scores.cases)} cases", box=SIMPLE_HEAD)
@@ -68,7 +68,7 @@ def print_table(scores: CohortScores, width: int | None = None) -> None:
     for region, values in scores.mean.items():
         table.add_row(MEAN, region, *(_shown(value) for value in values.values()), style="bold")
     needed = Measurement.get(console, console.options.update(width=WIDEST), table).maximum
-    console.width = max(console.width, needed)  # broken lines on a narrow terminal are better than cut numbers
+    console.width = max(console.width, needed)  # on a narrow terminal a broken line is better than a cut number
     console.print(table, crop=False)
     click.echo(text.getvalue(), nl=False)
     if scores.missing:
@@ -89,14 +89,14 @@ def _finite(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _shown(value: str | float) -> str:
-    """Four digits behind the point for shares and lengths, one for volumes, none for counts."""
+    """Four digits behind the point for shares and lengths, one above 1000 (volumes), none for counts."""
     if not isinstance(value, float):
         return printable(str(value))
     return f"{value:.1f}" if value >= 1000 else f"{value:.4f}"
 
 
 def _write(path: Path, text: str) -> None:
-    """Into what a link leads to; a pipe or a device, such as /dev/stdout, is written to and not replaced."""
+    """Writes to the target of a link. A pipe or a device, such as /dev/stdout, is written to, not replaced."""
     content = text.encode(errors="backslashreplace")  # IDs hold whatever stands in file names
     try:
         if path.exists() and not path.is_file():

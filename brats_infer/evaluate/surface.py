@@ -1,8 +1,8 @@
 """The 95th percentile Hausdorff distance between surfaces whose elements are weighted by area.
 
 The definition is DeepMind's (Nikolov et al. 2018, arXiv 1809.04430; github.com/google-deepmind/surface-distance), which
-the challenges use. A surface element sits at every corner of the voxel grid whose 2x2x2 voxels are not all alike. Which
-of the eight belong to the mask is its code: one bit each, the voxel of the lowest indices first, as the highest bit.
+the challenges use. A surface element sits at every corner of the voxel grid whose 2x2x2 voxels are not all equal. Its
+code says which of the eight belong to the mask: one bit each; the voxel of the lowest indices is the highest bit.
 """
 
 from dataclasses import dataclass, replace
@@ -21,26 +21,26 @@ Floats = NDArray[np.float64]
 
 PERCENT = 95
 CORNERS = tuple(product((0, 1), repeat=3))
-"""The voxels of a 2x2x2 block, those of the highest bit of the code first."""
+"""The voxels of a 2x2x2 block, the highest bit of the code first."""
 MOST_TRIANGLES = 4
 MARGIN = 2
-"""How many voxels around an element are looked at one by one before a tree is asked."""
+"""Voxels around an element that are searched one by one before a k-d tree is."""
 
 
 @dataclass(frozen=True)
 class Surface:
-    """The surface elements of labelled components of which no two touch (26 neighbours), ordered by position."""
+    """The surface elements of labelled components, by position. No two components touch (26 neighbours)."""
 
     corners: NDArray[np.intp]
-    """(N,), ascending: where each element lies in `grid`, counted along the last axis first."""
+    """(N,), ascending: the flat index of each element in `grid`, in C order."""
     grid: tuple[int, ...]
-    """The corners of the voxels along each axis, with `MARGIN` more on each side."""
+    """The number of voxel corners along each axis, with `MARGIN` more on each side."""
     spacing: Spacing
     """Edge lengths of a voxel, mm."""
     areas: Floats
     """(N,), in mm2."""
     owners: NDArray[np.intp]
-    """(N,), the label of the component that an element belongs to."""
+    """(N,): the component of each element."""
 
     def __len__(self) -> int:
         return len(self.corners)
@@ -53,14 +53,14 @@ class Surface:
         return points
 
     def where(self, chosen: Mask | NDArray[np.intp]) -> "Surface":
-        """The elements chosen, by a mask (N,) or by ascending indices."""
+        """Some of the elements, chosen by a mask (N,) or by ascending indices."""
         return replace(self, corners=self.corners[chosen], areas=self.areas[chosen], owners=self.owners[chosen])
 
 
 def hd95(prediction: Mask, reference: Mask, spacing: Spacing = (1.0, 1.0, 1.0)) -> float:
     """The larger of the two 95th percentiles of the distances from one surface to the other, in mm.
 
-    Masks (X, Y, Z), spacing in mm. Two empty masks are 0 apart, an empty one is infinitely far from any other.
+    Masks (X, Y, Z), spacing in mm. Two empty masks: 0. One empty mask: infinity.
     """
     box = bounding_box(prediction | reference)
     predicted, true = (surface_of(mask[box].astype(np.uint8), spacing) for mask in (prediction, reference))
@@ -84,7 +84,7 @@ def surface_of(labels: NDArray[np.unsignedinteger], spacing: Spacing) -> Surface
 
 
 def neighbour_codes(mask: Mask) -> NDArray[np.uint8]:
-    """(X, Y, Z) -> (X-1, Y-1, Z-1), the code of each 2x2x2 block."""
+    """(X, Y, Z) -> (X-1, Y-1, Z-1): the code of each 2x2x2 block."""
     codes = mask.astype(np.uint8)
     codes = np.uint8(2) * codes[:, :, :-1] + codes[:, :, 1:]
     codes = np.uint8(4) * codes[:, :-1] + codes[:, 1:]
@@ -94,7 +94,7 @@ def neighbour_codes(mask: Mask) -> NDArray[np.uint8]:
 def distances_to(source: Surface, target: Surface) -> tuple[Floats, NDArray[np.intp]]:
     """For each element of `source`: the distance in mm to the nearest of `target` (not empty), and its index.
 
-    Both lie on one grid. Most elements have a neighbour near by, which looking at the nearest corners finds; a tree
+    Both lie on one grid. Most elements have a neighbour within a few corners, which are searched first. A k-d tree
     finds the others.
     """
     occupied = np.zeros(int(np.prod(target.grid)), bool)
@@ -115,7 +115,7 @@ def distances_to(source: Surface, target: Surface) -> tuple[Floats, NDArray[np.i
 
 
 def _steps(grid: tuple[int, ...], spacing: Spacing) -> list[tuple[float, int]]:
-    """(length in mm, change of the position in the grid) of every step of up to `MARGIN` of the shortest edges."""
+    """(length in mm, change of the flat index) of every step up to `MARGIN` times the shortest edge, shortest first."""
     steps = np.array(list(product(range(-MARGIN, MARGIN + 1), repeat=3)))
     lengths = np.linalg.norm(steps * np.array(spacing), axis=1)
     strides = np.array((grid[1] * grid[2], grid[2], 1))
@@ -124,9 +124,9 @@ def _steps(grid: tuple[int, ...], spacing: Spacing) -> list[tuple[float, int]]:
 
 
 def percentile(distances: Floats, areas: Floats) -> float:
-    """The smallest of the distances (N,) that `PERCENT` of the area (N,) reaches or stays below; N > 0.
+    """The smallest distance (N,) at or below which `PERCENT` of the area (N,) lies; N > 0.
 
-    Sorted and summed in DeepMind's order: where a share falls on the percentile itself, rounding decides.
+    The order of sorting and summing is DeepMind's: rounding decides where a share falls on the percentile.
     """
     order = np.lexsort((areas, distances))
     shares = np.cumsum(areas[order]) / np.sum(areas[order])
@@ -136,7 +136,7 @@ def percentile(distances: Floats, areas: Floats) -> float:
 
 @cache
 def element_areas(spacing: Spacing) -> Floats:
-    """The area in mm2 of the surface element of each code, (256,), on a grid of that spacing in mm."""
+    """(256,): the area in mm2 of the surface element of each code, on a grid of that spacing in mm."""
     x, y, z = spacing
     areas: Floats = np.linalg.norm(_element_normals() * np.array((y * z, x * z, x * y)), axis=-1).sum(axis=-1)
     return areas
@@ -144,10 +144,11 @@ def element_areas(spacing: Spacing) -> Floats:
 
 @cache
 def _element_normals() -> Floats:
-    """(256, triangles, 3): the normals, as long as the area, of each code's triangles on a grid of 1 mm, and zeros.
+    """(256, triangles, 3): the normals of each code's triangles on a grid of 1 mm, padded with zeros.
 
-    The surface parts each group of adjoining corners from the rest of the block: a polygon through the middles of the
-    edges that leave the group. The groups are those of the smaller side, so a code and its complement share a surface.
+    A normal is as long as its triangle's area. The surface separates each group of adjoining corners from the rest of
+    the block: a polygon through the middles of the edges that leave the group. Groups are those of the side with fewer
+    corners, so a code and its complement have the same surface.
     """
     normals = np.zeros((256, MOST_TRIANGLES, 3))
     for code in range(256):
@@ -159,7 +160,7 @@ def _element_normals() -> Floats:
 
 
 def _groups(corners: set[tuple[int, ...]]) -> list[set[tuple[int, ...]]]:
-    """Parts the corners of a cube into groups that adjoin along its edges."""
+    """Splits corners of a cube into groups that adjoin along its edges."""
     left, groups = set(corners), []
     while left:
         group, reached = set(), {left.pop()}
@@ -172,7 +173,7 @@ def _groups(corners: set[tuple[int, ...]]) -> list[set[tuple[int, ...]]]:
 
 
 def _polygon(group: set[tuple[int, ...]]) -> Floats:
-    """(3 to 6, 3): the middles of the cube's edges that leave the group, in the order of the ring around it."""
+    """(3 to 6, 3): the middles of the cube's edges that leave the group, in order around it."""
     pairs = product(sorted(group), sorted(set(CORNERS) - group))
     middles = [np.add(a, b) / 2 for a, b in pairs if np.abs(np.subtract(a, b)).sum() == 1]
     ring = [middles.pop()]
@@ -183,10 +184,10 @@ def _polygon(group: set[tuple[int, ...]]) -> Floats:
 
 
 def _triangles(polygon: Floats) -> list[Floats]:
-    """The normals of the triangles that fill a polygon (N, 3) in the way that gives the largest area.
+    """The normals of the triangles that fill a polygon (N, 3), of the triangulation with the largest area.
 
-    Five and six middles need not lie in one plane, so the way matters. The largest area is the one that reproduces the
-    table of the definition, at any spacing.
+    Five and six middles need not lie in one plane, so the triangulation matters. The largest area reproduces the table
+    of the definition at any spacing.
     """
     normals = {
         (a, b, c): np.cross(polygon[b] - polygon[a], polygon[c] - polygon[a]) / 2

@@ -1,1 +1,1 @@
-"""Synthetic cases, grown in label maps of heads or in a simple brain of ellipsoids; never imported by inference."""
+"""Phantoms: synthetic cases, grown in label maps of heads or in a brain of ellipsoids. Inference never imports them."""

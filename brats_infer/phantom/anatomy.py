@@ -1,7 +1,8 @@
-"""Anatomies: label maps of heads -> tissue classes of the brain, on canonical axes at 1 mm."""
+"""Anatomies: label maps of heads -> `Tissue` maps of the brain, on canonical axes at 1 mm."""
 
 import math
 from enum import IntEnum
+from importlib.util import find_spec
 from pathlib import Path
 
 import cc3d
@@ -21,11 +22,14 @@ from brats_infer.files.nifti import READ_ERRORS
 from brats_infer.image.crop import CANONICAL_AXES, SPACING_TOLERANCE
 
 MARGIN = 4  # voxels left around a brain
-MENINGES = 5  # fluid further than this from tissue, in voxels, is no part of a stripped brain
+MENINGES = 5  # voxels; skull stripping removes fluid further than this from tissue
+MNI152 = "mni152"
+MNI152_FILES = "mni_icbm152_{}_tal_nlin_sym_09a_converted.nii.gz"
+VENTRICLE_DEPTH = 28  # mm; fluid deeper than this below the brain's surface counts as ventricle
 
 
 class Tissue(IntEnum):
-    """What a voxel of a brain without a tumor is made of; 0 is outside."""
+    """The tissue of a voxel in a brain without a tumor; 0 is outside of the brain."""
 
     OUTSIDE = 0
     CSF = 1
@@ -51,15 +55,15 @@ FREESURFER = {
     Tissue.CEREBELLAR_WHITE: (7, 46),
     Tissue.BRAINSTEM: (16,),
 }
-"""FreeSurfer's codes, with those of aparc+aseg and wmparc; SynthSeg's from 500 to 999 lie outside the brain."""
+"""The codes of FreeSurfer, with aparc+aseg and wmparc. SynthSeg's codes from 500 to 999 lie outside of the brain."""
 SIMPLE = {Tissue.CSF: (1,), Tissue.CORTEX: (2,), Tissue.WHITE: (3,)}
-"""Tissue maps: 1 CSF, 2 grey, 3 white matter, as in the SRI24 atlas."""
+"""The codes of tissue maps such as the SRI24 atlas: 1 CSF, 2 grey, 3 white matter."""
 
 
 def load_anatomies(folder: Path) -> list[Tensor]:
     """(X, Y, Z) uint8 `Tissue` maps of every `*.nii.gz` label map in a folder, cropped to the brain.
 
-    Maps with codes above 3 are read as FreeSurfer's, others as 1 CSF, 2 grey, 3 white matter. Raises UsageError.
+    A map with codes above 3 is read as `FREESURFER`, another as `SIMPLE`. Raises UsageError.
     """
     paths = sorted(folder.glob("*.nii.gz"))
     anatomies = [anatomy for path in paths if (anatomy := read_anatomy(path)) is not None]
@@ -68,8 +72,13 @@ def load_anatomies(folder: Path) -> list[Tensor]:
     return anatomies
 
 
+def anatomies_named(name: str) -> list[Tensor]:
+    """(X, Y, Z) uint8 `Tissue` maps: `mni152`, or those of a folder. Raises UsageError."""
+    return [mni152_anatomy()] if name == MNI152 else load_anatomies(Path(name))
+
+
 def read_anatomy(path: Path) -> Tensor | None:
-    """One label map, or None where the file holds something else. Raises UsageError for a file nobody can read."""
+    """Reads one label map; None if the file is no label map of a brain. Raises UsageError if it cannot be read."""
     try:
         image = nib.load(path)
         data = np.asarray(image.dataobj)
@@ -103,7 +112,7 @@ def tissues_of(codes: NDArray[np.int64]) -> NDArray[np.uint8]:
 
 
 def boxed(tissues: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(X, Y, Z) `Tissue` map -> the box of its tissue with a margin; 1 voxel where there is none."""
+    """(X, Y, Z) `Tissue` map -> its brain's bounding box with a margin; a single voxel where there is no brain."""
     solid = tissues > Tissue.CSF
     if not solid.any():
         return np.zeros((1, 1, 1), np.uint8)
@@ -114,10 +123,35 @@ def boxed(tissues: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _near_brain(tissues: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(X, Y, Z) without the fluid far from tissue (spinal canal, orbits) and without what is not attached."""
+    """(X, Y, Z): its largest component, without the fluid far from tissue (spinal canal, orbits)."""
     if not tissues.any():
         return tissues
     solid = tissues > Tissue.CSF
     kept = solid | ((tissues == Tissue.CSF) & (ndimage.distance_transform_edt(~solid) <= MENINGES))
     largest = cc3d.largest_k(kept, k=1, connectivity=6)
     return np.where(largest > 0, tissues, 0).astype(np.uint8)
+
+
+def mni152_anatomy() -> Tensor:
+    """(X, Y, Z) uint8 `Tissue` map of nilearn's MNI152 (Fonov et al. 2011), at 1 mm. Raises UsageError.
+
+    It has four classes: fluid, ventricles, grey and white matter.
+    """
+    package = find_spec("nilearn")
+    if package is None or package.origin is None:
+        raise UsageError("--anatomy mni152: needs nilearn: pip install nilearn, or give a folder")
+    folder = Path(package.origin).parent / "datasets" / "data"  # found without importing nilearn, which takes seconds
+    grey, white, head = (_read_share(folder / MNI152_FILES.format(name)) for name in ("gm", "wm", "t1"))
+    brain = ndimage.binary_fill_holes(head > 0)
+    tissues = np.where(white > 0.5, Tissue.WHITE, np.where(grey > 0.4, Tissue.CORTEX, Tissue.CSF))
+    deep = ndimage.distance_transform_edt(brain) > VENTRICLE_DEPTH
+    tissues[(tissues == Tissue.CSF) & deep] = Tissue.VENTRICLE
+    return torch.from_numpy(boxed(np.where(brain, tissues, 0).astype(np.uint8)))
+
+
+def _read_share(path: Path) -> NDArray[np.float32]:
+    """(X, Y, Z) float32 in 0..1, on canonical axes."""
+    image = nib.load(path)
+    turn = nio.ornt_transform(nio.io_orientation(image.affine), nio.axcodes2ornt(CANONICAL_AXES))
+    data = nio.apply_orientation(np.asarray(image.dataobj), turn)
+    return np.asarray(data / data.max(), np.float32)

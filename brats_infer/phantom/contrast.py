@@ -1,7 +1,7 @@
-"""Contrast: what each tissue and each part of a tumor looks like in t1n, t1c, t2w and t2f.
+"""Contrast: the intensity of each tissue and each part of a tumor in t1n, t1c, t2w and t2f.
 
-Means are in units of the brain's range: about 0 at the 5th and 1 at the 95th percentile of healthy tissue, as
-measured on real pre-operative cases.
+Unit of the means: 0 is about the 5th percentile of healthy tissue, 1 the 95th. The means of tissues are measured on
+real pre-operative cases.
 """
 
 from collections.abc import Mapping
@@ -14,6 +14,7 @@ from torch import Tensor
 from brats_infer.phantom.anatomy import Tissue
 from brats_infer.phantom.fields import Draw, blur, smooth_noise
 from brats_infer.phantom.surroundings import paint_sinuses
+from brats_infer.phantom.task_recipes import T1C, T2F, T2W, TumorContrast
 from brats_infer.tasks import ED, ET, NCR
 
 TISSUE_MEANS: Mapping[Tissue, tuple[float, float, float, float]] = {
@@ -27,35 +28,17 @@ TISSUE_MEANS: Mapping[Tissue, tuple[float, float, float, float]] = {
     Tissue.CEREBELLAR_WHITE: (0.80, 0.76, 0.33, 0.66),
     Tissue.BRAINSTEM: (0.80, 0.76, 0.37, 0.66),
 }
-TUMOR_RANGES: Mapping[str, Mapping[int, tuple[tuple[float, float], ...]]] = {
-    "high": {
-        NCR: ((0.05, 0.75), (0.05, 0.70), (0.60, 1.80), (0.75, 1.80)),
-        ED: ((0.35, 0.85), (0.35, 0.80), (0.55, 1.15), (1.05, 1.80)),
-        ET: ((0.25, 0.80), (1.05, 1.80), (0.50, 1.30), (0.85, 1.80)),
-    },
-    "low": {
-        NCR: ((0.05, 0.50), (0.00, 0.50), (0.60, 1.30), (0.85, 1.70)),
-        ED: ((0.50, 0.75), (0.45, 0.75), (0.45, 0.85), (1.10, 1.60)),
-        ET: ((0.30, 0.70), (0.85, 1.40), (0.40, 0.90), (0.90, 1.60)),
-    },
-    "men": {
-        NCR: ((0.10, 0.60), (0.10, 0.80), (0.20, 1.30), (0.30, 1.20)),
-        ED: ((0.35, 0.80), (0.35, 0.80), (0.60, 1.20), (1.05, 1.80)),
-        ET: ((0.35, 0.75), (1.10, 2.20), (0.35, 0.95), (0.60, 1.40)),
-    },
-}
-T1C, T2F = 1, 3
-SINUS_SHARE = 0.7  # of the cases; a generous skull stripping takes them away
+SINUS_SHARE = 0.7  # of the cases; in others skull stripping removed the sinuses
 N_TISSUES = max(Tissue) + 1
 
 
-def paint(draw: Draw, tissues: Tensor, labels: Tensor, kind: str, wild: bool) -> Tensor:
-    """(4, X, Y, Z) images of displaced tissues and a tumor's labels; 0.. about 2, still noiseless.
+def paint(draw: Draw, tissues: Tensor, labels: Tensor, contrast: TumorContrast, wild: bool) -> Tensor:
+    """(4, X, Y, Z) noiseless images, from 0 to about 2, of displaced tissues and a tumor's labels, both (X, Y, Z).
 
-    `kind` is a key of `TUMOR_RANGES`. With `wild`, healthy means stray far beyond what is realistic.
+    `contrast` holds the tumor's ranges. With `wild`, the means of healthy tissue stray far beyond realistic ones.
     """
     shape = tuple(tissues.shape)
-    means = torch.from_numpy(_means(draw, kind, wild)).to(tissues.device)  # (4, classes)
+    means = torch.from_numpy(_means(draw, contrast, wild)).to(tissues.device)  # (4, classes)
     classes = torch.where(labels > 0, N_TISSUES + labels.long(), tissues.long())
     images = means[:, classes]  # (4, X, Y, Z)
     tumor = (labels > 0).float()
@@ -69,17 +52,17 @@ def paint(draw: Draw, tissues: Tensor, labels: Tensor, kind: str, wild: bool) ->
     return images
 
 
-def _means(draw: Draw, kind: str, wild: bool) -> NDArray[np.float32]:
-    """(4, tissues + labels): one draw of every class's mean."""
+def _means(draw: Draw, contrast: TumorContrast, wild: bool) -> NDArray[np.float32]:
+    """(4, tissues + labels): a random mean for every class and contrast."""
     means = np.zeros((4, N_TISSUES + ET + 1), np.float32)
     spread = 0.16 if wild else 0.06
     for tissue, values in TISSUE_MEANS.items():
         means[:, tissue] = np.array(values) + draw.rng.normal(0, spread, 4)
     means[T1C, :N_TISSUES] = 0.75 * means[T1C, :N_TISSUES] + 0.25 * means[0, :N_TISSUES]
-    if draw.chance(0.25):  # fluid that FLAIR does not suppress well
+    if draw.chance(0.25):  # fluid that FLAIR suppresses badly
         means[T2F, [Tissue.CSF, Tissue.VENTRICLE]] += draw.uniform(0.1, 0.45)
     slack = 0.12 if wild else 0.0
-    for label, ranges in TUMOR_RANGES[kind].items():
+    for label, ranges in contrast.items():
         means[:, N_TISSUES + label] = [draw.uniform(low - slack, high + slack) for low, high in ranges]
     core, edema, rim = (N_TISSUES + label for label in (NCR, ED, ET))
     grey = max(means[T1C, Tissue.WHITE], means[T1C, Tissue.CORTEX])
@@ -87,12 +70,12 @@ def _means(draw: Draw, kind: str, wild: bool) -> NDArray[np.float32]:
     means[T1C, core] = min(means[T1C, core], means[T1C, rim] - 0.35)
     healthy = max(means[T2F, Tissue.WHITE], means[T2F, Tissue.CORTEX])
     means[T2F, edema] = max(means[T2F, edema], healthy + draw.uniform(0.12, 0.35))
-    means[2, edema] = max(means[2, edema], means[2, Tissue.WHITE] + draw.uniform(0.15, 0.35))
+    means[T2W, edema] = max(means[T2W, edema], means[T2W, Tissue.WHITE] + draw.uniform(0.15, 0.35))
     return means
 
 
 def _texture(draw: Draw, shape: tuple[int, ...], tumor: Tensor) -> Tensor:
-    """(4, X, Y, Z): unevenness of tissue, stronger in the tumor, partly shared by the modalities."""
+    """(4, X, Y, Z): texture to add. It is stronger in the tumor, and the contrasts share a part of it."""
     fine = smooth_noise(draw, shape, 3, 4) * draw.uniform(0.02, 0.05)
     shared = smooth_noise(draw, shape, draw.uniform(4, 9))[0]
     broad = smooth_noise(draw, shape, draw.uniform(8, 20), 4)
@@ -102,7 +85,7 @@ def _texture(draw: Draw, shape: tuple[int, ...], tumor: Tensor) -> Tensor:
 
 
 def _blend_edema(draw: Draw, images: Tensor, means: Tensor, tissues: Tensor, labels: Tensor) -> Tensor:
-    """Edema is water in tissue: towards its edge, and in grey matter, the tissue shows through."""
+    """(4, X, Y, Z): edema mixed with its tissue: it is water in tissue, which shows through towards the edge."""
     edema = (labels == ED).float()
     density = blur((labels > 0).float()[None], draw.uniform(1.5, 3.5))[0]  # 1/2 at a flat edge, 1 inside
     uneven = 0.25 * smooth_noise(draw, tuple(labels.shape), 10)[0]
@@ -112,13 +95,13 @@ def _blend_edema(draw: Draw, images: Tensor, means: Tensor, tissues: Tensor, lab
 
 
 def _vessels(draw: Draw, tissues: Tensor, labels: Tensor) -> Tensor:
-    """(X, Y, Z): what contrast agent adds outside of tumors: dura, sulcal vessels, choroid plexus."""
+    """(X, Y, Z): what contrast agent adds to t1c outside of tumors: dura, sulcal vessels, choroid plexus."""
     shape = tuple(tissues.shape)
     inside = (tissues > 0).float()
     edge = (tissues > 0) & (blur(inside[None], 2.0)[0] < draw.uniform(0.6, 0.8))
     dura = edge & (smooth_noise(draw, shape, 15)[0] > draw.uniform(-0.5, 1.5))
     ridges = smooth_noise(draw, shape, 7, 2)
-    tubes = (ridges[0].abs() < 0.16) & (ridges[1].abs() < 0.16)  # where two surfaces cross: lines
+    tubes = (ridges[0].abs() < 0.16) & (ridges[1].abs() < 0.16)  # lines, where two surfaces cross
     tubes &= (tissues == Tissue.CSF) | (blur((tissues == Tissue.CSF).float()[None], 1.0)[0] > 0.3)
     plexus = (tissues == Tissue.VENTRICLE) & (smooth_noise(draw, shape, 6)[0] > draw.uniform(1.3, 2.2))
     added = dura * draw.uniform(0.2, 1.0) + tubes * draw.uniform(0.4, 1.6) + plexus * draw.uniform(0.5, 1.4)
@@ -126,7 +109,7 @@ def _vessels(draw: Draw, tissues: Tensor, labels: Tensor) -> Tensor:
 
 
 def _bright_normals(draw: Draw, images: Tensor, tissues: Tensor, labels: Tensor) -> None:
-    """What is bright in FLAIR without being a tumor: caps at the ventricles, spots, pulsation in the cisterns."""
+    """Adds, in place, what is bright in FLAIR without a tumor: caps at ventricles, spots, pulsation in cisterns."""
     shape = tuple(tissues.shape)
     healthy = labels == 0
     near = blur((tissues == Tissue.VENTRICLE).float()[None], 2.5)[0]
@@ -134,12 +117,12 @@ def _bright_normals(draw: Draw, images: Tensor, tissues: Tensor, labels: Tensor)
     if draw.chance(0.7):
         caps = (near * white).clamp(max=0.4) * draw.uniform(0.3, 1.5)
         images[T2F] += caps
-        images[2] += 0.5 * caps
+        images[T2W] += 0.5 * caps
     if draw.chance(0.35):  # white matter hyperintensities, small
         spots = (smooth_noise(draw, shape, 6)[0] > draw.uniform(2.2, 2.8)) & white
         added = blur(spots.float()[None], 0.8)[0] * draw.uniform(0.2, 0.6)
         images[T2F] += added
-        images[2] += 0.6 * added
+        images[T2W] += 0.6 * added
     if draw.chance(0.4):
         flow = (smooth_noise(draw, shape, 12)[0] > draw.uniform(0.8, 2.0)) & (tissues == Tissue.CSF)
         images[T2F] += blur(flow.float()[None], 1.0)[0] * draw.uniform(0.3, 1.1)

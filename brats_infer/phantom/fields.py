@@ -1,4 +1,4 @@
-"""Random fields, smoothing and warping on (X, Y, Z) tensors: what phantoms are drawn from."""
+"""Random numbers and fields, smoothing and warping of (X, Y, Z) tensors."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from torch.nn import functional
 
 @dataclass
 class Draw:
-    """One seed for everything random about a case: numbers from numpy, fields from torch, on one device."""
+    """The random generators of one case: numbers from numpy, fields from torch on one device."""
 
     rng: np.random.Generator
     generator: torch.Generator
@@ -36,14 +36,14 @@ class Draw:
 
 
 def smooth_noise(draw: Draw, shape: tuple[int, ...], grain: float, maps: int = 1) -> Tensor:
-    """(maps, X, Y, Z) of mean 0 and variance 1 (expected), whose bumps are about `grain` voxels apart."""
+    """(maps, X, Y, Z) of expected mean 0 and variance 1; its bumps are about `grain` voxels apart."""
     coarse = [max(2, round(n / grain) + 1) for n in shape]
     noise = functional.interpolate(draw.normal((1, maps, *coarse)), size=shape, mode="trilinear", align_corners=True)[0]
-    return noise.mul_(1.5**1.5)  # linear interpolation leaves 2/3 of the variance, for each axis
+    return noise.mul_(1.5**1.5)  # linear interpolation leaves 2/3 of the variance along each axis
 
 
 def blur(x: Tensor, sigma: float | tuple[float, float, float]) -> Tensor:
-    """(C, X, Y, Z) smoothed by a Gaussian of `sigma` voxels along each axis, edges repeated."""
+    """(C, X, Y, Z) smoothed by a Gaussian of `sigma` voxels along each axis; edges are repeated."""
     sigmas = (sigma,) * 3 if isinstance(sigma, float | int) else sigma
     for axis, s in enumerate(sigmas):
         if s < 0.1:
@@ -61,7 +61,7 @@ def blur(x: Tensor, sigma: float | tuple[float, float, float]) -> Tensor:
 
 
 def dilated(mask: Tensor, reach: int) -> Tensor:
-    """(X, Y, Z) bool: what is at most `reach` voxels away along each axis."""
+    """(X, Y, Z) bool: the voxels at most `reach` voxels away from the mask along each axis."""
     x = mask.float()[None, None]
     for axis in range(3):
         size, pad = [1, 1, 1], [0, 0, 0]
@@ -78,7 +78,7 @@ def grid_of(shape: tuple[int, ...], device: torch.device) -> Tensor:
 
 
 def sample(x: Tensor, at: Tensor, mode: str = "nearest") -> Tensor:
-    """(C, X, Y, Z) read at `at` (3, X', Y', Z') voxels; 0 outside."""
+    """(C, X', Y', Z'): x (C, X, Y, Z) at the points `at` (3, X', Y', Z'), in voxels; 0 outside of x."""
     sizes = torch.tensor(x.shape[1:], device=x.device, dtype=torch.float32).reshape(3, 1, 1, 1)
     unit = (2 * at + 1) / sizes - 1
     grid = unit.flip(0).permute(1, 2, 3, 0)[None]  # grid_sample wants z, y, x

@@ -1,7 +1,7 @@
-"""Tumors: where they start, how they push and how they spread (labels 1 NCR, 2 ED, 3 ET).
+"""Tumors: where they start, how they displace tissue, how they spread (labels 1 NCR, 2 ED, 3 ET).
 
-The core is an irregular blob that displaces tissue; edema is a reaction-diffusion front (Fisher-KPP, as in Swanson
-2000) that starts from it, fast in white matter, slow in grey, and stopped by fluid.
+The core is an irregular blob that displaces tissue. Edema is a reaction-diffusion front (Fisher-KPP, as in Swanson
+2000) that starts from the core. It is fast in white matter, slow in grey matter, and fluid stops it.
 """
 
 from dataclasses import dataclass, field
@@ -15,9 +15,10 @@ from torch.nn import functional
 
 from brats_infer.phantom.anatomy import Tissue
 from brats_infer.phantom.fields import Draw, blur, grid_of, smooth_noise
+from brats_infer.phantom.task_recipes import Growth
 from brats_infer.tasks import ED, ET, NCR
 
-STEP_MM = 2  # grid of the front
+STEP_MM = 2  # voxel size of the front's grid
 MAX_STEPS = 220
 SPEED = {  # of the front, relative to white matter
     Tissue.WHITE: 1.0,
@@ -28,7 +29,7 @@ SPEED = {  # of the front, relative to white matter
     Tissue.CEREBELLAR_WHITE: 0.7,
     Tissue.CEREBELLAR_CORTEX: 0.3,
 }
-SITES = {  # of a lesion's centre; below the tentorium more often than in life, or networks would not look there
+SITES = {  # shares of the centres; below the tentorium more often than in life, so that networks look there
     Tissue.WHITE: 0.78,
     Tissue.DEEP_GREY: 0.06,
     Tissue.CORTEX: 0.05,
@@ -40,7 +41,7 @@ SITES = {  # of a lesion's centre; below the tentorium more often than in life, 
 
 @dataclass(frozen=True)
 class Lesion:
-    """One lesion's plan; lengths in mm (voxels)."""
+    """The plan of one lesion; lengths in mm, which are voxels."""
 
     centre: tuple[float, float, float]
     radius: float
@@ -52,32 +53,32 @@ class Lesion:
     push: float
     """Share of the core's volume that displaces tissue instead of replacing it."""
     low_grade: bool = False
-    """A solid core without a rim, with at most some enhancing spots."""
+    """The core is solid: no rim, at most some enhancing spots."""
     rough: float = 0.35
     """How far the core's surface departs from an ellipsoid, as a share of the radius."""
     axes: NDArray[np.float64] = field(default_factory=lambda: np.eye(3))
-    """(3, 3): brings an offset from the centre onto the unit ellipsoid's."""
+    """(3, 3): maps an offset from the centre to a space in which the core is a ball."""
 
 
-def plan_lesions(draw: Draw, tissues: Tensor, task: str) -> list[Lesion]:
-    """One to three lesions of a task, the first the largest."""
+def plan_lesions(draw: Draw, tissues: Tensor, growth: Growth) -> list[Lesion]:
+    """One to three lesions, the first the largest."""
     count = 1 + int(draw.rng.choice(3, p=(0.75, 0.17, 0.08)))
-    low_grade = task == "gli" and draw.chance(0.3)
+    low_grade = growth.low_grade_share > 0 and draw.chance(growth.low_grade_share)
     lesions: list[Lesion] = []
     for number in range(1 if low_grade else count):
         scale = 1.0 if number == 0 else draw.uniform(0.25, 0.6)
-        first = lesions[0] if lesions and draw.chance(0.55) and task != "men" else None
-        lesions.append(_plan(draw, tissues, task, scale, low_grade, near=first))
+        first = lesions[0] if lesions and draw.chance(0.55) and not growth.extra_axial else None
+        lesions.append(_plan(draw, tissues, growth, scale, low_grade, near=first))
     return lesions
 
 
-def _plan(draw: Draw, tissues: Tensor, task: str, scale: float, low_grade: bool, near: Lesion | None) -> Lesion:
-    meningioma = task == "men"
-    low, high = {"gli": (10.0, 34.0), "ssa": (15.0, 36.0), "men": (6.0, 27.0)}[task]
+def _plan(draw: Draw, tissues: Tensor, growth: Growth, scale: float, low_grade: bool, near: Lesion | None) -> Lesion:
+    """A lesion whose radius is multiplied by `scale`, close to the lesion `near` where there is one."""
+    low, high = growth.radius_mm
     radius = scale * (draw.uniform(16.0, 33.0) if low_grade else low + (high - low) * float(draw.rng.beta(1.6, 1.8)))
     stretch = np.exp(draw.rng.uniform(-0.25, 0.25, 3))
     turn, _ = np.linalg.qr(draw.rng.standard_normal((3, 3)))
-    if meningioma:
+    if growth.extra_axial:
         return Lesion(
             _surface_centre(draw, tissues),
             radius,
@@ -100,7 +101,7 @@ def _plan(draw: Draw, tissues: Tensor, task: str, scale: float, low_grade: bool,
 
 
 def _inner_centre(draw: Draw, tissues: Tensor, near: Lesion | None) -> tuple[float, float, float]:
-    """A voxel of the cerebrum's white matter mostly, or near another lesion."""
+    """A voxel drawn by `SITES`, within 40 mm of the lesion `near` if it can be."""
     wanted = list(SITES)[int(draw.rng.choice(len(SITES), p=list(SITES.values())))]
     where = (tissues == wanted).nonzero()
     if not len(where):
@@ -114,7 +115,7 @@ def _inner_centre(draw: Draw, tissues: Tensor, near: Lesion | None) -> tuple[flo
 
 
 def _surface_centre(draw: Draw, tissues: Tensor) -> tuple[float, float, float]:
-    """A voxel at the brain's surface, or in the cleft between the hemispheres."""
+    """A voxel at the brain's surface, sometimes in the cleft between the hemispheres."""
     inside = (tissues > 0).float()[None, None]
     shell = (functional.avg_pool3d(inside, 5, 1, 2)[0, 0] < 0.9) & (tissues > 0)
     if draw.chance(0.2):
@@ -128,9 +129,9 @@ def _surface_centre(draw: Draw, tissues: Tensor) -> tuple[float, float, float]:
 
 
 def displacement(lesion: Lesion, at: Tensor) -> Tensor:
-    """(3, X, Y, Z): what to add to a voxel's place to find the tissue that the lesion pushed there.
+    """(3, X, Y, Z): the offset from each point of `at` to the place from which the lesion pushed its tissue.
 
-    As if the core were an incompressible ball; the push fades with the distance.
+    The core acts as an incompressible ball. The push fades with the distance.
     """
     offset = at - torch.tensor(lesion.centre, device=at.device).reshape(3, 1, 1, 1)
     away = offset.square().sum(dim=0).sqrt().clamp_min(1e-3)
@@ -138,14 +139,14 @@ def displacement(lesion: Lesion, at: Tensor) -> Tensor:
     return offset * (pushed.pow(1 / 3) / away - 1)
 
 
-def grow(draw: Draw, lesions: list[Lesion], tissues: Tensor, task: str) -> Tensor:
-    """(X, Y, Z) uint8 labels of the lesions in (already displaced) tissues."""
+def grow(draw: Draw, lesions: list[Lesion], tissues: Tensor, growth: Growth) -> Tensor:
+    """(X, Y, Z) uint8: the labels of the lesions in tissues that are displaced already."""
     labels = torch.zeros_like(tissues)
     at = grid_of(tuple(tissues.shape), tissues.device)
     solid = (tissues > 0) & (tissues != Tissue.CSF) & (tissues != Tissue.VENTRICLE)
     for lesion in lesions:
         depth = _depth(draw, lesion, at)
-        where = tissues > 0 if task == "men" else solid | ((depth > 0.25 * lesion.radius) & (tissues > 0))
+        where = tissues > 0 if growth.extra_axial else solid | ((depth > 0.25 * lesion.radius) & (tissues > 0))
         core = largest((depth > 0) & where)
         edema = attached(_edema(draw, lesion, core, tissues), core)
         labels = torch.where(edema & (labels == 0), ED, labels)
@@ -154,7 +155,7 @@ def grow(draw: Draw, lesions: list[Lesion], tissues: Tensor, task: str) -> Tenso
 
 
 def largest(mask: Tensor) -> Tensor:
-    """(X, Y, Z) bool: the largest component; a lesion is in one piece."""
+    """(X, Y, Z) bool: the largest component, since a lesion is in one piece."""
     kept = cc3d.largest_k(mask.cpu().numpy(), k=1, connectivity=26)
     return torch.from_numpy(kept > 0).to(mask.device)
 
@@ -162,8 +163,8 @@ def largest(mask: Tensor) -> Tensor:
 def attached(mask: Tensor, core: Tensor) -> Tensor:
     """(X, Y, Z) bool: the components of a mask that touch the core.
 
-    A front leaves crumbs beyond thin fluid. Who labels real cases outlines none of them: each of the ten to look at has
-    its whole tumor in one piece.
+    A front leaves small pieces beyond thin fluid. Experts outline no such pieces: in ten real cases the whole tumor is
+    one component.
     """
     inside = core.cpu().numpy()
     components = cc3d.connected_components(mask.cpu().numpy() | inside, connectivity=26)
@@ -172,7 +173,7 @@ def attached(mask: Tensor, core: Tensor) -> Tensor:
 
 
 def _depth(draw: Draw, lesion: Lesion, at: Tensor) -> Tensor:
-    """(X, Y, Z): roughly the mm below the core's surface, negative outside."""
+    """(X, Y, Z): the depth below the core's surface in mm, roughly; negative outside."""
     offset = at - torch.tensor(lesion.centre, device=at.device).reshape(3, 1, 1, 1)
     axes = torch.from_numpy(lesion.axes).float().to(at.device)
     away = torch.einsum("ij,jxyz->ixyz", axes, offset).square().sum(dim=0).sqrt()
@@ -183,7 +184,7 @@ def _depth(draw: Draw, lesion: Lesion, at: Tensor) -> Tensor:
 
 
 def _inner_labels(draw: Draw, lesion: Lesion, depth: Tensor) -> Tensor:
-    """(X, Y, Z): NCR or ET for every voxel, as if all were core."""
+    """(X, Y, Z): NCR or ET for every voxel, as if each were core."""
     shape = tuple(depth.shape)
     if lesion.low_grade:
         spots = smooth_noise(draw, shape, 9)[0] + 0.5 * smooth_noise(draw, shape, 4)[0]
@@ -193,13 +194,13 @@ def _inner_labels(draw: Draw, lesion: Lesion, depth: Tensor) -> Tensor:
     thickness = lesion.rim * (1 + draw.uniform(0.3, 0.9) * uneven)
     gaps = smooth_noise(draw, shape, 0.9 * lesion.radius)[0] > draw.uniform(0.9, 2.5)  # where the rim does not enhance
     enhancing = (depth < thickness) & ~gaps
-    if draw.chance(0.5):  # nodules and strands within
+    if draw.chance(0.5):  # nodules and strands inside of the core
         enhancing = enhancing | (smooth_noise(draw, shape, 8)[0] > draw.uniform(1.0, 2.2))
     return torch.where(enhancing, ET, NCR)
 
 
 def _edema(draw: Draw, lesion: Lesion, core: Tensor, tissues: Tensor) -> Tensor:
-    """(X, Y, Z) bool: what a front from the core reaches before it holds the wanted volume."""
+    """(X, Y, Z) bool: the voxels that the front has reached when it holds the planned volume."""
     wanted = lesion.edema * float(core.sum())
     if wanted < 50:
         return torch.zeros_like(core)
@@ -222,7 +223,7 @@ def _edema(draw: Draw, lesion: Lesion, core: Tensor, tissues: Tensor) -> Tensor:
 
 
 def _advance(u: Tensor, speed: Tensor, open_to: Tensor) -> Tensor:
-    """One explicit step of u' = div(D grad u) + r u (1 - u), on the coarse grid; nothing flows where it is closed."""
+    """One explicit step of u' = div(D grad u) + r u (1 - u) on the coarse grid; no flow outside of `open_to`."""
     rate = torch.zeros_like(u)
     for axis in range(3):
         n = u.shape[axis] - 1
@@ -237,6 +238,6 @@ def _advance(u: Tensor, speed: Tensor, open_to: Tensor) -> Tensor:
 
 
 def _coarse(x: Tensor) -> Tensor:
-    """(X, Y, Z) -> a grid of STEP_MM, means of the voxels."""
+    """(X, Y, Z) -> means of blocks of `STEP_MM` voxels along each axis."""
     out: Tensor = functional.avg_pool3d(x[None, None], STEP_MM, ceil_mode=True)[0, 0]
     return out

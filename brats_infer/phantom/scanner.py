@@ -1,4 +1,4 @@
-"""Scanner: from ideal contrast to what a hospital sends, skull-stripped: bias, slices, motion, noise, masks."""
+"""Scanner: ideal contrasts -> images as a hospital sends them: bias field, thick slices, motion, noise, masks."""
 
 import math
 
@@ -7,14 +7,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from brats_infer.phantom.fields import Draw, blur, smooth_noise
+from brats_infer.phantom.task_recipes import Scanner
 
-OFFSET = 0.4  # lifts the darkest tissue above 0: magnitudes are positive
+OFFSET = 0.4  # lifts the darkest tissue above 0, since magnitude images are positive
 
 
-def scan(draw: Draw, images: Tensor, brain: Tensor, task: str) -> Tensor:
+def scan(draw: Draw, images: Tensor, brain: Tensor, scanner: Scanner) -> Tensor:
     """(4, X, Y, Z) ideal images and the brain (X, Y, Z) -> positive images with background exactly 0."""
-    thick = draw.chance(0.9 if task == "ssa" else 0.3)
-    poor = draw.uniform(1.3, 2.5) if task == "ssa" else draw.uniform(0.6, 1.4)
+    thick = draw.chance(scanner.thick_share)
+    poor = draw.uniform(*scanner.noise)
     axis = 2 if draw.chance(0.8) else int(draw.rng.integers(3))
     out = []
     for image in images + OFFSET:
@@ -22,7 +23,7 @@ def scan(draw: Draw, images: Tensor, brain: Tensor, task: str) -> Tensor:
         if draw.chance(0.3):
             x = x.pow(draw.uniform(0.75, 1.35))
         if thick and draw.chance(0.8):
-            x = thick_slices(x, axis, draw.uniform(4, 6) if task == "ssa" else draw.uniform(1.5, 5))
+            x = thick_slices(x, axis, draw.uniform(*scanner.slice_mm))
         elif draw.chance(0.3):
             x = blur(x[None], draw.uniform(0.4, 1.0))[0]
         if draw.chance(0.1 * poor):
@@ -35,7 +36,7 @@ def scan(draw: Draw, images: Tensor, brain: Tensor, task: str) -> Tensor:
 
 
 def thick_slices(x: Tensor, axis: int, thickness: float) -> Tensor:
-    """(X, Y, Z) averaged over slices of `thickness` voxels and interpolated back."""
+    """(X, Y, Z): means over slices of `thickness` voxels, interpolated back."""
     shape = list(x.shape)
     shape[axis] = max(2, round(shape[axis] / thickness))
     slices = functional.interpolate(x[None, None], size=shape, mode="area")
@@ -44,7 +45,7 @@ def thick_slices(x: Tensor, axis: int, thickness: float) -> Tensor:
 
 
 def ghosts(draw: Draw, x: Tensor) -> Tensor:
-    """(X, Y, Z) with faint shifted copies along one axis, as motion during the scan leaves them."""
+    """(X, Y, Z) with faint copies, shifted along one axis: the ghosts of motion during the scan."""
     axis, strength = int(draw.rng.integers(3)), draw.uniform(0.02, 0.10)
     shift = int(draw.rng.integers(4, max(5, x.shape[axis] // 3)))
     return x * (1 - strength) + strength * 0.5 * (x.roll(shift, axis) + x.roll(-shift, axis))
@@ -66,7 +67,7 @@ def rician(draw: Draw, x: Tensor, sigma: float) -> Tensor:
 
 
 def masks(draw: Draw, brain: Tensor) -> Tensor:
-    """(4, X, Y, Z) float: skull stripping, nearly but not quite the same for each modality."""
+    """(4, X, Y, Z) float, 0 or 1: the brain masks of skull stripping, slightly different for each contrast."""
     inside = blur(brain.float()[None], 1.5)[0]
     shared = smooth_noise(draw, tuple(brain.shape), 25)[0]
     level = draw.uniform(0.5, 0.9)
@@ -79,7 +80,7 @@ def masks(draw: Draw, brain: Tensor) -> Tensor:
 
 
 def to_integers(draw: Draw, images: Tensor) -> Tensor:
-    """(4, X, Y, Z) int16: each modality on a scale of its own, up to 32767; background stays 0, the brain is not 0."""
+    """(4, X, Y, Z) int16: each contrast on its own scale, up to 32767. Background is 0, the brain is above 0."""
     out = []
     for image in images:
         top = math.exp(draw.uniform(math.log(150), math.log(32000)))

@@ -1,20 +1,20 @@
-"""What lies around the brain: venous sinuses, and what a poor skull stripping leaves of the head."""
+"""The surroundings of the brain: venous sinuses, and remains of the head after poor skull stripping."""
 
 import torch
 from torch import Tensor
 
 from brats_infer.phantom.anatomy import Tissue
 from brats_infer.phantom.fields import Draw, blur, dilated, grid_of, smooth_noise
+from brats_infer.phantom.task_recipes import T1C, T1N, T2F, T2W
 
 REMAINS_SHARE = 0.35  # of the cases
 CEREBELLUM = (Tissue.CEREBELLAR_CORTEX, Tissue.CEREBELLAR_WHITE)
-T1N, T1C, T2W, T2F = range(4)
 
 
 def remains(draw: Draw, tissues: Tensor) -> Tensor:
-    """(X, Y, Z) bool: dura, bone and soft tissue that were not stripped, up to 8 voxels from the brain.
+    """(X, Y, Z) bool: remains of dura, bone and soft tissue, up to 8 voxels from the brain; often none.
 
-    Mostly below the brain, as at the skull base; sometimes in patches all around. Often nothing.
+    They lie mostly below the brain, as at the skull base, and sometimes in patches all around it.
     """
     out = torch.zeros_like(tissues, dtype=torch.bool)
     if not draw.chance(REMAINS_SHARE):
@@ -34,20 +34,20 @@ def remains(draw: Draw, tissues: Tensor) -> Tensor:
 
 
 def paint_remains(draw: Draw, images: Tensor, where: Tensor) -> Tensor:
-    """(4, X, Y, Z) with marrow, fat, mucosa, muscle and air in `where`: bright and dark in every combination."""
+    """(4, X, Y, Z) with four random materials in `where`, bright or dark as marrow, fat, muscle and air."""
     if not bool(where.any()):
         return images
     shape = tuple(where.shape)
     patches = smooth_noise(draw, shape, draw.uniform(4, 10), 2)
     coarse = torch.where(patches[0] > 0, 1, 0) + torch.where(patches[1] > 0.6, 2, 0)  # four kinds of tissue
     means = torch.from_numpy(draw.rng.uniform(-0.1, 1.5, (4, 4))).float().to(where.device)
-    means[T1C] = torch.maximum(means[T1C], means[T1N] - 0.1)  # contrast agent brightens what it changes
+    means[T1C] = torch.maximum(means[T1C], means[T1N] - 0.1)  # contrast agent only brightens
     filled = means[:, coarse] + 0.15 * smooth_noise(draw, shape, 3, 4)
     return torch.where(where, blur(filled, draw.uniform(0.5, 1.0)), images)
 
 
 def paint_sinuses(draw: Draw, images: Tensor, tissues: Tensor, labels: Tensor) -> None:
-    """Venous sinuses and large arteries: blood that contrast agent brightens, mostly void in t2w and t2f."""
+    """Paints venous sinuses and large arteries in place: bright in t1c, mostly dark in t2w and t2f."""
     shape = tuple(tissues.shape)
     brain = tissues > 0
     x, _, z = grid_of(shape, tissues.device)
@@ -56,7 +56,7 @@ def paint_sinuses(draw: Draw, images: Tensor, tissues: Tensor, labels: Tensor) -
     sagittal = rim & ((x - x[brain].median()).abs() < draw.uniform(2, 5)) & (z > z[brain].median())
     transverse = rim & dilated(cerebellum, 4) & dilated(tissues == Tissue.CORTEX, 4)
     ridges = smooth_noise(draw, shape, 9, 2).abs()
-    tubes = (ridges < draw.uniform(0.15, 0.3)).all(dim=0)  # where two surfaces cross: lines
+    tubes = (ridges < draw.uniform(0.15, 0.3)).all(dim=0)  # lines, where two surfaces cross
     basal = (tissues == Tissue.CSF) & dilated(tissues == Tissue.BRAINSTEM, 14) & tubes
     blood = (sagittal | transverse | basal) & ~cerebellum & (labels == 0) & (tissues != Tissue.WHITE)
     share = blur(blood.float()[None], 0.7)[0]

@@ -1,4 +1,4 @@
-"""Cohorts on disk: synthetic cases in the layout of 2023, with labels."""
+"""Phantoms on disk, with labels, in the layout of 2023."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -15,19 +15,18 @@ from brats_infer.errors import CaseError, OutputError, UsageError
 from brats_infer.files.geometry import Geometry
 from brats_infer.files.nifti import read_volume, write_image, write_labels
 from brats_infer.image.crop import CANONICAL_AXES
-from brats_infer.phantom.anatomy import load_anatomies
-from brats_infer.phantom.case import make_phantom
+from brats_infer.phantom.anatomy import anatomies_named
+from brats_infer.phantom.ellipsoid import ellipsoid_case
 from brats_infer.phantom.fields import Draw
-from brats_infer.phantom.mni152 import mni152_anatomy
-from brats_infer.phantom.sample import sample_case
+from brats_infer.phantom.make import make_phantom
 from brats_infer.phantom.scanner import to_integers
+from brats_infer.phantom.task_recipes import RECIPES
 from brats_infer.tasks import GRID_AFFINE, GRID_SHAPE, MODALITIES
 
-ID_FORMATS = {"gli": "BraTS-GLI-{:05d}-000", "ssa": "BraTS-SSA-{:05d}-000", "men": "BraTS-MEN-{:05d}-000"}
 CASES_A_SEED = 1000
 ELLIPSOID = "ellipsoid"
-MNI152 = "mni152"
-OTHER_AFFINE = ((1.0, 0, 0, 0), (0, 1.0, 0, 0), (0, 0, 1.0, 0), (0, 0, 0, 1.0))  # as the cases of ssa have it
+OTHER_AFFINE = ((1.0, 0, 0, 0), (0, 1.0, 0, 0), (0, 0, 1.0, 0), (0, 0, 0, 1.0))
+"""The affine of half of the cases. Real cases of ssa have it."""
 
 Maker = Callable[[int], tuple[NDArray[np.int16], NDArray[np.uint8], Geometry]]
 
@@ -40,18 +39,18 @@ def write_cohort(
     anatomy: str = ELLIPSOID,
     shape: tuple[int, int, int] = GRID_SHAPE,
 ) -> Iterator[str]:
-    """Writes `{ID}/{ID}-{modality}.nii.gz` and `{ID}/{ID}-seg.nii.gz`, case by case; yields the IDs written.
+    """Writes `{ID}/{ID}-{modality}.nii.gz` and `{ID}/{ID}-seg.nii.gz` case by case. Yields each ID.
 
-    `anatomy` is a folder of label maps, `mni152` (of nilearn) or `ellipsoid`, a simple brain. Same seed, same bytes
-    (with as many threads). What is there already and is not the same stays: an ID may be that of a real case. Raises
-    UsageError for that, for an unusable anatomy and for more cases than a seed has, OutputError.
+    `anatomy` is a folder of label maps, `mni152` (of nilearn) or `ellipsoid`, a simple brain. Same seed and number of
+    threads: same bytes. A file with other content is never replaced, since its ID may be that of a real case. Raises
+    UsageError for such a file, for an unusable anatomy and for more cases than a seed has; OutputError.
     """
     if count > CASES_A_SEED:
         raise UsageError(f"--cases {count}: a seed has {CASES_A_SEED}: make the others with another --seed")
-    make = _samples(shape) if anatomy == ELLIPSOID else _phantoms(anatomies_named(anatomy), task_name, shape)
+    make = _ellipsoids(shape) if anatomy == ELLIPSOID else _phantoms(anatomies_named(anatomy), task_name, shape)
     for number in range(count):
         images, labels, geometry = make(seed * CASES_A_SEED + number)
-        case_id = ID_FORMATS[task_name].format(seed * CASES_A_SEED + number)
+        case_id = RECIPES[task_name].id_format.format(seed * CASES_A_SEED + number)
         target = folder / case_id
         try:
             target.mkdir(parents=True, exist_ok=True)
@@ -62,7 +61,7 @@ def write_cohort(
 
 
 def _write_case(folder: Path, images: NDArray[np.int16], labels: NDArray[np.uint8], geometry: Geometry) -> None:
-    """(4, X, Y, Z) images and labels (X, Y, Z), unless one of their files is there and holds something else."""
+    """Writes images (4, X, Y, Z) and labels (X, Y, Z). Raises UsageError if one of the files has other content."""
     names = [folder / f"{folder.name}{modality.suffixes[0]}.nii.gz" for modality in MODALITIES]
     files = dict(zip(names, images, strict=True))
     reference = folder / f"{folder.name}-seg.nii.gz"
@@ -75,21 +74,16 @@ def _write_case(folder: Path, images: NDArray[np.int16], labels: NDArray[np.uint
 
 
 def _holds(path: Path, voxels: NDArray[Any]) -> bool:
-    """Whether a file's voxels (X, Y, Z) are these."""
+    """Whether a file holds these voxels (X, Y, Z)."""
     try:
         return np.array_equal(read_volume(path).data, voxels)
     except CaseError:
         return False
 
 
-def _samples(shape: tuple[int, int, int]) -> Maker:
+def _ellipsoids(shape: tuple[int, int, int]) -> Maker:
     geometry = Geometry.of_affine(shape, np.array(GRID_AFFINE))
-    return lambda seed: (*sample_case(seed, shape), geometry)
-
-
-def anatomies_named(name: str) -> list[Tensor]:
-    """(X, Y, Z) uint8 `Tissue` maps: `mni152`, or those of a folder. Raises UsageError."""
-    return [mni152_anatomy()] if name == MNI152 else load_anatomies(Path(name))
+    return lambda seed: (*ellipsoid_case(seed, shape), geometry)
 
 
 def _phantoms(anatomies: Sequence[Tensor], task_name: str, shape: tuple[int, int, int]) -> Maker:
@@ -105,7 +99,7 @@ def _phantoms(anatomies: Sequence[Tensor], task_name: str, shape: tuple[int, int
 
 
 def on_grid(volumes: NDArray[np.int16], shape: tuple[int, int, int], affine: NDArray[np.float64]) -> NDArray[np.int16]:
-    """(C, X, Y, Z) on canonical axes -> the middle of a grid of that shape, its axes as the affine says."""
+    """(C, X, Y, Z) on canonical axes -> the same in the middle of a grid of `shape`, its axes as `affine` says."""
     margins = [(0, 0), *(((g - n) // 2, g - n - (g - n) // 2) for n, g in zip(volumes.shape[1:], shape, strict=True))]
     turn = nio.ornt_transform(nio.axcodes2ornt(CANONICAL_AXES), nio.axcodes2ornt(nib.aff2axcodes(affine)))
     return np.stack([nio.apply_orientation(v, turn) for v in np.pad(volumes, margins)])

@@ -1,6 +1,6 @@
-"""What a person sees of a run: report.json and report.csv, a picture a case, and a page with a viewer (docs/report.md).
+"""The report of a run: report.json, report.csv, a picture a case, and a page with a viewer (docs/report.md).
 
-Inference imports this only when a report was asked for.
+Inference imports it only with --report.
 """
 
 from brats_infer.report.comparison import compare_folders

@@ -1,4 +1,4 @@
-"""`brats-opt report`: predictions beside references, scored as the challenges do, lesion by lesion, the worst first."""
+"""`brats-opt report`: predictions scored against references, lesion by lesion, the worst case first."""
 
 import logging
 import time
@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brats_infer.errors import CaseError, OutputError
-from brats_infer.evaluate.pairs import Pair, find_pairs
-from brats_infer.evaluate.scores import CohortScores, Table, evaluate_folders, read_pair
+from brats_infer.evaluate.cohort import evaluate_folders
+from brats_infer.evaluate.pairs import Pair, find_pairs, read_pair
+from brats_infer.evaluate.scores import CohortScores, Table
 from brats_infer.files.cases import Case
 from brats_infer.files.nifti import read_geometry
 from brats_infer.files.search import find_cases
@@ -22,7 +23,7 @@ from brats_infer.labelling.label_map import label_volumes, region_volumes
 from brats_infer.report.lesions import LEGEND, judge
 from brats_infer.report.page import write_page
 from brats_infer.report.picture import COLOURS, draw_picture, grey
-from brats_infer.report.record import head, peak_memory, write_record
+from brats_infer.report.record import LOW_DICE, head, peak_memory, write_record
 from brats_infer.report.run_report import DATA, PICTURES, make_parts, remove_others
 from brats_infer.report.sight import read_cropped_for, sight_of
 from brats_infer.report.volumes import write_volumes
@@ -30,20 +31,17 @@ from brats_infer.tasks import LABEL_NAMES, Task
 
 log = logging.getLogger(__name__)
 
-LOW = 0.6
-"""Mean lesion-wise Dice below which a case is flagged."""
-
 
 @dataclass(frozen=True)
 class _Shown:
-    """What one case adds to its scores."""
+    """What the report shows of a case beside its scores."""
 
     lesions: list[dict[str, Any]]
     millilitres: dict[str, dict[str, float]]
     """{"labels_ml", "regions_ml"}"""
     warnings: tuple[str, ...]
     visible: bool
-    """Whether there are images of it."""
+    """Whether it has images."""
 
 
 def compare_folders(
@@ -57,19 +55,15 @@ def compare_folders(
 ) -> CohortScores:
     """Writes the report of predictions and references into `out`, and returns the scores of 2023.
 
-    `before` holds the same predictions before post-processing, to be scored beside them where there are any. `jobs`
-    cases are worked on at a time. A case without usable images is scored but not shown, with a warning. Raises as
-    `evaluate_folders` does, and OutputError.
+    `before` holds the predictions before post-processing, which are scored too. `jobs` cases are worked on at a time.
+    A case without usable images is scored but not shown, with a warning. Raises as `evaluate_folders`; OutputError.
     """
     began = time.perf_counter()
     cases = {case.id: case for case in find_cases(images, task.name)}
     if before:
-        find_pairs(before, references)
+        find_pairs(before, references)  # raises before the scores are computed
     scores = evaluate_folders(predictions, references, task, jobs=jobs)
-    earlier = {}
-    if before:
-        found = evaluate_folders(before, references, task, jobs=jobs)
-        earlier = {case_id: table for case_id, table in found.cases.items() if case_id not in found.missing}
+    earlier = _scores_before(before, references, task, jobs) if before else {}
     try:
         make_parts(out)
 
@@ -79,27 +73,35 @@ def compare_folders(
 
         with ThreadPoolExecutor(jobs or 2) as pool:
             records = list(pool.map(show, find_pairs(predictions, references)))
-        content = {
-            **head("scores"),
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "seconds": round(time.perf_counter() - began, 3),
-            "peak_memory": peak_memory(),
-            "options": {
-                "task": task.name,
-                "predictions": str(predictions),
-                "references": str(references),
-                "images": str(images),
-                **({"before": str(before)} if before else {}),
-            },
-            "overlays": _overlays(task),
-            "cases": sorted(records, key=lambda record: (record["mean_dice"], record["id"])),
-        }
+        folders = {"predictions": predictions, "references": references, "images": images, "before": before}
+        content = _content(records, task, folders, time.perf_counter() - began)
         remove_others(out, records)
         write_record(out, content)
         write_page(out, content)
     except OSError as error:
         raise OutputError(f"{out}: cannot be written ({error.strerror}): choose another --out") from error
     return scores
+
+
+def _scores_before(before: Path, references: Path, task: Task, jobs: int | None) -> dict[str, Table]:
+    """{case ID: scores} of the predictions before post-processing, without missing ones."""
+    found = evaluate_folders(before, references, task, jobs=jobs)
+    return {case_id: table for case_id, table in found.cases.items() if case_id not in found.missing}
+
+
+def _content(
+    records: list[dict[str, Any]], task: Task, folders: dict[str, Path | None], seconds: float
+) -> dict[str, Any]:
+    """report.json, the worst case first."""
+    return {
+        **head("scores"),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(seconds, 3),
+        "peak_memory": peak_memory(),
+        "options": {"task": task.name, **{name: str(folder) for name, folder in folders.items() if folder}},
+        "overlays": _overlays(task),
+        "cases": sorted(records, key=lambda record: (record["mean_dice"], record["id"])),
+    }
 
 
 def _overlays(task: Task) -> list[dict[str, Any]]:
@@ -110,7 +112,7 @@ def _overlays(task: Task) -> list[dict[str, Any]]:
 
 
 def _show(pair: Pair, case: Case | None, task: Task, out: Path) -> _Shown:
-    """Judges every region of a case, and draws it where there are images."""
+    """Judges every region of a case, and draws the case if it has images."""
     found, reference, spacing = read_pair(pair, task)
     prediction = np.zeros_like(reference) if found is None else found
     volumes = _volumes(prediction, task, float(np.prod(spacing)))
@@ -141,7 +143,7 @@ def _volumes(labels: NDArray[np.uint8], task: Task, voxel_mm3: float) -> dict[st
 
 def _record(pair: Pair, scores: Table, before: Table | None, shown: _Shown, task: Task) -> dict[str, Any]:
     mean = float(np.mean([region["lesionwise_dice"] for region in scores.values()]))
-    flags = ["missing"] if pair.prediction is None else (["low"] if mean < LOW else [])
+    flags = ["missing"] if pair.prediction is None else (["low"] if mean < LOW_DICE else [])
     return {
         "id": pair.id,
         "task": task.name,

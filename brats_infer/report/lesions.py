@@ -1,4 +1,4 @@
-"""Lesion by lesion: what the official scores count as found, missed and false, where it lies, and how to colour it."""
+"""Lesion by lesion: found, missed or false by the official scores, with place and colour."""
 
 from enum import IntEnum
 from typing import Any
@@ -14,7 +14,7 @@ from brats_infer.tasks import Region, Task
 
 
 class Part(IntEnum):
-    """What a voxel is to the scores of a region."""
+    """The role of a voxel in the scores of a region."""
 
     HIT = 1
     EXTRA = 2
@@ -30,7 +30,7 @@ LEGEND = [
     {"value": Part.FALSE.value, "name": "false lesion", "colour": "#ff4d4f"},
     {"value": Part.MISSED.value, "name": "missed lesion", "colour": "#d05cff"},
 ]
-"""Of `Part`, as the page shows it."""
+"""The names and colours of `Part` on the page."""
 
 
 def judge(
@@ -43,8 +43,8 @@ def judge(
 ) -> tuple[NDArray[np.uint8], list[dict[str, Any]]]:
     """A region of two label maps (X, Y, Z) -> a map of `Part`, and its lesions: outcome, volumes in ml, Dice, centre.
 
-    Lesions are those that the official scores of 2023 count, references first: "tp", "fn" or, too small to count,
-    "ignored"; then components that touch none, "fp". `affine` turns voxels to mm.
+    Lesions are those of the official scores of 2023. Reference lesions come first: "tp", "fn", or "ignored" if they are
+    too small to count. Then come components that touch no lesion: "fp". `affine` maps voxels to mm.
     """
     margin = task.metrics.dilation_iterations
     box = bounding_box((prediction > 0) | (reference > 0), margin)

@@ -1,4 +1,4 @@
-"""index.html: one page that holds the report's figures, opens from disk and asks no network for anything."""
+"""index.html: one page with the report's figures. It opens from disk and needs no network."""
 
 import shutil
 from pathlib import Path
@@ -10,7 +10,7 @@ from model.atomic import write_atomically
 SOURCE = Path(__file__).with_name("page")
 SCRIPTS = ("start.js", "table.js", "plots.js", "viewer.js", "case.js", "main.js")
 VIEWER = ("niivue.umd.js", "niivue.LICENSE")
-"""Beside the page, in `viewer`: 2 MB that are loaded when the first case is opened."""
+"""Copied into the folder `viewer`: 2 MB that the page loads when the first case is opened."""
 
 
 def write_page(folder: Path, content: dict[str, Any]) -> None:
@@ -22,7 +22,7 @@ def write_page(folder: Path, content: dict[str, Any]) -> None:
     parts = {
         "/*STYLE*/": (SOURCE / "style.css").read_text(encoding="utf-8"),
         "/*SCRIPT*/": "\n".join((SOURCE / name).read_text(encoding="utf-8") for name in SCRIPTS),
-        "/*REPORT*/": to_json(content),  # last: what stands in a case's name is not to be replaced again
+        "/*REPORT*/": to_json(content),  # last, so that no mark in a case's name is replaced
     }
     for mark, text in parts.items():
         page = page.replace(mark, text, 1)

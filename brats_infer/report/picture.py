@@ -16,26 +16,26 @@ from model.atomic import write_atomically
 
 PLANES = ("axial", "coronal", "sagittal")
 COLOURS = {1: "#e4572e", 2: "#ffc914", 3: "#3ddbd9", 4: "#b18cff"}
-"""Of the labels NCR, ED and ET, and one to spare; told apart also by those who do not tell red from green."""
-WINDOW = (1.0, 99.0)  # percentiles of the brain's voxels that are shown as black and white
+"""Of the labels NCR, ED and ET, and one to spare. They differ for colour-blind people too."""
+WINDOW = (1.0, 99.0)  # percentiles of the brain's voxels, shown as black and white
 WIDTH = 1200
-TALLEST = 1200  # of a plane; a brain's are 300 to 400
-MARGIN = 6  # voxels around the brain, for the eye
+TALLEST = 1200  # pixels of a plane; planes of a brain have 300 to 400
+MARGIN = 6  # voxels around the brain
 HEADER = 54
 GAP = 4
-DARKEST = 16  # of the brain, so that JPEG's ripples around it can be told from it
-GREYS = 4  # apart: 64 greys are enough for the eye, and halve the file
-EVERY = 7  # voxel is enough for percentiles
+DARKEST = 16  # grey of the brain; JPEG's ripples around it stay below
+GREYS = 4  # step between greys; 64 greys are enough for the eye, and halve the file
+EVERY = 7  # percentiles use every seventh voxel
 
 
 def grey(image: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """(X, Y, Z), background 0 -> 0 for background, `DARKEST` to 255 for the brain, between the ends of `WINDOW`."""
+    """(X, Y, Z), background 0 -> 0 for background, `DARKEST` to 255 for the brain, scaled by `WINDOW`."""
     inside = image != 0
     voxels = image[inside]
     if not len(voxels):
         return np.zeros(image.shape, np.uint8)
     some = voxels[::EVERY] if len(voxels) > 1000 else voxels
-    low, high = np.percentile(some.astype(np.float64), WINDOW)  # float32 holds numbers whose differences it does not
+    low, high = np.percentile(some.astype(np.float64), WINDOW)  # in float32 their difference may overflow
     scale = (255 - DARKEST) / (high - low) if high > low else 0.0
     shown = np.clip((image.astype(np.float64) - low) * scale + DARKEST, DARKEST, 255).astype(np.uint8)
     return np.where(inside, shown, np.uint8(0))
@@ -44,10 +44,10 @@ def grey(image: NDArray[np.float32]) -> NDArray[np.uint8]:
 def draw_picture(
     greys: Sequence[NDArray[np.uint8]], labels: NDArray[np.uint8], title: str, volumes: dict[str, float], path: Path
 ) -> None:
-    """Draws images of `grey` and labels (X, Y, Z), axes to the left, to the back, up, as PNG, atomically.
+    """Writes a PNG of images (of `grey`) and labels, all (X, Y, Z), axes to the left, to the back, up.
 
-    Seen as radiologists do: the patient's left is on the right. `volumes` {name: ml} stand in the title.
-    Raises OSError.
+    The view is radiological: the patient's left is on the right. `volumes` {name: ml} stand in the title. The file is
+    written atomically. Raises OSError.
     """
     box = bounding_box(np.any([image > 0 for image in greys], axis=0), MARGIN)
     greys, labels = [image[box] for image in greys], labels[box]
@@ -73,9 +73,9 @@ def draw_picture(
 
 
 def middle_of(mask: NDArray[np.uint8]) -> tuple[int, int, int]:
-    """For each axis the slice that shows most of the largest 26-connected component of what is not 0.
+    """For each axis, the slice that shows most of the largest 26-connected component of voxels above 0.
 
-    The middle where there is nothing.
+    The middle of an empty mask.
     """
     if not mask.any():
         x, y, z = (n // 2 for n in mask.shape)
@@ -88,7 +88,7 @@ def middle_of(mask: NDArray[np.uint8]) -> tuple[int, int, int]:
 
 
 def _plane(array: NDArray[np.uint8], plane: str, centre: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """A plane as (rows downwards, columns): the front up, or the head up."""
+    """A plane as (rows downwards, columns). Axial: the front is up; else the head is up."""
     x, y, z = centre
     match plane:
         case "axial":
@@ -100,7 +100,7 @@ def _plane(array: NDArray[np.uint8], plane: str, centre: tuple[int, int, int]) -
 
 
 def _panel(picture: NDArray[np.uint8], labels: NDArray[np.uint8], scale: float) -> Image.Image:
-    """An enlarged plane with the labels' outlines over it."""
+    """An enlarged plane with the outlines of the labels."""
     size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
     base = Image.fromarray(np.ascontiguousarray(picture)).resize(size, Image.Resampling.BICUBIC)
     panel = base.point([value // GREYS * GREYS for value in range(256)]).convert("RGB")
@@ -112,7 +112,7 @@ def _panel(picture: NDArray[np.uint8], labels: NDArray[np.uint8], scale: float) 
 
 
 def _outline(mask: NDArray[np.bool_], size: tuple[int, int]) -> Image.Image:
-    """How much of each pixel the mask's smoothed outline covers: drawn at twice the size, it is no staircase."""
+    """The share of each pixel that the mask's smoothed outline covers, drawn at twice the size against aliasing."""
     padded = Image.fromarray(mask.astype(np.uint8) * 255)
     large = np.asarray(padded.resize((size[0] * 2, size[1] * 2), Image.Resampling.BICUBIC)) > 127
     inner = large.copy()

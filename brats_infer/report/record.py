@@ -1,4 +1,4 @@
-"""report.json and report.csv. What stands in them is said by schema.json, beside this file, and in docs/report.md."""
+"""report.json and report.csv. schema.json, beside this file, and docs/report.md describe them."""
 
 import csv
 import io
@@ -16,19 +16,23 @@ from brats_infer import __version__
 from brats_infer.labelling.confidence import is_unsure
 from brats_infer.report.picture import COLOURS
 from brats_infer.run.events import CaseResult, Status
-from brats_infer.tasks import LABEL_NAMES, MODALITIES, TASKS
+from brats_infer.tasks import LABEL_NAMES, MODALITIES, T1C, TASKS, Task
 from model.atomic import write_atomically
 from model.config import Member
 
 SCHEMA_VERSION = 1
+LOW_DICE = 0.6
+"""A case of a lower mean lesion-wise Dice is flagged, and the page colours lower numbers."""
+LOW_EXPECTED_DICE = 0.7
+"""The page colours a region's expected Dice below it."""
 SCHEMA = Path(__file__).with_name("schema.json")
 NO_CASES = ["id", "task", "status", "flags", "message", "warnings"]
-"""Columns of a table without rows, as of a part that got no case: those that do not depend on the challenge."""
+"""The columns of a table without rows: those that do not depend on the challenge."""
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What the report found in a case beyond its ending."""
+    """What the report found in a case beside its result."""
 
     regions: dict[str, float] = field(default_factory=dict)
     """Volumes, ml."""
@@ -38,26 +42,32 @@ class Seen:
     confidence: dict[str, float | None] = field(default_factory=dict)
     seconds: float = 0.0
     picture: str | None = None
-    """Its path in the report's folder; None if there is none."""
+    """Its path in the report's folder, or None."""
     viewer: str | None = None
-    """That of the viewer's volumes."""
+    """The path of the viewer's volumes, or None."""
 
 
 def head(kind: str) -> dict[str, Any]:
-    """What every report begins with; `kind` is "run" or "scores"."""
+    """The first entries of every report; `kind` is "run" or "scores"."""
     return {
         "schema": SCHEMA_VERSION,
         "kind": kind,
         "version": __version__,
         "labels": [{"value": n, "name": name, "colour": COLOURS[n]} for n, name in LABEL_NAMES.items()],
         "contrasts": [{"name": modality.name, "title": modality.title} for modality in MODALITIES],
-        "tasks": {task.name: {"title": task.title, "regions": region_labels(task.name)} for task in TASKS.values()},
+        "first_contrast": T1C.name,
+        "limits": {"low_dice": LOW_DICE, "low_expected_dice": LOW_EXPECTED_DICE},
+        "tasks": {task.name: task_record(task) for task in TASKS.values()},
     }
 
 
-def region_labels(task: str) -> dict[str, list[int]]:
-    """{region: its labels}"""
-    return {region.name: list(TASKS[task].region_labels(region)) for region in TASKS[task].regions}
+def task_record(task: Task) -> dict[str, Any]:
+    """One entry of "tasks"."""
+    return {
+        "title": task.title,
+        "regions": {region.name: list(task.region_labels(region)) for region in task.regions},
+        "penalty_mm": task.metrics.penalty_mm,
+    }
 
 
 def case_record(result: CaseResult, seen: Seen) -> dict[str, Any]:
@@ -84,7 +94,7 @@ def case_record(result: CaseResult, seen: Seen) -> dict[str, Any]:
 def flags_of(
     status: Status, volumes: Mapping[str, float], confidence: Mapping[str, float | None], warnings: Sequence[str]
 ) -> list[str]:
-    """Why a person should look at this case, the gravest reason first; none for most cases."""
+    """The reasons to look at this case, the gravest first; none for most cases."""
     if status in (Status.FAILED, Status.BLANK):
         return [status.value]
     flags = []
@@ -102,7 +112,7 @@ def member_record(member: Member) -> dict[str, Any]:
 
 
 def peak_memory() -> dict[str, int]:
-    """{"host": bytes, "device": bytes}, the most that this process has held so far; device only where one was used."""
+    """{"host": bytes, "device": bytes}: the peaks of this process so far; device only if a GPU was used."""
     unit = 1 if sys.platform == "darwin" else 1024
     found = {"host": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
     if used := max(map(torch.cuda.max_memory_allocated, range(torch.cuda.device_count())), default=0):
@@ -111,7 +121,7 @@ def peak_memory() -> dict[str, int]:
 
 
 def to_json(content: object) -> str:
-    """As JSON that may stand inside a web page: a file name can hold a tag."""
+    """JSON that is safe inside a web page, since a file name can hold a tag."""
     return json.dumps(content, indent=1, allow_nan=False).replace("<", "\\u003c")
 
 
@@ -128,7 +138,7 @@ def write_record(folder: Path, content: dict[str, Any]) -> None:
 
 
 def flat(case: dict[str, Any]) -> dict[str, Any]:
-    """A row of the table: nested objects become columns such as `regions_ml WT`, lists are joined, lesions left out."""
+    """A row of the table. Nested objects become columns such as `regions_ml WT`, lists are joined, no lesions."""
     row: dict[str, Any] = {}
     for name, value in case.items():
         if name in ("lesions", "picture", "viewer"):
@@ -146,5 +156,5 @@ def flat(case: dict[str, Any]) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """A spreadsheet would take text that begins like this for a formula."""
+    """Quotes text that a spreadsheet would take for a formula."""
     return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value

@@ -1,4 +1,4 @@
-"""The report of a run: watches it, draws each case behind its label map, and writes the rest at its end."""
+"""The report of a run: draws each case after its label map is written, and writes the rest at the end."""
 
 import logging
 import time
@@ -27,9 +27,9 @@ PICTURES, DATA = "pictures", "data"
 
 
 def remove_others(folder: Path, records: Iterable[dict[str, Any]]) -> None:
-    """Removes images of cases that a report does not show: whoever passes it on would not know of them.
+    """Removes images of cases that the report does not show, so that nobody passes them on unknowingly.
 
-    What is not of a report stays. Raises OSError.
+    Files that no report wrote stay. Raises OSError.
     """
     shown = {record["id"] for record in records if record["viewer"]}
     gone = {record["id"] for record in records if is_safe_id(record["id"])}
@@ -39,20 +39,20 @@ def remove_others(folder: Path, records: Iterable[dict[str, Any]]) -> None:
 
 
 def make_parts(folder: Path) -> None:
-    """Makes the folders in a report's own, and removes what a killed run left half written in them. Raises OSError."""
+    """Makes the folders of a report, and removes files that a killed run left half written. Raises OSError."""
     for name in (PICTURES, DATA):
         (folder / name).mkdir(parents=True, exist_ok=True)
         remove_leftovers(folder / name)
 
 
 class RunReport:
-    """Told of a run's start and of every finished case; `write` makes the report.
+    """Hears of a run's start and of every finished case; `write` makes the report.
 
-    A report that cannot be written costs no label map: `write` raises what went wrong before, after the run.
+    A report that cannot be written costs no label map: its error is kept until `write` raises it, after the run.
     """
 
     def __init__(self, folder: Path, options: dict[str, Any]) -> None:
-        """`options` are what the user chose, as they are to stand in the report. Raises OutputError."""
+        """`options` are the user's choices, as the report shows them. Raises OutputError."""
         self.folder = folder
         self.options = options
         self.began = time.perf_counter()
@@ -63,7 +63,7 @@ class RunReport:
         self._disk(partial(make_parts, folder))
 
     def beside(self, others: Events) -> Events:
-        """Tells the report what the others are told, and the others too."""
+        """Events that reach the report and the others."""
 
         def start(known: Start) -> None:
             self.start(known)
@@ -81,7 +81,7 @@ class RunReport:
         self.known = known
 
     def finished(self, done: Finished) -> None:
-        """A label map is written: draws the case while its images are at hand."""
+        """A label map is written: draws the case while its images are in memory."""
         if self.fault:
             return
         began = time.perf_counter()
@@ -92,11 +92,11 @@ class RunReport:
             self._show(sight, confidence, began)
         except OutputError as error:
             self.fault = error
-        except Exception as error:  # a picture may cost no label map
+        except Exception as error:  # a failed picture costs no label map
             _say_undrawn(done.case.id, error)
 
     def write(self, input_folder: Path, output_folder: Path, task: str, results: Sequence[CaseResult]) -> None:
-        """Draws what an earlier run or another process has written, and writes report.json, report.csv and the page.
+        """Draws the cases of earlier runs and other processes, and writes report.json, report.csv and the page.
 
         Raises OutputError.
         """
@@ -153,7 +153,7 @@ class RunReport:
 
 
 def _parts_of(case_id: str) -> tuple[str, str]:
-    """A case's picture and what the viewer loads of it, in the report's folder."""
+    """The paths of a case's picture and of its volumes for the viewer, in the report's folder."""
     return f"{PICTURES}/{case_id}.png", f"{DATA}/{case_id}.js"
 
 

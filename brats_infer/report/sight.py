@@ -1,4 +1,4 @@
-"""A case as its viewers see it: the brain's crop at 1 mm, axes to the left, to the back and up, labels, lesions."""
+"""A case as the report shows it: the brain's crop at 1 mm, axes to the left, to the back, up; labels, lesions."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ from brats_infer.tasks import Task
 
 @dataclass(frozen=True)
 class Sight:
-    """What is shown of a case."""
+    """The images, labels and volumes of a case that the report shows."""
 
     id: str
     task: Task
@@ -33,9 +33,9 @@ class Sight:
     labels: NDArray[np.uint8]
     """(X, Y, Z)"""
     affine: NDArray[np.float64]
-    """(4, 4), voxels of these arrays to mm of the world."""
+    """(4, 4): voxels of these arrays -> mm of the world."""
     millilitres: dict[str, float]
-    """Of each label, counted on the input's own grid."""
+    """The volume of each label, on the input's own grid."""
     warnings: tuple[str, ...] = ()
 
     @property
@@ -47,7 +47,7 @@ class Sight:
 def sight_of(
     case_id: str, task: Task, cropped: Cropped, labels: NDArray[np.uint8], warnings: tuple[str, ...] = ()
 ) -> Sight:
-    """`labels` (X, Y, Z) are on the input's own grid."""
+    """The sight of a case whose `labels` (X, Y, Z) are on the input's own grid."""
     ml = label_volumes(labels, task, cropped.restore.geometry.voxel_mm3)
     on_crop = crop_labels(labels, cropped.restore)
     return Sight(case_id, task, cropped.images, on_crop, affine_of_crop(cropped.restore), ml, warnings)
@@ -62,9 +62,9 @@ def read_sight(case: Case, labels_path: Path) -> Sight:
 
 
 def read_cropped_for(case: Case, grid: Geometry, of: Path) -> tuple[Cropped, tuple[str, ...]]:
-    """A case's images, cropped, and what is odd about them.
+    """Reads and crops a case's images, with warnings of them.
 
-    Raises CaseError also if they are on another grid than the label map `of` that path.
+    Raises CaseError, also if `grid`, of the label map `of`, is not theirs.
     """
     if case.problem:
         raise CaseError(case.problem)
@@ -77,9 +77,9 @@ def read_cropped_for(case: Case, grid: Geometry, of: Path) -> tuple[Cropped, tup
 
 
 def affine_of_crop(restore: Restore) -> NDArray[np.float64]:
-    """(4, 4), voxels of the canonical crop at 1 mm -> mm of the world."""
+    """(4, 4): voxels of the canonical crop at 1 mm -> mm of the world."""
     to_oriented = np.eye(4)
-    if restore.resampled:  # grids that share their corner: voxel i of 1 mm is voxel (i + 1/2) / spacing - 1/2
+    if restore.resampled:  # the grids share a corner: voxel i at 1 mm is voxel (i + 1/2) / spacing - 1/2
         to_oriented = np.diag([*(1 / mm for mm in restore.spacing), 1.0])
         to_oriented[:3, 3] = [0.5 / mm - 0.5 for mm in restore.spacing]
     shift = np.eye(4)
@@ -91,7 +91,7 @@ def affine_of_crop(restore: Restore) -> NDArray[np.float64]:
 def lesions_of(sight: Sight) -> list[dict[str, Any]]:
     """Every connected component of every region, the largest first: number, region, ml, centre in mm.
 
-    Components touch as the task says. The centre is the component's voxel nearest to its mean.
+    The task says which neighbours connect. The centre is the component's voxel nearest to its mean.
     """
     box = bounding_box(sight.labels > 0, 1)
     corner = np.array([side.start for side in box])
@@ -121,10 +121,10 @@ def _lesion(region: str, voxels: NDArray[np.intp], affine: NDArray[np.float64]) 
 
 
 def moved(affine: NDArray[np.float64], point: NDArray[Any]) -> NDArray[np.float64]:
-    """(3,) -> (3,)"""
+    """The point (3,) after the affine map (4, 4)."""
     return np.asarray(affine[:3, :3] @ point + affine[:3, 3])
 
 
 def centre_of(voxels: NDArray[np.intp]) -> NDArray[np.intp]:
-    """(N, 3) -> the one nearest to their mean."""
+    """(N, 3) -> (3,): the voxel nearest to their mean."""
     return np.asarray(voxels[((voxels - voxels.mean(axis=0)) ** 2).sum(axis=1).argmin()])

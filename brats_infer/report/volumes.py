@@ -1,7 +1,7 @@
-"""What the page's viewer loads of a case, as a script: a page opened from disk may load scripts, but fetch nothing.
+"""The volumes of a case for the page's viewer, as a script: a page opened from disk can load scripts only.
 
-Contrasts travel as JPEG, all slices below one another, so that the pixels read row by row are the voxels in NIfTI's
-order; labels as gzip, without loss. A script holds 2 to 3 MB.
+Contrasts are JPEG with all slices below one another: its pixels, row by row, are the voxels in NIfTI's order. Labels
+are gzip, without loss. A script has 2 to 3 MB.
 """
 
 import base64
@@ -21,7 +21,7 @@ from brats_infer.tasks import MODALITIES
 from model.atomic import write_atomically
 
 QUALITY = 88
-MAX_ROWS = 65000  # of a JPEG
+MAX_ROWS = 65000  # pixels of a JPEG
 CALL = b"bratsOpt.arrive("
 
 
@@ -32,9 +32,9 @@ def write_volumes(
     overlays: Mapping[str, NDArray[np.uint8]],
     affine: NDArray[np.float64],
 ) -> None:
-    """Writes images of `picture.grey` and overlays {name: labels}, all (X, Y, Z) on one grid, atomically.
+    """Writes images (of `picture.grey`) and overlays {name: labels}, all (X, Y, Z) on one grid, atomically.
 
-    A grid too long for a JPEG is thinned out. Raises OSError.
+    A grid too long for a JPEG keeps every second voxel only, or fewer. Raises OSError.
     """
     _, y, z = greys[0].shape
     step = 1
@@ -56,13 +56,13 @@ def write_volumes(
 
 
 def holds_volumes(path: Path) -> bool:
-    """Whether `write_volumes` wrote that file. Raises OSError."""
+    """Whether `write_volumes` wrote the file. Raises OSError."""
     with path.open("rb") as stream:
         return stream.read(len(CALL)) == CALL
 
 
 def _header(shape: tuple[int, ...], affine: NDArray[np.float64]) -> bytes:
-    """352 bytes, in front of the uint8 voxels of a NIfTI file."""
+    """The 352 bytes in front of the uint8 voxels of a NIfTI file."""
     header = nib.Nifti1Header()
     header.set_data_dtype(np.uint8)
     header.set_data_shape(shape)
@@ -74,7 +74,7 @@ def _header(shape: tuple[int, ...], affine: NDArray[np.float64]) -> bytes:
 
 
 def _jpeg(image: NDArray[np.uint8]) -> bytes:
-    """(X, Y, Z) -> rows of X pixels, Y rows a slice, Z slices."""
+    """(X, Y, Z) -> a JPEG with rows of X pixels, Y rows a slice, Z slices."""
     x, y, z = image.shape
     stream = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(image.transpose(2, 1, 0)).reshape(z * y, x)).save(

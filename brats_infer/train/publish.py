@@ -1,10 +1,6 @@
 """From a finished run to a member of a weights folder."""
 
-import fcntl
 import hashlib
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +9,7 @@ from brats_infer.errors import OutputError, WeightsError
 from brats_infer.train.checkpoint import read_best
 from brats_infer.train.config import TrainConfig
 from brats_infer.train.data.dataset import Split
-from model.atomic import write_atomically
+from model.atomic import alone_in, write_atomically
 from model.checkpoint import MANIFEST, CheckpointError, read_manifest, save_reference, write_manifest
 from model.config import Member
 
@@ -40,7 +36,7 @@ def publish(
     """
     open_members(folder)
     try:
-        with _alone_in(folder):
+        with alone_in(folder, wait=True):
             return _added(folder, read_best(run), task, config, split, best, text, licence)
     except OSError as error:
         raise _unwritable(folder, error) from error
@@ -98,18 +94,6 @@ def trained_on(config: TrainConfig, split: Split) -> str:
 
 def _file(task: str, fold: int) -> str:
     return f"{task}-{fold}.safetensors"
-
-
-@contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Waits until nobody else publishes there; for nothing where the file system has no locks."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        with suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
 
 
 def _unwritable(folder: Path, error: OSError) -> OutputError:

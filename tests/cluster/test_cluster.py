@@ -17,9 +17,11 @@ import torch
 from click.testing import CliRunner
 
 from brats_infer import cli
-from brats_infer.cluster import foreman as scale
+from brats_infer.cluster import foreman as foreman_module
 from brats_infer.cluster.connection import joined
-from brats_infer.cluster.foreman import Slot, find_slots, on_ray
+from brats_infer.cluster.marks import marked
+from brats_infer.cluster.runner import on_ray
+from brats_infer.cluster.slots import Slot, find_slots
 from brats_infer.cluster.worker import Worker
 from brats_infer.cohort import Plan, segment_folder
 from brats_infer.errors import BratsOptError, OutputError, UsageError
@@ -29,7 +31,7 @@ from brats_infer.network.loading import working_on
 from brats_infer.run.events import CaseResult, Status
 from brats_infer.settings import OnError, Settings
 from brats_infer.tasks import TASKS
-from model.atomic import PREFIX, marked
+from model.atomic import PREFIX
 from tests.case_files import write_case
 from tests.cluster.ray_cluster import in_a_process, processes, wait_for
 from tests.faults import anatomy
@@ -78,9 +80,9 @@ def test_a_case_whose_worker_died_is_the_only_one_of_its_next() -> None:
     """So that no other case is blamed when it dies too."""
     plan = Plan(Path("in"), Path("out"), Path("weights"), (), "cpu", Settings())
     first, second, deadly = (Case(case_id, {}, TASKS["gli"]) for case_id in (*CASES[:2], DEADLY))
-    foreman = scale._Foreman([first, second], plan, Path("mark"))
+    foreman = foreman_module.Foreman([first, second], plan, Path("mark"))
     foreman.suspects.append((deadly, 1))
-    worker = scale._Hired(Asked(), Slot(1, 0), deaths=0, ready=True)
+    worker = foreman_module.Hired(Asked(), Slot(1, 0), deaths=0, ready=True)
     for _ in range(2):
         foreman._give(worker)
         assert worker.actor.cases == [DEADLY]
@@ -97,8 +99,8 @@ def test_a_case_whose_worker_died_is_the_only_one_of_its_next() -> None:
 @pytest.mark.parametrize(("slot", "cases"), [(Slot(4, 0), 3), (Slot(4, 1), 8)])
 def test_a_worker_with_a_gpu_has_more_cases_at_once(slot: Slot, cases: int) -> None:
     plan = Plan(Path("in"), Path("out"), Path("weights"), (), "auto", Settings())
-    foreman = scale._Foreman([Case(f"case {n}", {}, TASKS["gli"]) for n in range(20)], plan, Path("mark"))
-    worker = scale._Hired(Asked(), slot, deaths=0, ready=True)
+    foreman = foreman_module.Foreman([Case(f"case {n}", {}, TASKS["gli"]) for n in range(20)], plan, Path("mark"))
+    worker = foreman_module.Hired(Asked(), slot, deaths=0, ready=True)
     foreman._give(worker)
     assert worker.actor.cases == [f"case {n}" for n in range(cases)]
 
@@ -119,7 +121,7 @@ def test_a_worker_is_asked_for_as_many_cases_as_it_is_given(monkeypatch: pytest.
 
     monkeypatch.setattr("ray.remote", Remote)
     for slot in (Slot(4, 0), Slot(8, 1)):
-        scale._Foreman([], plan, Path("mark"))._hire(slot)
+        foreman_module.Foreman([], plan, Path("mark"))._hire(slot)
     assert asked == [
         {"num_cpus": 4, "num_gpus": 0, "max_concurrency": 3},
         {"num_cpus": 8, "num_gpus": 1, "max_concurrency": 8},
@@ -223,7 +225,7 @@ class DiesAtOnce(Worker):
 
 
 def segment_with(worker: type[Worker], folder: Path, out: Path, policy: OnError = OnError.FAIL) -> list[CaseResult]:
-    scale.Worker = worker  # type: ignore[misc]
+    foreman_module.Worker = worker  # type: ignore[misc]
     given: dict[str, Any] = {"weights": folder / "weights", "device": "cpu", "settings": Settings(on_error=policy)}
     return segment_folder(folder / "input", out, runner=on_ray("local"), **given)
 

@@ -1,16 +1,18 @@
 """A file is whole under its name, or what was there before still is."""
 
+import errno
 import fcntl
 import os
 import signal
 import stat
 import time
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
 from model import atomic
-from model.atomic import PREFIX, remove_leftovers, write_atomically
+from model.atomic import PREFIX, alone_in, remove_leftovers, write_atomically
 
 
 def test_content_replaces_what_was_there(tmp_path: Path) -> None:
@@ -87,41 +89,15 @@ def test_another_machines_file_may_be_of_a_live_run_whatever_its_lock_says(
     if machine:
         (tmp_path / "boot").write_text(f"{machine}-89ab\n")
         monkeypatch.setattr(atomic, "BOOT", tmp_path / "boot")
-    with atomic.marked(tmp_path) as mark:
-        left = tmp_path / "left" / mark.path.name
-        left.parent.mkdir()
-        left.touch()
-        os.utime(left, (time.time() - age,) * 2)
+    handle, path = atomic.locked_file(tmp_path)
+    os.close(handle)
+    left = tmp_path / "left" / path.name
+    left.parent.mkdir()
+    left.touch()
+    os.utime(left, (time.time() - age,) * 2)
     monkeypatch.undo()
     remove_leftovers(left.parent)
     assert left.exists() == stays
-
-
-def test_end_of_a_process_that_holds_a_mark_is_waited_for(tmp_path: Path) -> None:
-    with atomic.marked(tmp_path) as mark:
-        ready, go = os.pipe(), os.pipe()
-        child = os.fork()
-        if child == 0:
-            os.close(go[1])  # so that it ends with the test, should that fail
-            _held = atomic.hold_mark(mark.path)
-            os.write(ready[1], b"1")
-            os.read(go[0], 1)
-            time.sleep(0.2)
-            (tmp_path / "its last file").touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-        os.read(ready[0], 1)
-        begun = time.monotonic()
-        mark.wait_for_holders(0.1)
-        assert time.monotonic() - begun >= 0.1
-        os.write(go[1], b"1")
-        mark.wait_for_holders(60)
-        assert (tmp_path / "its last file").exists()
-        os.waitpid(child, 0)
-        remove_leftovers(tmp_path)
-        assert mark.path.exists()
-    assert not mark.path.exists()
-    with pytest.raises(FileNotFoundError):
-        atomic.hold_mark(mark.path)
 
 
 def test_modes_and_the_machines_name_may_be_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,3 +133,30 @@ def test_other_peoples_files_are_no_leftovers(tmp_path: Path) -> None:
     remove_leftovers(tmp_path)
     remove_leftovers(tmp_path / "absent")
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_lock_of_a_folder_is_refused_or_waited_for(tmp_path: Path) -> None:
+    folder, order = tmp_path / "new" / "folder", []
+
+    def second() -> None:
+        with alone_in(folder, wait=True):
+            order.append("second")
+
+    with alone_in(folder):
+        with pytest.raises(BlockingIOError), alone_in(folder):
+            pass
+        waiting = Thread(target=second)
+        waiting.start()
+        waiting.join(0.1)
+        order.append("first")
+    waiting.join(60)
+    assert order == ["first", "second"]
+
+
+def test_file_system_without_locks_lets_everybody_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with alone_in(tmp_path), alone_in(tmp_path, wait=True):
+        pass

@@ -7,8 +7,15 @@ import numpy as np
 import pytest
 
 from brats_infer.errors import UsageError
-from brats_infer.phantom.anatomy import MARGIN, MENINGES, Tissue, load_anatomies, read_anatomy, tissues_of
-from brats_infer.phantom.mni152 import mni152_anatomy
+from brats_infer.phantom.anatomy import (
+    MARGIN,
+    MENINGES,
+    Tissue,
+    load_anatomies,
+    mni152_anatomy,
+    read_anatomy,
+    tissues_of,
+)
 from tests.phantom.heads import head_codes
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -112,6 +119,6 @@ def test_mni152_is_a_brain_of_the_usual_size() -> None:
 
 
 def test_mni152_without_nilearn_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("brats_infer.phantom.mni152.find_spec", lambda name: None)
+    monkeypatch.setattr("brats_infer.phantom.anatomy.find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"--anatomy mni152: needs nilearn"):
         mni152_anatomy()

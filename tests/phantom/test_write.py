@@ -11,7 +11,7 @@ from brats_infer.files.nifti import read_images, read_labels
 from brats_infer.files.search import find_cases
 from brats_infer.image.crop import crop_labels, crop_to_brain
 from brats_infer.phantom.anatomy import load_anatomies
-from brats_infer.phantom.case import make_phantom
+from brats_infer.phantom.make import make_phantom
 from brats_infer.phantom.write import write_cohort
 from tests.phantom.heads import head_codes
 

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,11 @@ from brats_infer.cohort import segment_folder
 from brats_infer.errors import OutputError
 from brats_infer.report import RunReport
 from brats_infer.report import run_report as run
+from brats_infer.report.page import SCRIPTS, SOURCE
 from brats_infer.report.record import SCHEMA, plain, write_record
 from brats_infer.run.events import CaseResult, Events, Status
 from brats_infer.settings import Settings
+from brats_infer.tasks import TASKS
 from model.checkpoint import read_manifest
 from tests.report.conftest import TAG
 from tests.test_cli import brats_opt, one_line
@@ -41,6 +44,20 @@ def test_report_keeps_to_its_schema(content: dict[str, Any]) -> None:
     schema = json.loads(SCHEMA.read_text())
     jsonschema.Draft202012Validator.check_schema(schema)
     jsonschema.validate(content, schema)
+
+
+def test_page_reads_the_facts_of_a_challenge_from_the_report(content: dict[str, Any]) -> None:
+    assert {name: entry["penalty_mm"] for name, entry in content["tasks"].items()} == {
+        task.name: task.metrics.penalty_mm for task in TASKS.values()
+    }
+    assert content["limits"] == {"low_dice": 0.6, "low_expected_dice": 0.7}
+    assert content["first_contrast"] == "t1c"
+
+
+def test_no_script_of_the_page_holds_a_fact_of_a_challenge() -> None:
+    facts = re.compile(r"\b(374|t1n|t1c|t2w|t2f|gli|ssa|men|WT|TC|ET|NCR|ED)\b")
+    for name in SCRIPTS:
+        assert not facts.findall((SOURCE / name).read_text()), name
 
 
 def test_report_names_what_ran(cohort: Path, content: dict[str, Any]) -> None:

@@ -1,5 +1,4 @@
-// The page of one case: the viewer and its controls, what is known of the case, its lesions.
-const FIRST_CONTRAST = (report.contrasts.find(({ name }) => name === "t1c") ?? report.contrasts[0]).name;
+// The page of one case: the viewer and its controls, its figures, its lesions.
 const VIEWS = ["all", "axial", "coronal", "sagittal", "3-D"];
 const current = { item: null, viewer: null, keys: {} };
 
@@ -39,7 +38,7 @@ function controls(viewer, item) {
   const overlays = overlaysOf(item);
   const state = { overlay: overlays[0], shown: new Set(overlays[0].legend.map((entry) => entry.value)), opacity: 0.5, hidden: false };
   const legend = legendControls(viewer, item, state);
-  const contrasts = choice("Contrast", report.contrasts.map(({ name, title }, i) => [name, title, i + 1]), FIRST_CONTRAST, (name) => viewer.setContrast(name));
+  const contrasts = choice("Contrast", report.contrasts.map(({ name, title }, i) => [name, title, i + 1]), report.first_contrast, (name) => viewer.setContrast(name));
   const views = choice("View", VIEWS.map((name) => [name, name]), "all", (name) => viewer.setView(name));
   const opacity = el("input", { type: "range", min: 0, max: 1, step: 0.05, value: state.opacity, "aria-label": "Opacity of the overlay", oninput: (event) => { state.opacity = Number(event.target.value); legend.refresh(); } });
   const cut = el("input", { type: "checkbox", checked: true, onchange: (event) => viewer.setCut(event.target.checked) });
@@ -52,7 +51,7 @@ function controls(viewer, item) {
     legend.refresh();
   }
   const kinds = overlays.length > 1 ? choice("Overlay", overlays.map(({ name, title }) => [name, title]), overlays[0].name, setOverlay) : null;
-  current.chooseOverlay = kinds?.choose;  // that of a lesion's region
+  current.chooseOverlay = kinds?.choose;  // called with a lesion's region
   const shade = (by) => { opacity.value = state.opacity = Math.min(1, Math.max(0, state.opacity + by)); legend.refresh(); };
   current.keys = {
     ArrowUp: () => viewer.step(0, 0, 1), ArrowDown: () => viewer.step(0, 0, -1), ArrowLeft: () => viewer.step(1, 0, 0), ArrowRight: () => viewer.step(-1, 0, 0),
@@ -84,7 +83,7 @@ function factsCard(item) {
 function keysCard() {
   const key = (...names) => names.map((name) => el("kbd", {}, name));
   return el("div", { class: "card keys" }, el("h3", {}, "Keys"), key("↑", "↓"), " axial  ", key("←", "→"), " sagittal ", key("PgUp", "PgDn"), " coronal", el("br"),
-    key("1", "–", "4"), " contrast  ", key("o"), " overlay  ", key("[", "]"), " opacity", el("br"), key("n", "p"), " next, previous  ", key("Esc"), " all cases");
+    key("1", "–", String(report.contrasts.length)), " contrast  ", key("o"), " overlay  ", key("[", "]"), " opacity", el("br"), key("n", "p"), " next, previous  ", key("Esc"), " all cases");
 }
 
 function lesionTable(item) {
@@ -124,12 +123,12 @@ async function openCase(item) {
   side.replaceChildren(factsCard(item), keysCard());
   const canvas = el("canvas", { "aria-label": `Slices of ${item.id}`, role: "img" });
   stage.append(canvas);
-  const left = () => current.item !== item || !stage.isConnected;  // another one was opened meanwhile, or this one again
+  const left = () => current.item !== item || !stage.isConnected;  // another case was opened meanwhile, or this one again
   let viewer = null;
   try {
     viewer = await Viewer.open(canvas);
     const volumes = await loadVolumes(item.viewer, item.id);
-    if (!left()) await viewer.show(volumes, FIRST_CONTRAST);
+    if (!left()) await viewer.show(volumes, report.first_contrast);
     if (left()) { viewer.close(); return; }
     current.viewer = viewer;
     side.replaceChildren(...controls(viewer, item), factsCard(item), keysCard());

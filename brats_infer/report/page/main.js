@@ -1,4 +1,4 @@
-// What the address shows: all cases, or the one behind #case=.
+// The page of an address: all cases, or the case of #case=.
 function aboutRun() {
   const rows = [["Version", `brats-opt ${report.version}`], ["Made", report.created], ["Device", report.device],
     ["Peak memory", report.peak_memory && Object.entries(report.peak_memory).map(([name, bytes]) => `${name} ${(bytes / 2 ** 30).toFixed(1)} GiB`).join(", ")],

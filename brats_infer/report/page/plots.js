@@ -1,4 +1,4 @@
-// Tiles, and strips of dots: one a case, each a link to it.
+// Tiles, and strips of dots. Each dot is a case and a link to it.
 function svg(name, settings, ...children) {
   const node = document.createElementNS("http://www.w3.org/2000/svg", name);
   for (const [key, value] of Object.entries(settings)) node.setAttribute(key, value);
@@ -8,7 +8,7 @@ function svg(name, settings, ...children) {
 
 const WIDE = 660, ROW = 40, LEFT = 44, RIGHT = 18;
 
-// The smallest of 1, 2, 4, 8 times a power of ten that is no less: its quarters read well.
+// The smallest of 1, 2, 4, 8 times a power of ten that is at least `value`: its quarters are round numbers.
 function roundUp(value) {
   const power = 10 ** Math.floor(Math.log10(value));
   return power * ([1, 2, 4, 8].find((step) => step * power >= value) ?? 10);
@@ -29,7 +29,7 @@ function strip(title, rows, highest, digits) {
     const y = index * ROW + ROW / 2, taken = new Map();
     picture.append(svg("text", { x: 0, y: y + 4 }, row.name));
     for (const { value, item } of row.points) {
-      const x = place(value), bin = Math.round(x / 7), depth = taken.get(bin) ?? 0;  // dots side by side, not over one another
+      const x = place(value), bin = Math.round(x / 7), depth = taken.get(bin) ?? 0;  // dots lie side by side
       taken.set(bin, depth + 1);
       const shift = (depth % 2 ? 1 : -1) * Math.ceil(depth / 2) * 5 % (ROW / 2 - 4);
       const dot = svg("circle", { class: item.flags.length ? "dot flagged" : "dot", cx: x, cy: y + shift, r: 4 });
@@ -52,7 +52,7 @@ function drawPlots() {
   const before = (item, region) => item.before && item.before[region] ? item.before[region].lesionwise_dice : null;
   const strips = report.kind === "scores"
     ? [strip("Lesion-wise Dice (bar: median)", rowsOf(score("lesionwise_dice")), 1, 2), strip("Lesion-wise Dice before post-processing", rowsOf(before), 1, 2),
-      strip("Dice (bar: median)", rowsOf(score("legacy_dice")), 1, 2), strip("Lesion-wise HD95, mm", rowsOf(score("lesionwise_hd95")), 374, 0)]
+      strip("Dice (bar: median)", rowsOf(score("legacy_dice")), 1, 2), strip("Lesion-wise HD95, mm", rowsOf(score("lesionwise_hd95")), penaltyMm, 0)]
     : [strip("Volume, ml (bar: median)", rowsOf((item, region) => item.regions_ml[region]), null, 0),
       strip("Expected Dice (bar: median)", rowsOf((item, region) => item.expected_dice[region]), 1, 2)];
   byId("plots").replaceChildren(...strips.filter(Boolean));

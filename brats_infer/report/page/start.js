@@ -1,5 +1,5 @@
 "use strict";
-// The report's figures, and how elements are made: always as text, never as markup.
+// The report's figures, and helpers that make elements: content is always text, never markup.
 const report = JSON.parse(document.getElementById("report").textContent);
 const bratsOpt = { arrived: new Map(), arrive(volumes) { this.arrived.set(volumes.id, volumes); } };
 
@@ -16,7 +16,7 @@ function el(name, settings, ...children) {
 
 const byId = (id) => document.getElementById(id);
 const fixed = (value, digits) => (value === null || value === undefined ? "–" : value.toFixed(digits));
-const addressOf = (id) => `#case=${encodeURIComponent(id.toWellFormed())}`;  // a file's name may be no text
+const addressOf = (id) => `#case=${encodeURIComponent(id.toWellFormed())}`;  // a file's name may be invalid Unicode
 const mean = (values) => {
   const known = values.filter((value) => typeof value === "number");
   return known.length ? known.reduce((a, b) => a + b, 0) / known.length : null;
@@ -27,4 +27,5 @@ const median = (values) => {
 };
 const regionNames = [...new Set(Object.values(report.tasks).flatMap((task) => Object.keys(task.regions)))]
   .filter((name) => report.cases.some((item) => item.regions_ml && name in item.regions_ml));
+const penaltyMm = report.kind === "scores" ? report.tasks[report.options.task].penalty_mm : null;
 const flagNodes = (item) => item.flags.map((flag) => el("span", { class: `flag ${flag}` }, flag));

@@ -14,10 +14,10 @@ function columnsOfTable() {
   const score = (name) => (item, region) => item.scores && item.scores[region] ? item.scores[region][name] : null;
   if (report.kind === "scores") {
     return [flags, id,
-      { name: "mean", title: "Mean", hint: "Mean lesion-wise Dice", number: true, value: (item) => item.mean_dice, show: (value) => fixed(value, 3), mark: (value) => value !== null && value < 0.6 },
-      ...perRegion("Lesion-wise Dice", "Mean over lesions; a false one counts as 0", score("lesionwise_dice"), 3, 0.6),
+      { name: "mean", title: "Mean", hint: "Mean lesion-wise Dice", number: true, value: (item) => item.mean_dice, show: (value) => fixed(value, 3), mark: (value) => value !== null && value < report.limits.low_dice },
+      ...perRegion("Lesion-wise Dice", "Mean over lesions; a false one counts as 0", score("lesionwise_dice"), 3, report.limits.low_dice),
       ...perRegion("Dice", "Of the whole region", score("legacy_dice"), 3),
-      ...perRegion("Lesion-wise HD95, mm", "374 mm for a missed or false lesion", score("lesionwise_hd95"), 1),
+      ...perRegion("Lesion-wise HD95, mm", `${penaltyMm} mm for a missed or false lesion`, score("lesionwise_hd95"), 1),
       ...perRegion("False lesions", "Components that touch no lesion", score("num_fp"), 0),
       ...perRegion("Missed lesions", "Lesions that nothing touches", score("num_fn"), 0)];
   }
@@ -25,14 +25,14 @@ function columnsOfTable() {
     { name: "task", title: "Task", value: (item) => item.task, show: (value) => value ?? "–" },
     ...perRegion("Volume, ml", "Of the region", (item, region) => item.regions_ml[region], 1),
     ...perRegion("Lesions", "Connected components", (item, region) => item.lesion_counts[region], 0),
-    ...perRegion("Expected Dice", "The Dice to expect by the network's own probabilities", (item, region) => item.expected_dice[region], 2, 0.7),
+    ...perRegion("Expected Dice", "The Dice to expect by the network's own probabilities", (item, region) => item.expected_dice[region], 2, report.limits.low_expected_dice),
     { name: "time", title: "Time, s", number: true, first: true, value: (item) => Object.values(item.seconds).reduce((a, b) => a + b, 0) || null, show: (value) => fixed(value, 1) },
     { name: "message", title: "Message", wide: true, value: (item) => item.message || item.warnings.join(" ") || null, show: (value) => value ?? "" }];
 }
 
 const table = { columns: columnsOfTable(), sort: null, down: false };
 
-// Flagged cases first, the graver before; then the worst.
+// Flagged cases first, the gravest flags before others; then by score, the worst first.
 function usualOrder(a, b) {
   const rank = (item) => item.flags.length ? (/failed|blank|missing/.test(item.flags[0]) ? 0 : 1) : 2;
   const worth = (item) => report.kind === "scores" ? item.mean_dice : mean(Object.values(item.expected_dice));
@@ -48,7 +48,7 @@ function sortedCases() {
   const { value } = table.sort, sign = table.down ? -1 : 1;
   return found.sort((a, b) => {
     const x = value(a), y = value(b);
-    if (x === null || y === null) return (x === null) - (y === null);  // what is not known stays at the end
+    if (x === null || y === null) return (x === null) - (y === null);  // unknown values stay at the end
     return sign * (typeof x === "number" ? x - y : String(x).localeCompare(String(y), undefined, { numeric: true }));
   });
 }

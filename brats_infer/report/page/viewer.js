@@ -1,4 +1,4 @@
-// The interactive view of one case: NiiVue on the volumes of data/ID.js, which are loaded when the case is opened.
+// The interactive view of one case: NiiVue on the volumes of data/ID.js, loaded when the case is opened.
 const bytesOf = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
 
 function loadScript(address) {
@@ -10,7 +10,7 @@ function loadScript(address) {
   });
 }
 
-// By its ID: those of a case that was opened a moment before may arrive later.
+// Volumes are found by ID: those of a case opened before may arrive later.
 async function loadVolumes(address, id) {
   await loadScript(address);
   const volumes = bratsOpt.arrived.get(id);
@@ -19,7 +19,8 @@ async function loadVolumes(address, id) {
   return volumes;
 }
 
-// All slices below one another are the voxels in order; a canvas takes them in pieces, as none may be so tall.
+// The picture holds all slices below one another, so its pixels are the voxels in order. It is drawn in pieces: no
+// canvas may be as tall.
 async function voxelsOfJpeg(text, [x, y, z]) {
   const picture = await createImageBitmap(new Blob([bytesOf(text)], { type: "image/jpeg" }));
   const voxels = new Uint8Array(x * y * z), slices = Math.max(1, Math.floor(4096 / y));
@@ -28,7 +29,7 @@ async function voxelsOfJpeg(text, [x, y, z]) {
     const rows = y * Math.min(slices, z - first);
     pad.drawImage(picture, 0, y * first, x, rows, 0, 0, x, rows);
     const { data } = pad.getImageData(0, 0, x, rows), begin = x * y * first;
-    for (let i = 0; i < x * rows; i++) voxels[begin + i] = data[4 * i] < 8 ? 0 : data[4 * i];  // ripples around the brain
+    for (let i = 0; i < x * rows; i++) voxels[begin + i] = data[4 * i] < 8 ? 0 : data[4 * i];  // below: JPEG's ripples around the brain
   }
   picture.close();
   return voxels;
@@ -44,7 +45,7 @@ function rgb(colour) {
 }
 
 class Viewer {
-  // On a canvas; throws where the browser has no WebGL2.
+  // Opens a viewer on a canvas. Throws where the browser has no WebGL2.
   static async open(canvas) {
     if (!document.createElement("canvas").getContext("webgl2")) throw new Error("this browser shows no WebGL2");
     if (!window.niivue) await loadScript("viewer/niivue.umd.js");
@@ -80,8 +81,8 @@ class Viewer {
     return this.decoded[name];
   }
 
-  // NiiVue keeps a volume's voxels in the file's order: another contrast is other voxels in the same volume.
-  // Of two choices in a row the first may be decoded last: then it is no longer wanted.
+  // NiiVue keeps a volume's voxels in the file's order, so another contrast replaces the voxels of the same volume.
+  // The first of two choices may be decoded last; it is dropped then.
   async setContrast(name) {
     this.wanted.contrast = name;
     const voxels = await this.contrast(name);
@@ -96,7 +97,7 @@ class Viewer {
     if (this.nv && this.wanted.overlay === name) this.nv.volumes[1].img = voxels;
   }
 
-  // `legend` [{value, colour}], of which `shown` (a Set of values) are drawn.
+  // Draws the entries of `legend` [{value, colour}] whose values are in the Set `shown`.
   setShown(legend, shown, opacity) {
     const highest = Math.max(...legend.map((entry) => entry.value)), lut = new Uint8ClampedArray(4 * (highest + 1));
     for (const { value, colour } of legend) lut.set([...rgb(colour), shown.has(value) ? 255 : 0], 4 * value);
@@ -117,7 +118,7 @@ class Viewer {
     this.nv.drawScene();
   }
 
-  // Cuts the 3-D view open, or not: [depth, azimuth, elevation], 2 is outside of the volume.
+  // Cuts the 3-D view open, or not. [depth, azimuth, elevation]: depth 2 is outside of the volume.
   setCut(open) {
     this.nv.setClipPlane(open ? [0.1, 180, 40] : [2, 0, 0]);
   }
@@ -127,7 +128,7 @@ class Viewer {
   }
 
   close() {
-    this.nv.gl.getExtension("WEBGL_lose_context")?.loseContext();  // browsers allow few at a time
+    this.nv.gl.getExtension("WEBGL_lose_context")?.loseContext();  // browsers allow few contexts at a time
     this.nv = null;
   }
 }

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from brats_infer.image.normalise import Normalisation
 from brats_infer.labelling.regions import regions_from_labels
-from brats_infer.phantom.case import make_phantom
-from brats_infer.phantom.write import anatomies_named
+from brats_infer.phantom.anatomy import anatomies_named
+from brats_infer.phantom.make import make_phantom
 from brats_infer.tasks import Task
 from brats_infer.train.data.dataset import TrainingCase, training_case
 from brats_infer.train.data.label_dust import without_label_dust

@@ -6,9 +6,10 @@ from pathlib import Path
 import torch
 
 from brats_infer.errors import UsageError, WeightsError
+from brats_infer.evaluate.cohort import score_pair
 from brats_infer.evaluate.pairs import REFERENCE_ENDINGS, Pair, find_labels
 from brats_infer.evaluate.score_files import write_csv
-from brats_infer.evaluate.scores import CohortScores, mean_of, score_pair
+from brats_infer.evaluate.scores import CohortScores, mean_of
 from brats_infer.files.cases import Case
 from brats_infer.files.nifti import write_labels
 from brats_infer.files.search import find_cases

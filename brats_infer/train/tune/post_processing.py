@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from brats_infer.errors import CaseError
 from brats_infer.evaluate.lesionwise import lesionwise_scores
-from brats_infer.evaluate.pairs import find_pairs, read_reference
-from brats_infer.evaluate.scores import SPACING_DIGITS
+from brats_infer.evaluate.pairs import SPACING_DIGITS, find_pairs, read_reference
 from brats_infer.files.nifti import read_probabilities
 from brats_infer.image.voxels import bounding_box
 from brats_infer.labelling.label_map import labels_from_probabilities

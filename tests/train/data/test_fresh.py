@@ -13,7 +13,7 @@ import torch
 from brats_infer.errors import UsageError
 from brats_infer.image.normalise import Normalisation
 from brats_infer.phantom.anatomy import tissues_of
-from brats_infer.phantom.case import make_phantom
+from brats_infer.phantom.make import make_phantom
 from brats_infer.phantom.write import write_cohort
 from brats_infer.tasks import TASKS
 from brats_infer.train.config import TrainConfig

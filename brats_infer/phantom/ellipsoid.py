@@ -1,4 +1,4 @@
-"""A simple seeded sample case: an ellipsoid brain with folds, ventricles and one tumor, for demos and tests."""
+"""A simple case for demos and tests: an ellipsoid brain with folds, ventricles and one tumor."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +18,8 @@ MEANS = {  # of each tissue in t1n, t1c, t2w and t2f; 1 is the brightest
 SCALE = 1000.0
 
 
-def sample_case(seed: int, shape: tuple[int, int, int] = GRID_SHAPE) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
-    """(4, X, Y, Z) int16 images with background 0, and labels (X, Y, Z), on a grid like the challenges'."""
+def ellipsoid_case(seed: int, shape: tuple[int, int, int] = GRID_SHAPE) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
+    """(4, X, Y, Z) int16 images with background 0, and labels (X, Y, Z). Same seed, same case."""
     rng = np.random.default_rng(seed)
     at = np.stack(np.meshgrid(*[np.linspace(-1, 1, n, dtype=np.float32) for n in shape], indexing="ij"))
     folds = _noise(rng, shape, 0.02)
@@ -49,7 +49,7 @@ def _tumor(rng: np.random.Generator, at: NDArray[np.float32], shape: tuple[int, 
 def _image(
     rng: np.random.Generator, tissue: NDArray[np.int64], brain: NDArray[np.bool_], channel: int
 ) -> NDArray[np.int16]:
-    """One contrast: means of the tissues, partial volume, texture, bias field, noise."""
+    """(X, Y, Z): one contrast: means of tissues, partial volume, texture, bias field, noise."""
     means = np.zeros(max(MEANS) + 1, np.float32)
     for label, values in MEANS.items():
         means[label] = values[channel] * rng.uniform(0.93, 1.07)

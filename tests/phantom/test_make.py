@@ -6,17 +6,17 @@ import torch
 from scipy import ndimage
 
 from brats_infer.phantom.anatomy import Tissue, tissues_of
-from brats_infer.phantom.case import Phantom, make_phantom
 from brats_infer.phantom.fields import Draw, blur, grid_of, sample, smooth_noise
 from brats_infer.phantom.growth import Lesion, displacement, grow, plan_lesions
+from brats_infer.phantom.make import Phantom, make_phantom
 from brats_infer.phantom.scanner import to_integers
+from brats_infer.phantom.task_recipes import RECIPES, T1C, T2F
 from brats_infer.tasks import ED, ET, NCR
 from tests.phantom.heads import head_codes
 
 CPU = torch.device("cpu")
 ANATOMY = torch.from_numpy(tissues_of(head_codes().astype(np.int64)))
 TASKS = ("gli", "ssa", "men")
-T1N, T1C, T2W, T2F = range(4)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,10 @@ def test_edema_is_bright_in_flair_and_rims_in_t1c(cases: dict[tuple[str, int], P
 def test_meningiomas_start_at_the_surface_and_gliomas_inside() -> None:
     depth = ndimage.distance_transform_edt(ANATOMY.numpy() > 0)
     for seed in range(10):
-        centres = {task: plan_lesions(Draw.of_seed(seed, CPU), ANATOMY, task)[0].centre for task in ("gli", "men")}
+        centres = {
+            task: plan_lesions(Draw.of_seed(seed, CPU), ANATOMY, RECIPES[task].growth)[0].centre
+            for task in ("gli", "men")
+        }
         x, y, z = (int(v) for v in centres["men"])
         assert depth[x, y, z] < 5 or abs(x - ANATOMY.shape[0] // 2) <= 3
         x, y, z = (int(v) for v in centres["gli"])
@@ -75,13 +78,13 @@ def lesion(**settings: object) -> Lesion:
 
 def test_a_lesion_is_in_one_piece() -> None:
     for seed in range(3):
-        labels = grow(Draw.of_seed(seed, CPU), [lesion(rough=0.3, edema=4.0)], ANATOMY, "gli")
+        labels = grow(Draw.of_seed(seed, CPU), [lesion(rough=0.3, edema=4.0)], ANATOMY, RECIPES["gli"].growth)
         for region in (labels > 0, (labels == NCR) | (labels == ET)):
             assert ndimage.label(region.numpy(), np.ones((3, 3, 3)))[1] == 1
 
 
 def test_core_has_its_radius_and_edema_its_share_and_fluid_stays() -> None:
-    labels = grow(Draw.of_seed(0, CPU), [lesion(rough=0.0)], ANATOMY, "gli")
+    labels = grow(Draw.of_seed(0, CPU), [lesion(rough=0.0)], ANATOMY, RECIPES["gli"].growth)
     core = int(((labels == NCR) | (labels == ET)).sum())
     assert core == pytest.approx(4 / 3 * np.pi * 8**3, rel=0.25)
     assert int((labels == ED).sum()) == pytest.approx(2 * core, rel=0.35)
@@ -90,13 +93,13 @@ def test_core_has_its_radius_and_edema_its_share_and_fluid_stays() -> None:
 
 
 def test_edema_prefers_white_matter() -> None:
-    labels = grow(Draw.of_seed(1, CPU), [lesion(edema=6.0)], ANATOMY, "gli")
+    labels = grow(Draw.of_seed(1, CPU), [lesion(edema=6.0)], ANATOMY, RECIPES["gli"].growth)
     share = {t: float((labels[t == ANATOMY] == ED).float().mean()) for t in (Tissue.WHITE, Tissue.CORTEX)}
     assert share[Tissue.WHITE] > 2 * share[Tissue.CORTEX]
 
 
 def test_low_grades_hardly_enhance() -> None:
-    labels = grow(Draw.of_seed(2, CPU), [lesion(low_grade=True, radius=12.0)], ANATOMY, "gli")
+    labels = grow(Draw.of_seed(2, CPU), [lesion(low_grade=True, radius=12.0)], ANATOMY, RECIPES["gli"].growth)
     assert int((labels == ET).sum()) < 0.4 * int((labels == NCR).sum())
 
 

@@ -1,4 +1,4 @@
-"""One synthetic case: an anatomy, bent; a tumor, grown; four contrasts, scanned."""
+"""One phantom: bends an anatomy, grows a tumor in it, paints four contrasts, scans them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,10 +13,11 @@ from brats_infer.phantom.fields import Draw, blur, grid_of, random_affine, sampl
 from brats_infer.phantom.growth import Lesion, displacement, grow, plan_lesions
 from brats_infer.phantom.scanner import scan
 from brats_infer.phantom.surroundings import paint_remains, remains
+from brats_infer.phantom.task_recipes import RECIPES
 
-MAX_SHAPE = (220, 235, 155)
-WILD_SHARE = 0.5  # of the cases have contrasts far beyond what is realistic
-ROTATION = 0.12
+MAX_SHAPE = (220, 235, 155)  # voxels; larger brains are squeezed into it
+WILD_SHARE = 0.5  # of the cases, with contrasts far beyond realistic ones
+ROTATION = 0.12  # radians
 ZOOM = (0.92, 1.1)
 
 
@@ -32,38 +33,45 @@ class Phantom:
 
 @torch.inference_mode()
 def make_phantom(anatomies: Sequence[Tensor], task: str, seed: int, device: torch.device | None = None) -> Phantom:
-    """A case of a task from one of the anatomies (X, Y, Z), `Tissue` maps. Same seed, device and threads, same case."""
+    """A phantom of a task in one of the anatomies, `Tissue` maps (X, Y, Z).
+
+    Same seed, device and number of threads: same phantom.
+    """
+    recipe = RECIPES[task]
     draw = Draw.of_seed(seed, device or torch.device("cpu"))
     anatomy = anatomies[int(draw.rng.integers(len(anatomies)))].to(draw.device)
     at = _bent_grid(draw, anatomy)
     tissues = _tissues_at(anatomy, at)
-    lesions = plan_lesions(draw, tissues, task)
+    lesions = plan_lesions(draw, tissues, recipe.growth)
     own = grid_of(tuple(tissues.shape), draw.device)
     moved = own
     for lesion in lesions:
         moved = moved + displacement(lesion, own)
     tissues = _tissues_at(anatomy, sample(at, moved, "bilinear"))
     tissues = _narrow_sulci(draw, tissues)
-    labels = grow(draw, lesions, tissues, task)
-    kind = "men" if task == "men" else "low" if lesions[0].low_grade else "high"
-    images = paint(draw, tissues, labels, kind, draw.chance(WILD_SHARE))
+    labels = grow(draw, lesions, tissues, recipe.growth)
+    contrast = recipe.low_grade_contrast if lesions[0].low_grade else recipe.contrast
+    images = paint(draw, tissues, labels, contrast, draw.chance(WILD_SHARE))
     left = remains(draw, tissues)
-    images = scan(draw, paint_remains(draw, images, left), (tissues > 0) | left, task)
+    images = scan(draw, paint_remains(draw, images, left), (tissues > 0) | left, recipe.scanner)
     seen = (images != 0).any(dim=0)
     return Phantom(images, labels * seen)
 
 
 def _tissues_at(anatomy: Tensor, at: Tensor) -> Tensor:
-    """(X, Y, Z) uint8: the anatomy read where `at` (3, X, Y, Z) points."""
+    """(X, Y, Z) uint8: the anatomy at the points `at` (3, X, Y, Z), in voxels."""
     out: Tensor = sample(anatomy[None], at)[0]
     return out.to(torch.uint8)
 
 
 def _bent_grid(draw: Draw, anatomy: Tensor) -> Tensor:
-    """(3, X, Y, Z): where each voxel of the case lies in the anatomy: affine, smooth bending, other ventricles."""
+    """(3, X, Y, Z): the place of each voxel in the anatomy, in voxels.
+
+    It is an affine map, a smooth deformation, and ventricles that grow or shrink.
+    """
     matrix = torch.from_numpy(random_affine(draw, ROTATION, (1 / ZOOM[1], 1 / ZOOM[0]), 0.04)).float().to(draw.device)
     reach = np.abs(np.linalg.inv(matrix.cpu().numpy())) @ np.array(anatomy.shape)
-    squeeze = np.maximum(1, reach / np.array(MAX_SHAPE))  # a brain that is too tall for the grid is made to fit
+    squeeze = np.maximum(1, reach / np.array(MAX_SHAPE))
     matrix = matrix @ torch.from_numpy(np.diag(squeeze)).float().to(draw.device)
     shape = tuple(int(side) for side in reach / squeeze)
     own = grid_of(shape, draw.device)
@@ -79,7 +87,7 @@ def _bent_grid(draw: Draw, anatomy: Tensor) -> Tensor:
 
 
 def _narrow_sulci(draw: Draw, tissues: Tensor) -> Tensor:
-    """(X, Y, Z): cortex grown into the fluid around it, by nothing to about 2 mm."""
+    """(X, Y, Z): the cortex, grown by 0 to about 2 mm into the fluid around it."""
     cortex = blur((tissues == Tissue.CORTEX).float()[None], 1.2)[0]
     limit = draw.uniform(0.08, 0.45)
     return torch.where((tissues == Tissue.CSF) & (cortex > limit), int(Tissue.CORTEX), tissues)

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from brats_infer.errors import CaseError, NoCasesError, Terminated, UsageError
-from brats_infer.evaluate import evaluate_folders, lesionwise_scores
-from brats_infer.evaluate import scores as cohort
+from brats_infer.evaluate import evaluate_folders, lesionwise_scores, processes
+from brats_infer.evaluate.cohort import verify_pair
 from brats_infer.evaluate.pairs import find_pairs, read_reference
 from brats_infer.files.geometry import Geometry
 from brats_infer.files.nifti import read_geometry, write_labels
@@ -122,7 +122,7 @@ def test_enhancing_tumor_that_is_4_as_until_2021_is_scored_in_references_only(fo
     with_its_own = replace(GLI, regions=(*GLI.regions[:2], replace(GLI.regions[2], label=4)))
     assert 4 in read_reference(folders[1] / f"{IDS[0]}-seg.nii.gz", with_its_own)[0]
     with pytest.raises(CaseError, match="holds the label 4"):
-        cohort.verify_pair(find_pairs(*folders)[0], GLI)
+        verify_pair(find_pairs(*folders)[0], GLI)
     write_map(folders[0] / f"{IDS[0]}.nii.gz", old)
     with pytest.raises(CaseError, match=rf"predictions/{IDS[0]}\.nii\.gz: holds the label 4"):
         evaluate_folders(*folders, GLI, jobs=1)
@@ -200,7 +200,7 @@ def test_a_signal_waits_until_the_workers_are_started(
             signal.raise_signal(signal.SIGTERM)
             return super().submit(*args, **kwargs)
 
-    monkeypatch.setattr(cohort, "_pool", lambda _: Interrupted(1))
+    monkeypatch.setattr(processes, "_pool", lambda _: Interrupted(1))
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         raise_once()
