@@ -1,4 +1,4 @@
-"""What a run is at any step, and its files: begun, saved, gone on from."""
+"""The state of a run and its files: a run starts, is saved, and resumes."""
 
 import io
 import json
@@ -14,23 +14,22 @@ from torch import nn
 
 from brats_infer.errors import OutputError, UsageError
 from brats_infer.tasks import Task
-from brats_infer.train.choices import Selection
-from brats_infer.train.config import TrainConfig
+from brats_infer.train.choices import Selection, TrainOptions, recorded_elsewhere
+from brats_infer.train.config import BEST, SETTINGS, TrainConfig
 from brats_infer.train.data.dataset import Split
 from brats_infer.train.distributed import Workers, heads_of
 from brats_infer.train.monitor.curves import validation_csv
-from brats_infer.train.optimisers import make_optimizer
-from brats_infer.train.precision import keep_small_exact
+from brats_infer.train.step.optimisers import make_optimizer
+from brats_infer.train.step.precision import keep_small_exact
 from brats_infer.train.transfer import Initial, freeze
 from model.atomic import write_atomically
 from model.checkpoint import save_weights
+from model.config import UNetConfig
 from model.unet import UNet
 
 LAST = "last.pt"
-BEST = "best.safetensors"
 LOG = "log.jsonl"
 TABLE = "validation.csv"
-SETTINGS = "settings.json"
 
 
 @dataclass
@@ -43,23 +42,23 @@ class Run:
     optimizer: torch.optim.Optimizer
     workers: Workers
     heads: nn.Module
-    """The network's heads; with several workers, it averages their gradients."""
+    """Computes the outputs of the network's heads. With several workers it averages their gradients."""
     select: Selection = Selection.DICE
     step: int = 0
     losses: list[float] = field(default_factory=list)
-    """Of each step since the last validation."""
+    """The loss of each step since the last validation."""
     log: list[dict[str, Any]] = field(default_factory=list)
-    """What each validation found."""
+    """The entries of the validations."""
 
     @property
     def best(self) -> dict[str, Any]:
-        """The entry of the best validation, the later of equals."""
+        """The entry of the best validation; of equal ones, the latest."""
         key = "step" if self.select == Selection.LAST else "score"
         return max(reversed(self.log), key=lambda entry: float(entry[key]), default={})
 
 
 def read_best(run: Path) -> bytes:
-    """The content of a run's best checkpoint. Raises OutputError where it is cut, OSError where it is missing."""
+    """The content of a run's best checkpoint. Raises OutputError if it is damaged, OSError if it is missing."""
     content = (run / BEST).read_bytes()
     try:
         load(content)
@@ -68,14 +67,38 @@ def read_best(run: Path) -> bytes:
     return content
 
 
+def best_network(run: Path, config: UNetConfig) -> UNet:
+    """The network of a run's best checkpoint. Raises what `read_best` does."""
+    network = UNet(config)
+    network.load_state_dict({name: tensor.float() for name, tensor in load(read_best(run)).items()})
+    return network
+
+
 def settings_of(config: TrainConfig, split: Split, task: Task) -> dict[str, Any]:
-    """What makes a run this one: going on with other cases would train on those held out before."""
+    """The settings that identify a run. The cases belong to them: other cases would train on held-out cases."""
     return {
         **config.to_json(),
         "task": task.name,
         "training": [case.id for case in split.training],
         "validation": [case.id for case in split.validation],
         "phantoms": [case.id for case in split.phantoms],
+    }
+
+
+def same_run(stored: dict[str, Any], settings: dict[str, Any]) -> bool:
+    """Whether settings describe the run that stored settings began.
+
+    An option that the stored settings lack did not exist then: its default counts.
+    """
+    defaults = TrainConfig(TrainOptions()).to_json()
+    return _compared({**defaults, **stored}) == _compared(settings)
+
+
+def _compared(settings: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: value
+        for name, value in settings.items()
+        if name not in TrainOptions.model_fields or not recorded_elsewhere(name)
     }
 
 
@@ -87,17 +110,20 @@ def start_run(
     initial: Initial | None,
     workers: Workers,
 ) -> Run:
-    """A run at its first step, or where `out` stopped. Raises UsageError for another run's folder, OutputError."""
-    torch.manual_seed(config.seed)
+    """A run at its first step, or at the step where `out` stopped.
+
+    Raises UsageError for the folder of another run, OutputError for a folder that cannot be written.
+    """
+    torch.manual_seed(config.options.seed)
     network, mean = UNet(config.network), UNet(config.network)
     if initial:
         initial.put_into(network)
     mean.load_state_dict(network.state_dict())
     network, mean = network.to(device), mean.to(device)
     keep_small_exact(network)
-    freeze(network, config.freeze)
-    optimizer = make_optimizer(config, [p for p in network.parameters() if p.requires_grad])
-    run = Run(network, mean, optimizer, workers, heads_of(network, workers), config.select)
+    freeze(network, config.options.freeze)
+    optimizer = make_optimizer(config.options, [p for p in network.parameters() if p.requires_grad])
+    run = Run(network, mean, optimizer, workers, heads_of(network, workers), config.options.select)
     path = out / LAST
     if path.exists():
         try:
@@ -117,7 +143,7 @@ def start_run(
 
 def _restore(run: Run, settings: dict[str, Any], path: Path) -> None:
     state = torch.load(path, map_location="cpu", weights_only=True)  # Adam keeps its step counts on the CPU
-    if json.loads(state["settings"]) != settings:
+    if not same_run(json.loads(state["settings"]), settings):
         raise UsageError(f"{path}: belongs to a run with other settings or cases: choose another --out")
     run.network.load_state_dict(state["network"])
     run.mean.load_state_dict(state["mean"])
@@ -126,7 +152,7 @@ def _restore(run: Run, settings: dict[str, Any], path: Path) -> None:
 
 
 def save_run(run: Run, settings: dict[str, Any], out: Path, best: bool = False) -> None:
-    """Writes the log, its table, the checkpoint and, as the best, the weights, each whole or not at all.
+    """Writes the log, its table and the checkpoint, and with `best` the weights; each file whole or not at all.
 
     Raises OutputError.
     """

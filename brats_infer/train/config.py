@@ -1,52 +1,70 @@
 """The settings of one training run."""
 
-from dataclasses import asdict, dataclass
-from typing import Any
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
 
-from brats_infer.train.choices import Augment, Freeze, Optimizer, Schedule, Selection
-from brats_infer.train.options import TrainOptions
+from brats_infer.errors import UsageError
+from brats_infer.train.choices import Targets, TrainOptions
 from model.config import UNetConfig
 
-DEFAULT = TrainOptions.model_validate({})
+SETTINGS = "settings.json"
+BEST = "best.safetensors"
+VALIDATE_EVERY = 200  # steps
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """One training run; stored with it, and compared when it is resumed."""
+    """The options of one run, and the values that follow from them."""
 
-    network: UNetConfig
-    normalisation: str
-    patch: tuple[int, int, int] = (DEFAULT.patch, DEFAULT.patch, DEFAULT.patch)
-    augment: Augment = DEFAULT.augment
-    batch: int = DEFAULT.batch
-    steps: int = DEFAULT.steps
-    validate_every: int = 200
-    """In steps."""
-    loss: str = DEFAULT.loss
-    """A name or weights, as `losses.loss_weights` reads them."""
-    optimizer: Optimizer = DEFAULT.optimizer
-    amsgrad: bool = DEFAULT.amsgrad
-    """Adam and AdamW divide by the largest second moment so far."""
-    weight_decay: float = DEFAULT.weight_decay
-    learning_rate: float = DEFAULT.learning_rate
-    schedule: Schedule = DEFAULT.schedule
-    decay: float = DEFAULT.decay
-    """Factor an epoch of the exponential schedule."""
-    warm_up: int = DEFAULT.warm_up
-    """Steps over which the rate rises from almost 0."""
-    ema: float = DEFAULT.ema
-    """Weight of the running mean of the parameters, which is what is validated and kept; 0: the parameters."""
-    select: Selection = DEFAULT.select
-    clean_labels: bool = DEFAULT.clean_labels
-    """Whether dust was taken out of the training labels."""
-    freeze: Freeze = DEFAULT.freeze
+    options: TrainOptions
+    """`steps`, `validate_every` and `seed` are those of this run, not of all its folds."""
     initial_sha256: str = ""
-    """Of the weights that training starts with; empty: random numbers."""
-    seed: int = DEFAULT.seed
-    phantom_share: float = DEFAULT.phantom_share
-    """Of the patches that come from synthetic cases, where there are any."""
-    anatomy: str | None = DEFAULT.anatomy
-    """What synthetic cases are made of while training; None: they lie in a folder."""
+    """The sha256 of the initial weights; empty for random weights."""
+
+    @property
+    def network(self) -> UNetConfig:
+        """Raises ValueError for channels that make no network."""
+        return UNetConfig(
+            channels=self.options.channels,
+            foreground=self.options.foreground,
+            deep_supervision=self.options.deep_supervision,
+            dropout=self.options.dropout,
+            disjoint=self.options.targets == Targets.LABELS,
+            spacing=self.options.spacing,
+        )
+
+    @property
+    def patch(self) -> tuple[int, int, int]:
+        """Shape of a training patch, in voxels of the network's grid."""
+        return (self.options.patch, self.options.patch, self.options.patch)
+
+    @property
+    def validate_every(self) -> int:
+        """In steps."""
+        return self.options.validate_every or VALIDATE_EVERY
+
+    def with_options(self, **changed: Any) -> Self:
+        """The same run with other options; their values are not checked."""
+        return replace(self, options=self.options.model_copy(update=changed))
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "network": self.network.to_json(), "patch": list(self.patch)}
+        """Every option, and what follows from them; a derived entry replaces an option of the same name."""
+        return {
+            **self.options.model_dump(mode="json"),
+            "network": self.network.to_json(),
+            "patch": list(self.patch),
+            "validate_every": self.validate_every,
+            "initial_sha256": self.initial_sha256,
+        }
+
+
+def read_network(run: Path) -> tuple[UNetConfig, str]:
+    """The network of a run and its normalisation, from the settings of the run. Raises UsageError."""
+    path = run / SETTINGS
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+        return UNetConfig.from_json(settings["network"]), str(settings["normalisation"])
+    except (OSError, ValueError, TypeError, LookupError) as error:
+        raise UsageError(f"{path}: does not tell the network of the run ({error}): move the weights away") from error

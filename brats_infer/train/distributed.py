@@ -1,4 +1,4 @@
-"""Several processes that train as one (torchrun): who I am, what is mine, sums over all."""
+"""Several processes that train one network (torchrun): rank, shares of the work, sums over all processes."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -23,22 +23,22 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Workers:
-    """The processes of one training run; one alone unless torchrun started more."""
+    """The processes of one training run: one, unless torchrun started more."""
 
     rank: int = 0
     count: int = 1
 
     @property
     def first(self) -> bool:
-        """Whether this one writes files and tells."""
+        """Whether this process writes files and messages."""
         return self.rank == 0
 
     def share(self, total: int) -> range:
-        """Which of `total` pieces of work are mine."""
+        """The numbers of the pieces of work that this process does, of `total` pieces."""
         return range(self.rank, total, self.count)
 
     def gather(self, mine: dict[str, T]) -> dict[str, T]:
-        """What all have found, merged."""
+        """The results of all processes, merged."""
         if self.count == 1:
             return mine
         parts: list[dict[str, T]] = [{} for _ in range(self.count)]
@@ -46,12 +46,12 @@ class Workers:
         return {key: value for part in parts for key, value in part.items()}
 
     def meet(self) -> None:
-        """Waits for all. Raises RuntimeError where one has gone, before anything waits for it on a GPU for ever."""
+        """Waits for all processes. Raises RuntimeError if one has ended; a wait on a GPU would last for ever."""
         if self.count > 1:
             distributed.all_reduce(torch.zeros(1))
 
     def mean(self, value: Tensor) -> float:
-        """Of a scalar that each has."""
+        """The mean over all processes of a scalar."""
         return float(sum_over_workers(value.detach().clone())) / self.count
 
 
@@ -67,13 +67,13 @@ class Heads(nn.Module):
 
 
 def heads_of(network: UNet, workers: Workers) -> nn.Module:
-    """What gives a network's heads and, with several workers, averages the gradients in the backward pass."""
+    """The module that computes a network's heads. With several workers the backward pass averages the gradients."""
     heads = Heads(network)
     return heads if workers.count == 1 else DistributedDataParallel(heads)
 
 
 def sum_over_workers(x: Tensor) -> Tensor:
-    """The sum over all processes; its gradient is theirs. As it is where there is one only."""
+    """The sum over all processes, through which gradients flow. With one process: the tensor itself."""
     if not distributed.is_initialized():
         return x
     summed: Tensor = all_reduce(x)  # type: ignore[no-untyped-call]
@@ -82,9 +82,9 @@ def sum_over_workers(x: Tensor) -> Tensor:
 
 @contextmanager
 def workers_of(device: torch.device) -> Iterator[Workers]:
-    """Joins the processes that torchrun started, by its environment variables; leaves them at the end.
+    """Joins the processes that torchrun started, by its environment variables, and leaves them at the end.
 
-    Raises UsageError where these are not whole.
+    Raises UsageError if one of these variables is missing.
     """
     if os.environ.get("WORLD_SIZE", "") in ("", "1"):
         yield Workers()
@@ -95,11 +95,11 @@ def workers_of(device: torch.device) -> Iterator[Workers]:
         raise UsageError(f"WORLD_SIZE is set, but not {' and '.join(missing)}: start several processes with torchrun")
     count = int(os.environ["WORLD_SIZE"])
     store, rank, _ = next(rendezvous("env://"))
-    # torchrun keeps one store over its restarts (torch 2.13): addresses of processes that died are not to be found
+    # torchrun keeps one store over its restarts (torch 2.13): a prefix hides the addresses of dead processes
     store = PrefixStore(f"start-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     if device.type == "cuda":
-        torch.cuda.set_device(device)  # where NCCL puts what is gathered
+        torch.cuda.set_device(device)  # NCCL gathers into its memory
     distributed.init_process_group(backend, store=store, rank=rank, world_size=count)
     try:
         if device.type == "cuda":
@@ -112,11 +112,11 @@ def workers_of(device: torch.device) -> Iterator[Workers]:
 
 
 def check_gpus(gpus: Sequence[object]) -> None:
-    """Raises UsageError where two processes, each of which tells of its own, have one GPU, which NCCL refuses."""
+    """Raises UsageError if two processes use the same GPU, which NCCL refuses; one entry a process."""
     if len(set(gpus)) < len(gpus):
         raise UsageError(f"{len(gpus)} processes have {len(set(gpus))} GPUs: start one process a GPU")
 
 
 def is_first() -> bool:
-    """Whether this process speaks for all."""
+    """Whether this process writes messages for all."""
     return os.environ.get("RANK", "0") == "0"

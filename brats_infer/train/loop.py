@@ -1,4 +1,4 @@
-"""The training loop: steps, validation on whole brains, the best checkpoint, resume."""
+"""The training loop: steps, validation on whole brains, checkpoints."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -19,22 +19,22 @@ from brats_infer.train.config import TrainConfig
 from brats_infer.train.data.dataset import Split
 from brats_infer.train.data.patches import draw_batch, kept_on
 from brats_infer.train.distributed import Workers
-from brats_infer.train.losses import Loss, deep_supervision_loss, disjoint_targets, loss_weights, weighted
 from brats_infer.train.monitor.curves import Curves
 from brats_infer.train.monitor.pace import Pace
 from brats_infer.train.monitor.validation import ALONE, validate
-from brats_infer.train.optimisers import learning_rate
+from brats_infer.train.step.losses import Loss, deep_supervision_loss, disjoint_targets, loss_weights, weighted
+from brats_infer.train.step.optimisers import learning_rate
 from brats_infer.train.transfer import Initial
 
 MAX_GRADIENT_NORM = 12.0
 
 
 class LossIsNoNumberError(UsageError):
-    """Training went astray."""
+    """The loss or the weights became NaN, infinite or too large."""
 
 
 class WorkerLostError(UsageError):
-    """Of several processes, another one has gone."""
+    """Another process of the run has ended."""
 
 
 def train(
@@ -48,44 +48,36 @@ def train(
     workers: Workers = ALONE,
     on_pace: Callable[[dict[str, Any]], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """Trains, or goes on where `out` stopped.
+    """Trains a new run, or resumes the run in `out`.
 
-    Writes last.pt, best.safetensors, settings.json, log.jsonl, validation.csv and, where tensorboard is installed, its
-    curves there. Returns the best validation's entry of the log; without validation cases the last checkpoint is the
-    best one. Resumed on CPUs, a run that Ctrl-C or SIGTERM stopped ends with the parameters of one that nobody stopped.
-    `on_validation` is told each entry of the log, `on_pace` every minute how far it is; what they raise ends the run.
-    Raises UsageError if `out` holds another run, if the settings do not fit or make the loss or the weights NaN, or if
-    another process ends; OutputError if it cannot be written.
+    Writes last.pt, best.safetensors, settings.json, log.jsonl and validation.csv there, and curves if tensorboard is
+    installed. Returns the log's entry of the best validation. Without validation cases the last checkpoint is the best.
+    On CPUs a run that Ctrl-C or SIGTERM stopped and that resumes ends with the same parameters as an unstopped run.
+    `on_validation` gets each entry of the log, `on_pace` an entry every minute; an error that they raise ends the run.
+
+    Raises UsageError if `out` holds another run, if the settings do not fit each other, if the loss or the weights
+    become NaN, or if another process ends; OutputError if `out` cannot be written.
     """
-    if not config.network.fits(config.patch):
-        raise UsageError(f"patches of {config.patch} do not fit {config.network.levels} levels: choose another --patch")
-    if config.batch % workers.count:
-        raise UsageError(f"--batch {config.batch}: choose a multiple of the {workers.count} processes")
-    loss = weighted(loss_weights(config.loss))
+    _check(config, workers)
+    loss = weighted(loss_weights(config.options.loss))
     settings = settings_of(config, split, task)
     run = start_run(config, settings, out, device, initial, workers)
     split = kept_on(split, device)
-    epoch_steps = steps_of_epoch(split, config.batch)
-    pace = Pace(config.batch)
-    with (
-        raising(),
-        Curves(out, run.step) as curves,
-        _saved_when_stopped(run, settings, out),
-    ):
-        while run.step < config.steps or _validation_due(run, config):
+    epoch_steps = steps_of_epoch(split, config.options.batch)
+    pace = Pace(config.options.batch)
+    with raising(), Curves(out, run.step) as curves, _saved_when_stopped(run, settings, out):
+        while run.step < config.options.steps or _validation_due(run, config):
             if not _validation_due(run, config):
                 with held():
-                    rate = learning_rate(config, run.step, epoch_steps)
-                    run.losses.append(_step(run, config, split, loss, rate, device))
+                    rate = learning_rate(config.options, run.step, epoch_steps)
+                    run.losses.append(take_step(run, config, split, loss, rate, device))
                 pace.steps += 1
                 if pace.is_due():
                     on_pace(pace.entry(run.step, run.losses))
                 continue
             _check_weights(run)
-            entry = {
-                **pace.entry(run.step, run.losses),
-                **validate(run.mean, split.validation, task, device, config.select, workers),
-            }
+            scores = validate(run.mean, split.validation, task, device, config.options.select, workers)
+            entry = {**pace.entry(run.step, run.losses), **scores}
             with held():
                 run.log.append(entry)
                 run.losses = []
@@ -93,20 +85,28 @@ def train(
                     save_run(run, settings, out, best=run.best is entry)
                     curves.add(entry, run.optimizer.param_groups[0]["lr"])
             on_validation(entry)
-            pace = Pace(config.batch)
+            pace = Pace(config.options.batch)
     return run.best
+
+
+def _check(config: TrainConfig, workers: Workers) -> None:
+    """Raises UsageError for a patch that does not fit the network, or a batch that does not fit the processes."""
+    if not config.network.fits(config.patch):
+        raise UsageError(f"patches of {config.patch} do not fit {config.network.levels} levels: choose another --patch")
+    if config.options.batch % workers.count:
+        raise UsageError(f"--batch {config.options.batch}: choose a multiple of the {workers.count} processes")
 
 
 @contextmanager
 def _saved_when_stopped(run: Run, settings: dict[str, Any], out: Path) -> Iterator[None]:
-    """Leaves `last.pt` behind where the run is stopped, or one of its processes is; a second signal stops nothing."""
+    """Saves `last.pt` if a signal stops the run or one of its processes. A second signal does not stop the saving."""
     try:
         yield
     except (KeyboardInterrupt, Terminated):
         if run.workers.first:
             save_run(run, settings, out)
         raise
-    except RuntimeError as error:  # of what all processes do together: no step is half done
+    except RuntimeError as error:  # collective operations raise it, before the optimiser's step
         if run.workers.count == 1 or is_out_of_memory(error):
             raise
         if run.workers.first:
@@ -118,41 +118,41 @@ def _saved_when_stopped(run: Run, settings: dict[str, Any], out: Path) -> Iterat
 
 
 def steps_of_epoch(split: Split, batch: int) -> int:
-    """An epoch is one patch for each training case, or where there is none, for each phantom; a step at least."""
+    """Steps of an epoch: one patch for each training case, or without any for each phantom; at least one step."""
     return max(1, -(-len(split.training or split.phantoms) // batch))
 
 
 def _validation_due(run: Run, config: TrainConfig) -> bool:
-    """Whether the step that was made last asks for a validation that was not made yet."""
-    asked = run.step > 0 and (run.step % config.validate_every == 0 or run.step == config.steps)
+    """Whether the last step asks for a validation that is not done yet."""
+    asked = run.step > 0 and (run.step % config.validate_every == 0 or run.step == config.options.steps)
     return asked and (not run.log or run.log[-1]["step"] < run.step)
 
 
-def _step(run: Run, config: TrainConfig, split: Split, loss: Loss, rate: float, device: torch.device) -> float:
+def take_step(run: Run, config: TrainConfig, split: Split, loss: Loss, rate: float, device: torch.device) -> float:
     """One step on this worker's share of the batch; returns the loss of the whole batch."""
-    workers = run.workers
+    workers, options = run.workers, config.options
     workers.meet()
-    rngs = [np.random.default_rng((config.seed, run.step, number)) for number in workers.share(config.batch)]
+    rngs = [np.random.default_rng((options.seed, run.step, number)) for number in workers.share(options.batch)]
     images, targets = draw_batch(split, config, rngs, device)
     if config.network.disjoint:
         targets = disjoint_targets(targets)
-    for group in run.optimizer.param_groups:  # a plain float: with numpy's, the checkpoint could not be read again
+    for group in run.optimizer.param_groups:  # a plain float: `weights_only` refuses numpy's
         group["lr"] = rate
-    # of dropout: a resumed run drops the same
-    torch.manual_seed((config.seed + run.step) * workers.count + workers.rank)
+    # the seed of dropout: a resumed run drops the same feature maps
+    torch.manual_seed((options.seed + run.step) * workers.count + workers.rank)
     run.network.train()
     with autocast(device):
         heads = run.heads(images)
     total = deep_supervision_loss(heads, targets, loss)
     run.optimizer.zero_grad(set_to_none=True)
     total.backward()  # type: ignore[no-untyped-call]
-    value = workers.mean(total)  # not before: it waits for the GPU
+    value = workers.mean(total)  # behind the backward pass: it waits for the GPU
     if not math.isfinite(value):
         raise LossIsNoNumberError(f"the loss became {value} at step {run.step}: choose a lower --learning-rate")
     nn.utils.clip_grad_norm_([p for p in run.network.parameters() if p.requires_grad], MAX_GRADIENT_NORM)
     run.optimizer.step()
     run.step += 1
-    keep = min(config.ema, run.step / (run.step + 10))
+    keep = min(options.ema, run.step / (run.step + 10))
     with torch.no_grad():
         for mean, now in zip(run.mean.parameters(), run.network.parameters(), strict=True):
             if now.requires_grad:
@@ -161,7 +161,7 @@ def _step(run: Run, config: TrainConfig, split: Split, loss: Loss, rate: float, 
 
 
 def _check_weights(run: Run) -> None:
-    """Raises LossIsNoNumberError where the weights cannot be published: NaN, Inf or beyond float16."""
+    """Raises LossIsNoNumberError for weights that are NaN, infinite or beyond float16: no file can hold them."""
     largest = torch.finfo(torch.float16).max
     if not all(bool(p.abs().max() <= largest) for p in run.mean.parameters()):
         raise LossIsNoNumberError(

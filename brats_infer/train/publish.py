@@ -15,7 +15,7 @@ from model.config import Member
 
 
 def open_members(folder: Path) -> list[Member]:
-    """The members of a weights folder, which is made where it is missing. Raises WeightsError, OutputError."""
+    """The members of a weights folder; a missing folder is created. Raises WeightsError, OutputError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         return read_manifest(folder) if (folder / MANIFEST).exists() else []
@@ -30,9 +30,8 @@ def publish(
 ) -> Member:
     """Copies a run's best checkpoint into a weights folder and lists it as the task's next fold. Returns the entry.
 
-    A checkpoint that is listed for the task already is left as it is, so that a command can be given again; a file
-    that is there is never written over. Runs that publish at the same time wait for each other. Raises WeightsError,
-    OutputError.
+    A checkpoint that the manifest lists for the task is not added again, so a command can be repeated. No file is
+    overwritten. Runs that publish at the same time wait for each other. Raises WeightsError, OutputError.
     """
     open_members(folder)
     try:
@@ -52,14 +51,14 @@ def _added(
     text: str,
     licence: str,
 ) -> Member:
-    """As `publish`, of a checkpoint's content."""
+    """As `publish`, from the content of a checkpoint."""
     members = open_members(folder)
     sha256 = hashlib.sha256(content).hexdigest()
     for member in members:
         if (member.task, member.sha256) == (task, sha256):
             return member
     fold = 1 + max((member.fold for member in members if member.task == task), default=-1)
-    while (folder / _file(task, fold)).exists():  # of another task, which shares it, or of nobody
+    while (folder / _file(task, fold)).exists():  # listed for another task, or not at all
         fold += 1
     member = Member(
         file=_file(task, fold),
@@ -67,7 +66,7 @@ def _added(
         task=task,
         fold=fold,
         config=config.network,
-        normalisation=str(config.normalisation),
+        normalisation=config.options.normalisation,
         window=config.patch,
         trained_on=text or trained_on(config, split),
         licence=licence,
@@ -81,12 +80,12 @@ def _added(
 
 
 def trained_on(config: TrainConfig, split: Split) -> str:
-    """What a run was trained on, for the manifest, where nobody says it better."""
+    """The cases and weights that a run was trained with: the manifest's text if the user gives none."""
     parts = [", ".join(case.id for case in split.training)]
     if split.phantoms:
         parts.append(f"{len(split.phantoms)} phantoms")
-    if config.anatomy:
-        parts.append(f"phantoms made while training (anatomy: {config.anatomy})")
+    if config.options.anatomy:
+        parts.append(f"phantoms made while training (anatomy: {config.options.anatomy})")
     if config.initial_sha256:
         parts.append(f"begun with the weights of sha256 {config.initial_sha256}")
     return "; ".join(part for part in parts if part)

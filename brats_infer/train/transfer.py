@@ -1,18 +1,24 @@
 """Transfer learning: the weights that training starts with, and the layers that keep them (paper 2.7)."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
 from brats_infer.errors import UsageError, WeightsError
-from brats_infer.train.choices import Freeze
+from brats_infer.train.choices import Freeze, Targets, TrainOptions, flag, merged_options
+from brats_infer.train.config import BEST, SETTINGS, read_network
 from model.checkpoint import MANIFEST, CheckpointError, read_manifest, read_verified
-from model.config import Member
+from model.config import Member, UNetConfig
 from model.unet import UNet, group_prefixes
+
+UNSEEN = ("spacing", "normalisation")
+"""Options that change the input of a network and leave no trace in its tensors."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +30,9 @@ class Initial:
     state: dict[str, Tensor]
     """{parameter: float32}"""
     member: Member | None
-    """What the manifest beside the file says of it."""
+    """The file's entry in the manifest beside it."""
+    options: dict[str, Any]
+    """The options of the network, as far as the manifest, the settings of its run or the tensors tell them."""
 
     def put_into(self, network: UNet) -> None:
         """Raises UsageError for a network of another configuration."""
@@ -34,20 +42,37 @@ class Initial:
         ]
         if wrong:
             raise UsageError(
-                f"--init {self.path}: is of another network, it differs in {wrong[0]}: give its --channels and the like"
+                f"--init {self.path}: is of another network, it differs in {wrong[0]}: leave out --channels …"
             )
         network.load_state_dict(self.state)
 
 
-def read_initial(path: Path) -> Initial:
-    """Reads `FILE.safetensors`, or the only file of a weights folder; what a manifest beside it lists is verified.
+def options_with(initial: Initial | None, recipe: Mapping[str, Any], given: Mapping[str, Any]) -> TrainOptions:
+    """The options of a recipe, then of the initial network, then of the command line; the later ones win.
 
-    Raises UsageError for what names no single file, WeightsError for a file that is damaged.
+    Raises UsageError if nothing tells the grid or the normalisation of the initial network, and what `merged_options`
+    raises.
     """
-    file, members = (path, []) if path.suffix == ".safetensors" else _only_file(path)
+    if initial is None:
+        return merged_options(recipe, given)
+    missing = [name for name in UNSEEN if not any(name in told for told in (initial.options, recipe, given))]
+    if missing:
+        raise UsageError(
+            f"--init {initial.path}: holds {_described(network_of(initial.path, initial.state))}; nothing beside it "
+            f"tells the rest: give {' and '.join(map(flag, missing))}"
+        )
+    return merged_options(recipe, initial.options, given)
+
+
+def read_initial(path: Path) -> Initial:
+    """Reads `FILE.safetensors`, the best checkpoint of a run's folder, or the only file of a weights folder.
+
+    A file that a manifest lists is verified. Raises UsageError for a path that names no single file and for a file
+    without a network, WeightsError for a file that is damaged.
+    """
     try:
-        if not members and (file.parent / MANIFEST).exists():
-            members = read_manifest(file.parent)
+        file = path if path.suffix == ".safetensors" else _file_of(path)
+        members = read_manifest(file.parent) if (file.parent / MANIFEST).exists() else []
         member = next((member for member in members if member.file == file.name), None)
         content = read_verified(file, member.sha256) if member else file.read_bytes()
         state = {name: tensor.float() for name, tensor in load(content).items()}
@@ -57,22 +82,67 @@ def read_initial(path: Path) -> Initial:
         raise UsageError(f"--init {file}: cannot be read ({error.strerror}): give a .safetensors file") from error
     except SafetensorError as error:
         raise WeightsError(f"{file}: is no safetensors file ({error}): take the weights again") from error
-    return Initial(file, hashlib.sha256(content).hexdigest(), state, member)
+    return Initial(file, hashlib.sha256(content).hexdigest(), state, member, _options_of(file, state, member))
+
+
+def _file_of(folder: Path) -> Path:
+    """The file of weights in a folder. Raises UsageError where it has several, CheckpointError where it has none."""
+    if (folder / SETTINGS).exists() and not (folder / MANIFEST).exists():
+        return folder / BEST
+    files = sorted({member.file for member in read_manifest(folder)})
+    if len(files) != 1:
+        raise UsageError(f"--init {folder}: holds {len(files)} files, not one: give {folder}/FILE.safetensors")
+    return folder / files[0]
+
+
+def _options_of(file: Path, state: Mapping[str, Tensor], member: Member | None) -> dict[str, Any]:
+    """As `Initial.options`."""
+    if member:
+        network, normalisation = member.config, member.normalisation
+    elif (file.parent / SETTINGS).exists():
+        network, normalisation = read_network(file.parent)
+    else:
+        network = network_of(file, state)
+        return {name: getattr(network, name) for name in ("channels", "foreground", "deep_supervision")}
+    return {
+        "channels": network.channels,
+        "normalisation": normalisation,
+        "foreground": network.foreground,
+        "deep_supervision": network.deep_supervision,
+        "spacing": network.spacing,
+        "targets": Targets.LABELS if network.disjoint else Targets.REGIONS,
+    }
+
+
+def network_of(file: Path, state: Mapping[str, Tensor]) -> UNetConfig:
+    """The network that tensors belong to, as far as their shapes tell. Raises UsageError for other tensors."""
+    levels = sum(name.startswith("down.") and name.endswith(".conv1.weight") for name in state)
+    try:
+        first, *others = (state[f"down.{level}.conv1.weight"] for level in range(1, levels + 1))
+        inputs, modalities = first.shape[1], UNetConfig.modalities
+        foreground = inputs == modalities + 1
+        return UNetConfig(
+            channels=tuple(tensor.shape[0] for tensor in (first, *others)),
+            modalities=inputs - int(foreground),
+            regions=state["heads.1.weight"].shape[0],
+            foreground=foreground,
+            deep_supervision="heads.2.weight" in state,
+        )
+    except (LookupError, ValueError) as error:
+        raise UsageError(f"--init {file}: holds no network of brats-opt: give weights that it has trained") from error
+
+
+def _described(network: UNetConfig) -> str:
+    """In words, for a message."""
+    foreground, heads = ("with" if yes else "without" for yes in (network.foreground, network.deep_supervision))
+    return (
+        f"a network of --channels {','.join(map(str, network.channels))}, {foreground} foreground channel, "
+        f"{heads} deep supervision, of {network.regions} regions"
+    )
 
 
 def freeze(network: UNet, group: Freeze) -> None:
-    """Freezes a group of layers: they get no gradient, so neither memory nor time is spent on one."""
+    """Freezes a group of layers. They get no gradient, which saves memory and time."""
     prefixes = group_prefixes(network.config, group.value)
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(not name.startswith(prefixes))
-
-
-def _only_file(folder: Path) -> tuple[Path, list[Member]]:
-    try:
-        members = read_manifest(folder)
-    except CheckpointError as error:
-        raise WeightsError(str(error)) from error
-    files = sorted({member.file for member in members})
-    if len(files) != 1:
-        raise UsageError(f"--init {folder}: holds {len(files)} files, not one: give {folder}/FILE.safetensors")
-    return folder / files[0], members

@@ -9,10 +9,10 @@ import torch
 
 from brats_infer.tasks import TASKS
 from brats_infer.train.checkpoint import BEST, LAST, LOG
+from brats_infer.train.choices import TrainOptions
 from brats_infer.train.config import TrainConfig
 from brats_infer.train.data.dataset import Split
 from brats_infer.train.loop import train
-from model.config import UNetConfig
 from tests.small_networks import training_case
 
 CPU = torch.device("cpu")
@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 GLI = TASKS["gli"]
 
 
-CONFIG = TrainConfig(UNetConfig(channels=(3, 5)), "zscore+rescale", patch=(8, 8, 8), steps=3, validate_every=2)
+CONFIG = TrainConfig(TrainOptions(channels=(3, 5), patch=8, steps=3, validate_every=2))
 
 
 def split_of(training: int = 2, shape: tuple[int, int, int] = (10, 9, 8)) -> Split:

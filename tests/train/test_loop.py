@@ -16,12 +16,11 @@ from brats_infer.network.devices import computes_in_bf16
 from brats_infer.train import checkpoint as state
 from brats_infer.train import loop
 from brats_infer.train.checkpoint import BEST, LAST, LOG, Run
-from brats_infer.train.choices import Schedule, Selection
+from brats_infer.train.choices import Schedule, Selection, Targets, TrainOptions
 from brats_infer.train.config import TrainConfig
 from brats_infer.train.data.dataset import Split
-from brats_infer.train.losses import deep_supervision_loss
 from brats_infer.train.monitor.validation import validate
-from model.config import UNetConfig
+from brats_infer.train.step.losses import deep_supervision_loss
 from model.unet import UNet
 from tests.train.small_runs import CONFIG, CPU, GLI, SPLIT, assert_same_run, run, split_of, state_of
 
@@ -29,8 +28,8 @@ from tests.train.small_runs import CONFIG, CPU, GLI, SPLIT, assert_same_run, run
 @pytest.fixture(scope="module")
 def learned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TrainConfig, Split]:
     """The folder of a run that has found tumors."""
-    out, network = tmp_path_factory.mktemp("learned"), UNetConfig(channels=(4, 8))
-    config = TrainConfig(network, "zscore+rescale", (12, 12, 12), steps=60, validate_every=30, learning_rate=0.05)
+    out = tmp_path_factory.mktemp("learned")
+    config = TrainConfig(TrainOptions(channels=(4, 8), patch=12, steps=60, validate_every=30, learning_rate=0.05))
     split = split_of(training=3, shape=(14, 13, 12))
     run(out, config, split)
     return out, config, split
@@ -67,7 +66,7 @@ def test_best_weights_score_what_the_log_says(learned: tuple[Path, TrainConfig, 
 
 def test_without_validation_cases_the_last_checkpoint_is_the_best(tmp_path: Path) -> None:
     best = run(tmp_path, split=replace(SPLIT, validation=()))
-    assert best["step"] == CONFIG.steps
+    assert best["step"] == CONFIG.options.steps
     mean = state_of(tmp_path)["mean"]
     for name, tensor in load_file(tmp_path / BEST).items():
         assert torch.equal(tensor, mean[name].half())
@@ -76,8 +75,8 @@ def test_without_validation_cases_the_last_checkpoint_is_the_best(tmp_path: Path
 def test_last_checkpoint_is_kept_where_it_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scores = iter([0.5, 0.9, 0.2])
     monkeypatch.setattr(loop, "validate", lambda *_: {"score": next(scores), "dice": 0, "hd95": 0, "cases": {}})
-    best = run(tmp_path, replace(CONFIG, validate_every=1, select=Selection.LAST))
-    assert best["step"] == CONFIG.steps
+    best = run(tmp_path, CONFIG.with_options(validate_every=1, select=Selection.LAST))
+    assert best["step"] == CONFIG.options.steps
     mean = state_of(tmp_path)["mean"]
     for name, tensor in load_file(tmp_path / BEST).items():
         assert torch.equal(tensor, mean[name].half())
@@ -85,7 +84,7 @@ def test_last_checkpoint_is_kept_where_it_was_asked_for(tmp_path: Path, monkeypa
 
 def test_of_equals_the_later_checkpoint_is_kept_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scores = iter([0.5, 0.5, 0.2])
-    config = replace(CONFIG, validate_every=1)
+    config = CONFIG.with_options(validate_every=1)
     monkeypatch.setattr(loop, "validate", lambda *_: {"score": next(scores), "dice": 0, "hd95": 0, "cases": {}})
     saved: list[Path] = []
     monkeypatch.setattr(state, "save_weights", lambda path, _: saved.append(path))
@@ -123,8 +122,7 @@ def test_weights_that_no_file_can_hold_are_not_saved(
 @pytest.mark.skipif(not computes_in_bf16(), reason="the processor does not compute in bf16")
 def test_a_bottom_of_two_voxels_a_side_trains_the_same_whatever_memory_holds(tmp_path: Path) -> None:
     """In bf16, torch's gradient of its weights is made of memory that nobody wrote to."""
-    network = UNetConfig(channels=(16, 64, 128))
-    config = TrainConfig(network, "zscore+rescale", patch=(8, 8, 8), steps=2, validate_every=2, batch=2)
+    config = TrainConfig(TrainOptions(channels=(16, 64, 128), patch=8, steps=2, validate_every=2, batch=2))
     for number, out in enumerate(("one", "other")):
         rest = [torch.full((2**n,), float(number)) for n in range(8, 23, 2) for _ in range(8)]
         del rest  # which the next ones are given
@@ -143,17 +141,15 @@ def test_loss_that_is_no_number_ends_the_run_and_spares_the_checkpoint(
     assert state_of(tmp_path)["step"] == 2
 
 
-@pytest.mark.parametrize("patch", [(2, 2, 2), (8, 8, 9), (0, 8, 8)])
-def test_patch_that_does_not_fit_is_refused_before_anything_is_written(
-    tmp_path: Path, patch: tuple[int, int, int]
-) -> None:
+@pytest.mark.parametrize("patch", [2, 9, 0])
+def test_patch_that_does_not_fit_is_refused_before_anything_is_written(tmp_path: Path, patch: int) -> None:
     with pytest.raises(UsageError, match="--patch"):
-        run(tmp_path / "out", replace(CONFIG, patch=patch))
+        run(tmp_path / "out", CONFIG.with_options(patch=patch))
     assert not (tmp_path / "out").exists()
 
 
 def test_network_without_foreground_channel_is_trained(tmp_path: Path) -> None:
-    config = replace(CONFIG, network=replace(CONFIG.network, foreground=False), steps=1)
+    config = CONFIG.with_options(foreground=False, steps=1)
     run(tmp_path, config)
     assert state_of(tmp_path)["network"]["down.1.conv1.weight"].shape[1] == 4
 
@@ -166,14 +162,16 @@ def test_network_of_disjoint_labels_is_trained_on_them(tmp_path: Path, monkeypat
         return deep_supervision_loss(heads, targets, loss)
 
     monkeypatch.setattr(loop, "deep_supervision_loss", watch)
-    run(tmp_path, replace(CONFIG, network=replace(CONFIG.network, disjoint=True)))
+    run(tmp_path, CONFIG.with_options(targets=Targets.LABELS))
     assert all((targets.sum(1) <= 1).all() for targets in seen)
     assert any(bool(targets[:, 0].any()) for targets in seen)
 
 
 def test_rate_that_was_used_is_the_schedules(tmp_path: Path) -> None:
-    run(tmp_path, replace(CONFIG, schedule=Schedule.EXPONENTIAL, decay=0.5, warm_up=0))
-    assert state_of(tmp_path)["optimizer"]["param_groups"][0]["lr"] == CONFIG.learning_rate * 0.5  # two steps an epoch
+    run(tmp_path, CONFIG.with_options(schedule=Schedule.EXPONENTIAL, decay=0.5, warm_up=0))  # two steps an epoch
+    assert (
+        state_of(tmp_path)["optimizer"]["param_groups"][0]["lr"] == CONFIG.options.learning_rate * 0.5
+    )  # two steps an epoch
 
 
 def test_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import torch
 
 from brats_infer.errors import OutputError, WeightsError
 from brats_infer.train.checkpoint import BEST
+from brats_infer.train.choices import TrainOptions
 from brats_infer.train.config import TrainConfig
 from brats_infer.train.data.dataset import Split, TrainingCase
 from brats_infer.train.publish import open_members, publish
@@ -32,8 +33,8 @@ def case_of(case_id: str) -> TrainingCase:
     return TrainingCase(case_id, torch.zeros((5, 1, 1, 1)), torch.zeros((3, 1, 1, 1), dtype=torch.bool), ())
 
 
-def published(weights: Path, run: Path, **changed: Any) -> str:
-    config = TrainConfig(network=SMALL, normalisation="zscore", patch=(8, 8, 8), **changed)
+def published(weights: Path, run: Path, sha256: str = "", **changed: Any) -> str:
+    config = TrainConfig(TrainOptions(channels=SMALL.channels, normalisation="zscore", patch=8, **changed), sha256)
     split = Split((case_of("a"), case_of("b")), (), phantoms=(case_of("p"),))
     return publish(weights, run, "gli", config, split, {}, "", "CC0-1.0").trained_on
 
@@ -55,7 +56,7 @@ def test_a_file_of_another_task_is_never_written_over(tmp_path: Path) -> None:
 
 def test_the_manifest_tells_all_that_was_trained_on(tmp_path: Path) -> None:
     run = run_of(tmp_path / "run", seed=2)
-    told = published(tmp_path / "weights", run, initial_sha256="abc", anatomy="mni152")
+    told = published(tmp_path / "weights", run, sha256="abc", anatomy="mni152")
     assert told == (
         "a, b; 1 phantoms; phantoms made while training (anatomy: mni152); begun with the weights of sha256 abc"
     )

@@ -1,5 +1,6 @@
 """`brats-opt train` as a command: recipes, folds, initial weights, and what is refused."""
 
+import hashlib
 import json
 import re
 import sys
@@ -16,8 +17,8 @@ from brats_infer.phantom.write import write_cohort
 from brats_infer.tasks import TASKS
 from brats_infer.train import run as command
 from brats_infer.train.checkpoint import BEST, SETTINGS
-from brats_infer.train.losses import LOSSES, TERMS
 from brats_infer.train.run import run
+from brats_infer.train.step.losses import LOSSES, TERMS
 from model.atomic import alone_in
 from model.checkpoint import read_manifest
 from model.config import UNetConfig
@@ -209,7 +210,7 @@ def test_a_damaged_file_is_no_interruption(
     def ended(*_: object, **__: object) -> None:
         raise EOFError("ended early")
 
-    monkeypatch.setattr(command, "load_split", ended)
+    monkeypatch.setattr(command, "load_cases", ended)
     monkeypatch.setattr(sys, "argv", ["brats-opt", "train", "--task=gli", f"--data={data}", f"--out={tmp_path}"])
     with pytest.raises(SystemExit) as exit_code:
         main()
@@ -272,6 +273,19 @@ def test_network_is_that_of_the_initial_member_unless_told_otherwise(data: Path,
     assert found["normalisation"] == "zscore"
     with pytest.raises(UsageError, match="is of another network, it differs in"):
         run({**given, "channels": (3, 5)}, out=tmp_path / "other", **settings)
+
+
+def test_a_run_starts_with_the_best_checkpoint_of_another(data: Path, tmp_path: Path) -> None:
+    one, other, bare = tmp_path / "one", tmp_path / "other", tmp_path / "bare.safetensors"
+    train({"normalisation": "zscore", "foreground": False}, data, one)
+    given = {"steps": 1, "patch": 8}
+    run(given, data=data, out=other, device="cpu", **OTHERS | {"init": one})
+    first, second = settings_of(one), settings_of(other)
+    assert (second["network"], second["normalisation"]) == (first["network"], "zscore")
+    assert second["initial_sha256"] == hashlib.sha256((one / BEST).read_bytes()).hexdigest()
+    bare.write_bytes((one / BEST).read_bytes())
+    with pytest.raises(UsageError, match=r"--channels 2,3, without foreground .*: give --spacing and --normalisation"):
+        run(given, data=data, out=tmp_path / "out", device="cpu", **OTHERS | {"init": bare})
 
 
 def test_disjoint_labels_are_published_and_infer(data: Path, tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ import itertools
 import os
 import signal
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,10 @@ from brats_infer.errors import Terminated, UsageError
 from brats_infer.train import checkpoint as state
 from brats_infer.train import loop
 from brats_infer.train.checkpoint import BEST, LAST, LOG, SETTINGS, TABLE
-from brats_infer.train.choices import Optimizer, Schedule
+from brats_infer.train.choices import Optimizer, Schedule, Targets
 from brats_infer.train.data.dataset import Split
 from brats_infer.train.distributed import Heads, Workers
 from brats_infer.train.loop import train
-from model.config import UNetConfig
 from tests.train.small_runs import CONFIG, CPU, GLI, SPLIT, assert_same_run, log_of, run, state_of
 
 
@@ -126,7 +124,7 @@ def test_second_signal_does_not_stop_the_saving(
 def test_stopped_after_every_step_it_still_ends_the_same(
     uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for step in range(1, CONFIG.steps + 1):
+    for step in range(1, CONFIG.options.steps + 1):
         with monkeypatch.context() as patched:
             patched.setattr(loop, "draw_batch", send_at(loop.draw_batch, 1, signal.SIGTERM))
             with pytest.raises(Terminated):
@@ -164,7 +162,7 @@ def test_a_run_whose_other_process_has_gone_leaves_the_step_that_it_is_at(
             os.kill(os.getpid(), signal.SIGTERM)
         gone()
 
-    config, out = replace(CONFIG, batch=2), tmp_path / "out"
+    config, out = CONFIG.with_options(batch=2), tmp_path / "out"
     with monkeypatch.context() as patched:
         patched.setattr(loop, "deep_supervision_loss", at_call(loop.deep_supervision_loss, 2, end))
         patched.setattr(state, "heads_of", lambda network, _: Heads(network))
@@ -191,7 +189,7 @@ def test_ignored_interrupt_stays_ignored(tmp_path: Path, monkeypatch: pytest.Mon
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         monkeypatch.setattr(loop, "draw_batch", send_at(loop.draw_batch, 1, signal.SIGINT))
-        assert run(tmp_path, replace(CONFIG, steps=1))["step"] == 1
+        assert run(tmp_path, CONFIG.with_options(steps=1))["step"] == 1
     finally:
         signal.signal(signal.SIGINT, before)
 
@@ -204,13 +202,13 @@ def test_finished_run_is_told_again_and_left_alone(uninterrupted: Path) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"steps": 4}, {"seed": 1}, {"network": UNetConfig(channels=(3, 6))}, {"normalisation": "zscore"}],
+    [{"steps": 4}, {"seed": 1}, {"channels": (3, 6)}, {"normalisation": "zscore"}],
     ids=str,
 )
 def test_folder_of_other_settings_is_refused(uninterrupted: Path, change: dict[str, Any]) -> None:
     before = (uninterrupted / LAST).read_bytes()
     with pytest.raises(UsageError, match=LAST):
-        run(uninterrupted, replace(CONFIG, **change))
+        run(uninterrupted, CONFIG.with_options(**change))
     assert (uninterrupted / LAST).read_bytes() == before
 
 
@@ -243,8 +241,9 @@ def test_checkpoint_of_another_program_is_refused(tmp_path: Path) -> None:
 
 
 def test_dropout_and_every_other_choice_are_resumed_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    network = replace(CONFIG.network, dropout=0.3, disjoint=True)
-    config = replace(CONFIG, network=network, loss="dice-focal-edge", optimizer=Optimizer.SGD, schedule=Schedule.POLY)
+    network = {"dropout": 0.3, "targets": Targets.LABELS}
+    others = {"loss": "dice-focal-edge", "drop_contrasts": 0.4, "optimizer": Optimizer.SGD, "schedule": Schedule.POLY}
+    config = CONFIG.with_options(**network, **others)
     run(tmp_path / "whole", config)
     with monkeypatch.context() as patched:
         patched.setattr(loop, "draw_batch", send_at(loop.draw_batch, 2, signal.SIGTERM))

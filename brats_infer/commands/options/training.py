@@ -1,14 +1,15 @@
-"""The options of training, one for each field of `TrainOptions`."""
+"""The options of training on the command line, one for each field of `TrainOptions`."""
 
 from collections.abc import Collection
 from enum import StrEnum
-from types import UnionType
-from typing import Any, get_args
+from types import NoneType
+from typing import Any, get_args, get_origin
 
 import click
+from pydantic.fields import FieldInfo
 
 from brats_infer.commands.options.click_options import ByValue, Command, option
-from brats_infer.train.options import TrainOptions, flag
+from brats_infer.train.choices import TrainOptions, flag
 
 
 class Numbers(click.ParamType[tuple[int, ...]]):
@@ -35,33 +36,37 @@ class NumberOrAll(click.ParamType[int | str]):
 
 
 def training_options(command: Command, left_out: Collection[str] = ()) -> Command:
-    """One command-line option for each field of `TrainOptions`; what is not given is None or empty."""
+    """One command-line option for each field of `TrainOptions`; an option that is not given is None or empty."""
     for name, field in reversed(TrainOptions.model_fields.items()):
-        if name in left_out:
-            continue
-        kind = field.annotation
-        if isinstance(kind, UnionType) and type(None) in get_args(kind):
-            kind = get_args(kind)[0]
-        spelling, settings = flag(name), dict[str, Any](type=kind)
-        if kind is bool:
-            spelling, settings = f"{flag(name)}/--no-{flag(name)[2:]}", {}
-        elif isinstance(kind, type) and issubclass(kind, StrEnum):
-            settings = {"type": ByValue(kind)}
-        elif name == "channels":
-            settings = {"type": Numbers()}
-        elif name == "fold":
-            settings = {"type": NumberOrAll()}
-        elif field.default == ():
-            settings = {"type": str, "multiple": True, "metavar": "ID"}
-        shown = ",".join(str(n) for n in field.default) if isinstance(field.default, tuple) else str(field.default)
-        shown = "" if field.default in (None, ()) else f"[default: {shown}]"
-        text = " ".join(part for part in (field.description, shown) if part)
-        command = option(spelling, default=None, help=text, **settings)(command)
+        if name not in left_out:
+            spelling = f"{flag(name)}/--no-{flag(name)[2:]}" if field.annotation is bool else flag(name)
+            command = option(spelling, default=None, help=_help(field), **_type(field.annotation))(command)
     return command
 
 
+def _type(annotation: Any) -> dict[str, Any]:
+    """What click needs to read values of a field's type; ranges are checked by `TrainOptions`."""
+    kinds = [kind for kind in get_args(annotation) if kind is not NoneType]
+    if annotation is bool:
+        return {}
+    if get_origin(annotation) is tuple:
+        return {"type": Numbers()} if int in kinds else {"type": str, "multiple": True, "metavar": "ID"}
+    if len(kinds) > 1:  # a number or a word
+        return {"type": NumberOrAll()}
+    kind = kinds[0] if kinds else annotation
+    return {"type": ByValue(kind) if issubclass(kind, StrEnum) else kind}
+
+
+def _help(field: FieldInfo) -> str:
+    """The field's description and default."""
+    default = field.default
+    shown = ",".join(str(n) for n in default) if isinstance(default, tuple) else str(default)
+    shown = "" if default in (None, ()) else f"[default: {shown}]"
+    return " ".join(part for part in (field.description, shown) if part)
+
+
 def split_options(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(what was given of `TrainOptions`, the other options)"""
+    """(the options of `TrainOptions` that were given, the other options)"""
     others = {name: value for name, value in given.items() if name not in TrainOptions.model_fields}
     training = {name: value for name, value in given.items() if name not in others and value not in (None, ())}
     return training, others

@@ -1,4 +1,4 @@
-"""Training cases: found, preprocessed once into a cache on disk, memory-mapped from there."""
+"""Training cases: found on disk, preprocessed once into a cache, and memory-mapped from the cache."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
@@ -29,8 +29,8 @@ from brats_infer.train.data.label_dust import without_label_dust
 from model.atomic import remove_leftovers, write_atomically
 
 CACHE_VERSION = 2
-CENTRES = 4096  # voxels remembered of each region and of the brain, to centre patches on
-CENTRES_OF = "centres-"  # and the number of the region; last comes the brain
+CENTRES = 4096  # voxels kept of each region and of the brain, as centres of patches
+CENTRES_OF = "centres-"  # and the number of the region; the brain comes last
 
 
 Labelled = Sequence[tuple[Case, Path]]
@@ -39,7 +39,7 @@ Labelled = Sequence[tuple[Case, Path]]
 
 @dataclass(frozen=True)
 class TrainingCase:
-    """One case as the network sees it, in memory or memory-mapped, on a grid of 1 mm or more."""
+    """One case as the network's input, in memory or memory-mapped, on a grid of 1 mm or more."""
 
     id: str
     image: Tensor
@@ -47,26 +47,26 @@ class TrainingCase:
     regions: Tensor
     """(R, X, Y, Z) bool, in the task's order."""
     centres: tuple[NDArray[np.int32], ...]
-    """Of each region, and last of the brain: (N, 3) voxels inside it, N = 0 where it is empty."""
+    """(N, 3) voxels inside each region, and last inside the brain; N = 0 for an empty region."""
 
     @classmethod
     def of_arrays(cls, case_id: str, image: NDArray[np.float16], regions: NDArray[np.bool_]) -> "TrainingCase":
-        """In memory, with its centres."""
+        """A case in memory, with its centres."""
         masks = [*regions, image[4] > 0]
         return cls(case_id, torch.from_numpy(image), torch.from_numpy(regions), tuple(_some_voxels(m) for m in masks))
 
 
 @dataclass(frozen=True)
 class Split:
-    """What is trained on and what is held out, with the histogram reference if one was made."""
+    """The cases to train on, the held-out cases, and the histogram reference if the normalisation needs one."""
 
     training: tuple[TrainingCase, ...]
     validation: tuple[TrainingCase, ...]
     histogram: NDArray[np.float32] | None = None
     phantoms: tuple[TrainingCase, ...] = ()
-    """Synthetic cases, trained on beside the others."""
+    """Synthetic cases to train on."""
     fresh: Callable[[int, torch.device], TrainingCase] | None = None
-    """Makes the synthetic case of a seed, to be drawn from instead of `phantoms`."""
+    """Makes the synthetic case of a seed on a device; replaces `phantoms`."""
 
     @property
     def synthetic(self) -> bool:
@@ -86,17 +86,16 @@ def load_split(
     clean: bool = False,
     others: bool = False,
 ) -> Split:
-    """Loads every case below a folder that has a `{ID}-seg.nii.gz`, wherever in it; all of `phantoms` likewise.
+    """Loads every case with a `{ID}-seg.nii.gz` anywhere below `folder`, and likewise below `phantoms`.
 
-    `hold_out` are the IDs to validate on, `skip` those to leave alone. A histogram reference is made from the
-    training cases only (of phantoms, where there are no others). What is trained on is brought to `spacing` mm and,
-    with `clean`, has no dust in its labels; what is validated on stays as it is, at 1 mm. What is preprocessed is kept
-    below `cache`.
+    `hold_out` names the cases to validate on, `skip` the cases to leave out. Training cases have voxels of `spacing`
+    mm; `clean` removes dust from their labels. Held-out cases stay at 1 mm with all labels. The histogram reference is
+    made from the training cases, or from the phantoms if there are no others. `cache` keeps preprocessed cases.
+    `others` says that synthetic cases will be made while training.
 
-    Raises UsageError for IDs that cannot be held out or skipped, for a held-out patient of whom something in `folder`
-    is trained on (phantoms, whose IDs say nothing, may only not be the held-out files themselves), and for nothing to
-    train on (unless there will be `others`), NoCasesError for a folder without cases, CaseError for a case or file that
-    cannot be used, OutputError for a cache that cannot be written.
+    Raises UsageError for IDs that cannot be held out or skipped, for a held-out patient with other cases in the
+    training cases, for a held-out file among `phantoms`, and for nothing to train on; NoCasesError for a folder without
+    cases; CaseError for a case or file that cannot be used; OutputError for a cache that cannot be written.
     """
     task = task_named(task_name)
     cases = find_cases(folder, task_name)
@@ -122,7 +121,11 @@ def load_split(
 
 
 def _check_held_out(validation: Labelled, training: Labelled, extra: Labelled, phantoms: Path | None) -> None:
-    """Raises UsageError where something of a held-out patient would be trained on."""
+    """Raises UsageError if a case of a held-out patient is among the training cases, or a held-out file among the
+    phantoms.
+
+    IDs of phantoms name no patients: for them only the files are compared.
+    """
     patients = {patient_of(case.id) for case, _ in validation}
     if leaks := [case.id for case, _ in training if patient_of(case.id) in patients]:
         raise UsageError(f"--hold-out: {leaks[0]} is of a patient who is held out: --hold-out or --skip it too")
@@ -132,15 +135,15 @@ def _check_held_out(validation: Labelled, training: Labelled, extra: Labelled, p
 
 
 def labelled_cases(folder: Path, task_name: str) -> list[tuple[Case, Path]]:
-    """The cases that have a label map, with it, in the order of their IDs.
+    """The cases with a label map, each with that map, in the order of their IDs.
 
-    Raises UsageError where one has two, NoCasesError where there is no case.
+    Raises UsageError for a case with two label maps, NoCasesError for a folder without cases.
     """
     return _with_labels(folder, find_cases(folder, task_name))
 
 
 def _with_labels(folder: Path, cases: Sequence[Case]) -> list[tuple[Case, Path]]:
-    """As `labelled_cases`, of cases that are known."""
+    """As `labelled_cases`, for cases that were found before."""
     references = find_labels(folder, REFERENCE_ENDINGS)
     return [(case, references[case.id]) for case in cases if case.id in references]
 
@@ -154,13 +157,13 @@ def _load(
     spacing: int,
     clean: bool,
 ) -> tuple[TrainingCase, ...]:
-    """From the cache, after what it lacks was added to it."""
+    """The cases from the cache; missing entries are added to it first."""
     settings = repr((CACHE_VERSION, task, str(normalisation), spacing, *(["clean"] if clean else []))).encode()
     if histogram is not None:
         settings += histogram.tobytes()
 
     def kept(pair: tuple[Case, Path]) -> TrainingCase:
-        """From its entry, which is made where it is missing or damaged."""
+        """The case from its entry; a missing or damaged entry is written anew."""
         case, reference = pair
         path = cache / f"{case.id}-{_fingerprint(settings, (*case.paths.values(), reference))}.safetensors"
         try:
@@ -180,7 +183,7 @@ def _load(
 
 
 def _on_grid(case: TrainingCase, spacing: int) -> TrainingCase:
-    """Voxels of `spacing` mm: means of the images, and of the regions what fills at least half of a voxel."""
+    """The case with voxels of `spacing` mm: means of the images; a region needs at least half of a voxel."""
     if spacing == 1:
         return case
     image = coarser(case.image.float(), spacing).to(torch.float16)
@@ -189,19 +192,19 @@ def _on_grid(case: TrainingCase, spacing: int) -> TrainingCase:
 
 
 def _fingerprint(settings: bytes, paths: Iterable[Path]) -> str:
-    """Changes with the files (by size and time) and with how they are prepared. Raises CaseError."""
+    """A hash of the settings and of each file's path, size and time. Raises CaseError for a missing file."""
     digest = hashlib.sha256(settings)
     for path in paths:
         try:
             status = path.stat()
-        except OSError as error:  # as of a link whose content was not fetched
+        except OSError as error:  # a link without its target, for example
             raise CaseError(f"{path}: cannot be read ({error.strerror}): copy it again") from error
         digest.update(f"{path.resolve()} {status.st_size} {status.st_mtime_ns}".encode())
     return digest.hexdigest()[:16]
 
 
 def _keep(path: Path, case: TrainingCase) -> None:
-    """Writes a case's file of the cache, whole or not at all."""
+    """Writes a case into the cache, whole or not at all."""
     centres = {f"{CENTRES_OF}{n}": torch.from_numpy(voxels) for n, voxels in enumerate(case.centres)}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -211,14 +214,14 @@ def _keep(path: Path, case: TrainingCase) -> None:
 
 
 def _mapped(case_id: str, path: Path) -> TrainingCase:
-    """Memory-mapped, and the file closed: of thousands a system lets nobody hold as many open."""
+    """A case of the cache, memory-mapped. The file is closed: systems limit the number of open files."""
     stored = load_file(path)
     centres = (stored[name].numpy() for name in sorted(stored) if name.startswith(CENTRES_OF))
     return TrainingCase(case_id, stored["image"], stored["regions"], tuple(centres))
 
 
 def _some_voxels(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """(N, 3): up to CENTRES voxels of a mask (X, Y, Z), drawn evenly, always the same ones."""
+    """(N, 3): up to CENTRES voxels of a mask (X, Y, Z), drawn evenly; the same mask gives the same voxels."""
     flat = np.flatnonzero(mask)
     if len(flat) > CENTRES:
         flat = np.random.default_rng(0).choice(flat, CENTRES, replace=False)
@@ -226,12 +229,12 @@ def _some_voxels(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
 
 
 def labelled_ids(folder: Path, task_name: str, skip: Sequence[str]) -> list[str]:
-    """The IDs of the cases that `load_split` would take, ascending. Raises UsageError as it does."""
+    """The IDs of the cases that `load_split` takes, ascending. Raises UsageError as it does."""
     return [case.id for case, _ in labelled_cases(folder, task_name) if case.id not in skip]
 
 
 def _read(case: Case, reference: Path, task: Task) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """(4, X, Y, Z) raw images and (R, X, Y, Z) masks on the canonical crop."""
+    """(4, X, Y, Z) raw images and (R, X, Y, Z) masks on the canonical crop. Raises CaseError."""
     if case.problem:
         raise CaseError(case.problem)
     cropped = crop_to_brain(read_images(case.paths.values()))
@@ -249,7 +252,10 @@ def training_case(
     histogram: NDArray[np.float32] | None,
     spacing: int,
 ) -> TrainingCase:
-    """(4, X, Y, Z) raw images and (R, X, Y, Z) masks at 1 mm, as the network sees them. Raises CaseError."""
+    """The case of raw images (4, X, Y, Z) and masks (R, X, Y, Z) at 1 mm.
+
+    Raises CaseError for intensities beyond float16.
+    """
     brain = (images != 0).any(axis=0)
     image = network_input(images, brain, normalisation, histogram, foreground=True)
     if np.abs(image).max() > np.finfo(np.float16).max:

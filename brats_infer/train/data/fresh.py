@@ -1,4 +1,4 @@
-"""Synthetic cases that are made while training, a new one for every patch, on the device that trains."""
+"""Synthetic cases that are made while training: a new case for every patch, on the training device."""
 
 from collections.abc import Callable
 
@@ -23,10 +23,10 @@ def phantom_maker(
     spacing: int,
     clean: bool = False,
 ) -> Callable[[int, torch.device], TrainingCase]:
-    """What makes the case of a seed on a device: same seed and device, same case.
+    """A function that makes the case of a seed on a device. The same seed and device give the same case.
 
-    `anatomy` is a folder of label maps, or `mni152`; `clean` takes the dust out of their labels. Raises
-    UsageError for one that cannot be used.
+    `anatomy` is a folder of label maps, or `mni152`; `clean` removes dust from the labels. Raises UsageError for an
+    anatomy that cannot be used.
     """
     anatomies = anatomies_named(anatomy)
 

@@ -1,4 +1,4 @@
-"""Specks in the training labels (paper 2.4)."""
+"""Dust, small specks, in the training labels (paper 2.4)."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,10 +8,10 @@ from brats_infer.tasks import Task
 
 
 def without_label_dust(regions: NDArray[np.bool_], task: Task) -> NDArray[np.bool_]:
-    """(R, X, Y, Z) at 1 mm without the lesions of a region's dust size or less.
+    """(R, X, Y, Z) at 1 mm without the lesions of at most the region's dust size.
 
-    Lesions are those of the official evaluation: components whose dilations overlap are one. A lesion inside a small
-    one is smaller still, so the regions stay nested where no region's dust is larger than that of one inside it.
+    A lesion is that of the official evaluation: components whose dilations overlap are one lesion. The regions stay
+    nested if no region has a larger dust size than a region inside it: an inner lesion is the smaller one.
     """
     iterations = task.metrics.dilation_iterations
     kept = [
@@ -21,7 +21,7 @@ def without_label_dust(regions: NDArray[np.bool_], task: Task) -> NDArray[np.boo
 
 
 def large_lesions(mask: NDArray[np.bool_], iterations: int, limit: int) -> NDArray[np.bool_]:
-    """The mask (X, Y, Z) without its lesions of `limit` voxels or fewer, the dilation not counted."""
+    """The mask (X, Y, Z) without lesions of `limit` voxels or fewer; dilated voxels do not count."""
     lesions = dilated_lesions(mask, iterations) * mask
     large = np.bincount(lesions.ravel()) > limit
     large[0] = False

@@ -1,6 +1,6 @@
-"""Patches for training: where they lie, how they are bent, how their contrast is changed.
+"""Patches for training: their place, their rotation and scale, their contrast.
 
-Each patch is drawn from a generator of its own, so that neither a resumed run nor several processes change it.
+Each patch has a random generator of its own. So a resumed run and several processes draw the same patches.
 """
 
 from collections.abc import Sequence
@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from brats_infer.network.gpu.memory import pinned
 from brats_infer.phantom.fields import blur
+from brats_infer.tasks import MODALITIES, T1C, T2F
 from brats_infer.train.choices import Augment
 from brats_infer.train.config import TrainConfig
 from brats_infer.train.data.dataset import Split, TrainingCase
@@ -28,7 +29,7 @@ NOISE_SHARE = 0.15
 
 
 def kept_on(split: Split, device: torch.device) -> Split:
-    """The split with what is trained on in a GPU's memory, where that takes no more than half of what is free."""
+    """The split with its training cases in GPU memory, if they need no more than half of the free memory."""
     if device.type == "cpu":
         return split
     volumes = [volume for case in (*split.training, *split.phantoms) for volume in (case.image, case.regions)]
@@ -45,11 +46,20 @@ def _moved_cases(cases: Sequence[TrainingCase], device: torch.device) -> tuple[T
 def draw_batch(
     split: Split, config: TrainConfig, rngs: Sequence[np.random.Generator], device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """(B, 4 or 5, X, Y, Z) float32 images and (B, R, X, Y, Z) float32 targets, augmented; a patch a generator."""
-    cases = (_draw_case(split, config.phantom_share, rng, device) for rng in rngs)
-    drawn = [draw_patch(case, config.patch, rng, device, config.augment) for case, rng in zip(cases, rngs, strict=True)]
+    """(B, 4 or 5, X, Y, Z) images and (B, R, X, Y, Z) targets, float32, augmented; one patch for each generator."""
+    drawn = [_draw(split, config, rng, device) for rng in rngs]
     images = torch.stack([image for image, _ in drawn])
     return images if config.network.foreground else images[:, :-1], torch.stack([target for _, target in drawn])
+
+
+def _draw(split: Split, config: TrainConfig, rng: np.random.Generator, device: torch.device) -> tuple[Tensor, Tensor]:
+    """(5, X, Y, Z) and (R, X, Y, Z): one patch of any case."""
+    options = config.options
+    case = _draw_case(split, options.phantom_share, rng, device)
+    image, target = draw_patch(case, config.patch, rng, device, options.augment)
+    if options.drop_contrasts:  # else nothing is drawn from the generator
+        image = drop_contrasts(image, options.drop_contrasts, rng)
+    return image, target
 
 
 def _draw_case(split: Split, phantom_share: float, rng: np.random.Generator, device: torch.device) -> TrainingCase:
@@ -68,7 +78,7 @@ def draw_patch(
     augment: Augment = Augment.ALL,
 ) -> tuple[Tensor, Tensor]:
     """(5, X, Y, Z) and (R, X, Y, Z): one patch of a case, augmented on the device."""
-    centre = _centre(case, rng)
+    centre = draw_centre(case, rng)
     matrix = np.eye(3) if augment == Augment.NONE else np.diag(rng.choice((-1.0, 1.0), size=3))  # flips
     if augment in (Augment.SHAPE, Augment.ALL) and rng.random() < BENT_SHARE:
         matrix = matrix @ random_rotation(rng) * rng.uniform(*ZOOM)
@@ -83,12 +93,27 @@ def draw_patch(
     return image, target
 
 
-def change_contrast(image: Tensor, rng: np.random.Generator) -> Tensor:
-    """(C, X, Y, Z): each modality on its own: gamma, contrast, brightness, bias field, blur, low resolution, noise.
+def drop_contrasts(image: Tensor, probability: float, rng: np.random.Generator) -> Tensor:
+    """(5, X, Y, Z) with contrasts set to 0, each with that probability on its own; T1c and FLAIR never both.
 
-    Strengths are relative to the mean and standard deviation of the brain's voxels (those that are not 0), so that
-    they are the same for every normalisation. The background is changed as well: mask it afterwards. No number
-    is brought from the device, for which the host would have to wait.
+    If chance drops both of them, one of the two stays, either as often. The brain mask stays.
+    """
+    dropped = rng.random(len(MODALITIES)) < probability
+    needed = [MODALITIES.index(T1C), MODALITIES.index(T2F)]
+    if dropped[needed].all():
+        dropped[rng.choice(needed)] = False
+    image = image.clone()
+    for channel in np.flatnonzero(dropped):
+        image[int(channel)] = 0
+    return image
+
+
+def change_contrast(image: Tensor, rng: np.random.Generator) -> Tensor:
+    """(C, X, Y, Z), each modality changed alone: gamma, contrast, brightness, bias field, blur, low resolution, noise.
+
+    Strengths are relative to the mean and standard deviation of the brain's voxels, the voxels other than 0. So they
+    suit every normalisation. The background changes too: mask it afterwards. No number is copied from the device,
+    because the host would wait for it.
     """
     changed = []
     for channel in image:
@@ -101,7 +126,7 @@ def change_contrast(image: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def _change_one(x: Tensor, rng: np.random.Generator) -> Tensor:
-    """(X, Y, Z) with mean 0 and standard deviation 1; changed in place where possible."""
+    """(X, Y, Z) with mean 0 and standard deviation 1; the input may be overwritten."""
     chance = rng.random(7)
     if chance[0] < CONTRAST_SHARE:
         x = _gamma(x, float(np.exp(rng.uniform(-0.5, 0.5))), inverted=rng.random() < 0.3)
@@ -141,8 +166,8 @@ def _gamma(x: Tensor, gamma: float, inverted: bool) -> Tensor:
     return unit.sub_(inside).add_(inside.pow_(gamma)).add_(low / 6).mul_(6 * sign)
 
 
-def _centre(case: TrainingCase, rng: np.random.Generator) -> NDArray[np.float64]:
-    """A voxel of a region picked at random, or any voxel of the brain."""
+def draw_centre(case: TrainingCase, rng: np.random.Generator) -> NDArray[np.float64]:
+    """A voxel (3,): of a random region, or of the brain."""
     *regions, brain = case.centres
     voxels = brain
     if rng.random() < FOREGROUND_SHARE:
@@ -154,7 +179,7 @@ def _centre(case: TrainingCase, rng: np.random.Generator) -> NDArray[np.float64]
 def cut_patch(
     case: TrainingCase, centre: NDArray[np.float64], patch: tuple[int, int, int], device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """(5, X, Y, Z) and (R, X, Y, Z): a box around the centre; what lies outside the crop is background."""
+    """(5, X, Y, Z) and (R, X, Y, Z): a box around the centre. Outside the crop is background."""
     starts = [int(c) - side // 2 for c, side in zip(centre, patch, strict=True)]
     image, target, lows = _cut(case, starts, patch, device)
     before = [low - start for low, start in zip(lows, starts, strict=True)]
@@ -177,7 +202,7 @@ def _cut(
 
 
 def _moved(volumes: Tensor, device: torch.device) -> Tensor:
-    """To a GPU through pinned memory, without waiting for it; as they are where they lie there."""
+    """The volumes on the device, through pinned memory and without waiting; unchanged if they lie there."""
     if volumes.device == device:
         return volumes
     return pinned(volumes.contiguous()).to(device, non_blocking=True)
@@ -190,11 +215,11 @@ def bend_patch(
     patch: tuple[int, int, int],
     device: torch.device,
 ) -> tuple[Tensor, Tensor]:
-    """As `cut_patch`, with an offset o from the centre taken from where `matrix` (3, 3) brings it.
+    """As `cut_patch`, but the voxel at offset o from the centre is sampled at offset `matrix` (3, 3) @ o.
 
-    Linear for the images, nearest neighbour for masks.
+    Images are interpolated linearly, masks by nearest neighbour.
     """
-    # cut what is needed before converting; outside of it, grid_sample finds background as well
+    # cut before the conversion to float32; grid_sample fills the outside with background
     reach = [int(np.ceil(np.abs(row) @ np.array(patch) / 2)) + 2 for row in matrix]
     starts = [int(c) - r for c, r in zip(centre, reach, strict=True)]
     image, target, lows = _cut(case, starts, [2 * r for r in reach], device)
@@ -209,10 +234,10 @@ def bend_patch(
         functional.grid_sample(volumes[None], grid, mode=mode, align_corners=False)[0]
         for volumes, mode in ((image[:4], "bilinear"), (image[4:], "nearest"), (target, "nearest"))
     )
-    return torch.cat((linear.mul_(brain > 0), brain)), regions  # the mask's edge is not where interpolation ends
+    return torch.cat((linear.mul_(brain > 0), brain)), regions  # interpolation blurs across the edge of the mask
 
 
 def random_rotation(rng: np.random.Generator) -> NDArray[np.float64]:
-    """(3, 3): by up to 30 degrees about each axis in turn."""
+    """(3, 3): a rotation of up to 30 degrees about each axis in turn."""
     angles = rng.uniform(-MAX_ROTATION, MAX_ROTATION, size=3)
     return np.asarray(Rotation.from_euler("XYZ", angles).as_matrix(), np.float64)

@@ -1,1 +1,1 @@
-"""How a training run is watched."""
+"""Monitoring of a run: validation, curves, pictures, messages."""

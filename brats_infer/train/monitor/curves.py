@@ -1,4 +1,4 @@
-"""A run's course: every validation as a table, and curves for TensorBoard."""
+"""The validations of a run as a table, and curves for TensorBoard."""
 
 import csv
 import io
@@ -26,7 +26,7 @@ def validation_csv(log: Sequence[dict[str, Any]]) -> str:
 
 
 class Curves:
-    """TensorBoard's curves of a run in its folder, from a step on; nothing where tensorboard is not installed."""
+    """Curves for TensorBoard in the folder of a run, from a step on. Writes nothing if tensorboard is missing."""
 
     def __init__(self, folder: Path, step: int) -> None:
         self.folder, self.step = folder, step
@@ -42,12 +42,12 @@ class Curves:
             self.writer.close()
 
     def add(self, entry: dict[str, Any], learning_rate: float) -> None:
-        """Adds a validation, as an entry of the log."""
+        """Adds a validation: an entry of the log."""
         if not find_spec("tensorboard"):  # of the extra `train`
             return
         from torch.utils.tensorboard import SummaryWriter
 
-        # made late: a finished run that is only told again gets no empty file
+        # created late: a finished run that starts again gets no empty file
         self.writer = self.writer or SummaryWriter(str(self.folder), purge_step=self.step + 1)
         values = {"learning rate": learning_rate, "score": entry["score"]}
         if entry["loss"] is not None:
@@ -61,7 +61,7 @@ class Curves:
 
 
 def _by_region(entry: dict[str, Any], name: str) -> dict[str, list[float]]:
-    """{region: that score of every case}"""
+    """{region: the score of every case}"""
     found: dict[str, list[float]] = {}
     for regions in entry["cases"].values():
         for region, scores in regions.items():

@@ -1,4 +1,4 @@
-"""What a person sees while a network trains: what it has, then a line every minute and for each validation."""
+"""Messages of a run: the cases first, then a line every minute and for each validation."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ SECONDS = 60.0
 
 @dataclass
 class Pace:
-    """How fast it has gone since the run was started, or last validated."""
+    """The speed since the start of the run or the last validation."""
 
     batch: int
     steps: int = 0
@@ -22,14 +22,14 @@ class Pace:
     told: float = field(default_factory=time.monotonic)
 
     def is_due(self) -> bool:
-        """Whether a minute has passed since this was last true."""
+        """Whether a minute has passed since the last true answer."""
         due = time.monotonic() - self.told >= SECONDS
         if due:
             self.told = time.monotonic()
         return due
 
     def entry(self, step: int, losses: Sequence[float]) -> dict[str, Any]:
-        """{"step", "loss": mean, None without any, "patches_per_second"}"""
+        """{"step", "loss": mean or None without losses, "patches_per_second"}"""
         seconds = time.monotonic() - self.began
         return {
             "step": step,
@@ -39,8 +39,7 @@ class Pace:
 
 
 def teller(config: TrainConfig, split: Split) -> Callable[[dict[str, Any]], None]:
-    """Says on stderr what is trained on; then writes entries of `Pace` or of a run's log there: step, loss, scores,
-    throughput, time left."""
+    """Writes the first line to stderr. Returns a function that writes entries of `Pace` or of the log there."""
     screen = Screen()
     say(screen, first_line(config, split))
 
@@ -51,16 +50,16 @@ def teller(config: TrainConfig, split: Split) -> Callable[[dict[str, Any]], None
 
 
 def first_line(config: TrainConfig, split: Split) -> str:
-    """How many cases there are, so that one that was not found is missed before hours have gone."""
-    used = []
-    if split.training and (config.phantom_share < 1 or not split.synthetic):
+    """The numbers of cases, steps and patches. A missing case is noticed before hours of training."""
+    used, options = [], config.options
+    if split.training and (options.phantom_share < 1 or not split.synthetic):
         used.append(_counted(len(split.training), "case"))
-    if split.synthetic and (config.phantom_share > 0 or not split.training):
+    if split.synthetic and (options.phantom_share > 0 or not split.training):
         phantoms = "new phantoms" if split.fresh else _counted(len(split.phantoms), "phantom")
-        used.append(f"{phantoms} ({config.phantom_share:.0%} of the patches)" if used else phantoms)
+        used.append(f"{phantoms} ({options.phantom_share:.0%} of the patches)" if used else phantoms)
     return (
         f"training on {' and '.join(used)}, {len(split.validation)} held out; "
-        f"{config.steps} steps of {_counted(config.batch, 'patch', 'patches')} of {config.patch[0]}^3"
+        f"{options.steps} steps of {_counted(options.batch, 'patch', 'patches')} of {config.patch[0]}^3"
     )
 
 
@@ -70,16 +69,16 @@ def _counted(number: int, one: str, several: str = "") -> str:
 
 def line_of(entry: dict[str, Any], config: TrainConfig) -> str:
     """One line for an entry of the log."""
-    parts = [f"step {entry['step']} of {config.steps}"]
+    parts = [f"step {entry['step']} of {config.options.steps}"]
     if entry["loss"] is not None:
         parts.append(f"loss {entry['loss']:.3f}")
     if entry.get("cases"):
         parts.append(f"Dice {entry['dice']:.3f}, HD95 {entry['hd95']:.1f} mm on {len(entry['cases'])} held-out cases")
     if entry["patches_per_second"]:
-        left = (config.steps - entry["step"]) * config.batch / entry["patches_per_second"]
+        left = (config.options.steps - entry["step"]) * config.options.batch / entry["patches_per_second"]
         parts.append(f"{entry['patches_per_second']:.2f} patches/s, {left / 60:.0f} min left")
     return "; ".join(parts)
 
 
 def silent(entry: dict[str, Any]) -> None:
-    """Says nothing: of several processes one speaks."""
+    """Writes nothing: only the first of several processes writes messages."""

@@ -1,4 +1,4 @@
-"""`brats-opt experiment`: the rows of a table, the paper's or ours, one after the other, on one's own data."""
+"""`brats-opt experiment`: trains and scores the rows of a table, one after the other, on the user's data."""
 
 import json
 from collections.abc import Mapping
@@ -13,16 +13,18 @@ from brats_infer.evaluate.scores import CohortScores
 from brats_infer.network.loading import pick_device
 from brats_infer.system.console import Screen, say
 from brats_infer.tasks import task_named
+from brats_infer.train.choices import TrainOptions
 from brats_infer.train.data.dataset import labelled_ids
+from brats_infer.train.data.material import CACHE, Material, check_phantoms
+from brats_infer.train.data.splits import Fold, folds_of
 from brats_infer.train.loop import train
 from brats_infer.train.monitor.pace import teller
-from brats_infer.train.options import TrainOptions, merged_options
 from brats_infer.train.paper.held_out import NO_MANIFEST, score_held_out
 from brats_infer.train.paper.paper_tables import MEAN, Row, write_tables
-from brats_infer.train.paper.recipes import Figures, Recipe, read_recipe, recipe_names
 from brats_infer.train.publish import publish
-from brats_infer.train.run import CACHE, Fold, Material, check_share, folds_of, network_of, only_run_in, prepare
-from brats_infer.train.transfer import Initial, read_initial
+from brats_infer.train.recipes import Figures, Recipe, read_recipe, recipe_names
+from brats_infer.train.run import only_run_in, prepare
+from brats_infer.train.transfer import Initial, options_with, read_initial
 from model.atomic import write_atomically
 
 RESULT = "row.json"
@@ -30,7 +32,7 @@ RESULT = "row.json"
 
 @dataclass(frozen=True)
 class Plan:
-    """A row that is to be run."""
+    """A row to run."""
 
     name: str
     recipe: Recipe
@@ -38,7 +40,7 @@ class Plan:
     task: str
     fold: Fold
     identity: dict[str, Any]
-    """What makes a finished row this one."""
+    """The options and cases that a finished row must have had."""
 
 
 def run_experiment(
@@ -55,14 +57,16 @@ def run_experiment(
 ) -> list[Row]:
     """Trains and scores every row of a table; writes `table.csv`, `.md` and `.png`, beside any figures of the paper.
 
-    `given` are the options of the command line, which win over every recipe's; all rows hold out the same cases. A row
-    that is finished is not run again, one that was stopped goes on. Raises UsageError for what cannot work.
+    `given` are the options of the command line; they win over every recipe. All rows hold out the same cases. A
+    finished row is not run again; a stopped row resumes. Raises UsageError for options that cannot work.
     """
     initial = read_initial(init) if init else None
     material = Material(data, cache or out / CACHE, phantoms)
     names = names_of(table)
     if initial and not any(read_recipe(name).init for name in names):
         raise UsageError(f"experiment {table}: none of its rows starts with trained weights: leave --init out")
+    if initial and initial.member is None and not all(read_recipe(name).trains for name in names):
+        raise UsageError(f"--init {initial.path}: {NO_MANIFEST}")
     plans = [_plan(name, given, task, material, initial) for name in names]
     rows = []
     with only_run_in(out):
@@ -74,7 +78,7 @@ def run_experiment(
 
 
 def names_of(table: str) -> list[str]:
-    """The recipes of a table, in its order. Raises UsageError for a table without any."""
+    """The recipes of a table, in the order of its rows. Raises UsageError for an unknown table."""
     rows = {name: row for name in recipe_names() if (row := read_recipe(name).row)}
     chosen = [name for name, row in rows.items() if row.table == table]
     if not chosen:
@@ -87,12 +91,10 @@ def _plan(name: str, given: Mapping[str, Any], task: str | None, material: Mater
     recipe = read_recipe(name)
     if recipe.init and initial is None:
         raise UsageError(f"experiment: the row {name} needs trained weights: give them with --init")
-    if not recipe.trains and initial and initial.member is None:
-        raise UsageError(f"--init {initial.path}: {NO_MANIFEST}")
     task = task or recipe.task
     assert task
-    options = merged_options(recipe.options, network_of(initial), given)
-    check_share(options, material)
+    options = options_with(initial, recipe.options, given)
+    check_phantoms(options, material)
     folds = list(folds_of(options, task, material.data))
     if len(folds) != 1 or not folds[0].hold_out:
         raise UsageError("experiment: all rows are scored on the same held-out cases: give --fold N, or --hold-out ID")
@@ -108,7 +110,7 @@ def _plan(name: str, given: Mapping[str, Any], task: str | None, material: Mater
 
 
 def _row(plan: Plan, material: Material, out: Path, initial: Initial | None, device: str) -> Row:
-    """Runs a row, or reads what it gave before."""
+    """Runs a row, or reads its stored result."""
     assert plan.recipe.row
     if (out / RESULT).exists():
         try:
@@ -145,7 +147,7 @@ def _figures(scores: CohortScores, kind: str) -> Figures:
 
 
 def _trained(plan: Plan, material: Material, out: Path, initial: Initial | None, device: str) -> Initial:
-    """Trains a row's network and returns its best checkpoint, as published beside the run."""
+    """Trains a row's network, publishes it beside the run, and returns it."""
     config, split = prepare(plan.options, plan.fold, plan.task, material, initial)
     tell = teller(config, split)
     on = pick_device(device)

@@ -1,4 +1,4 @@
-"""The rows of an experiment as a table in the paper's form, beside its figures: CSV, Markdown, and a picture."""
+"""The rows of an experiment as a table beside the paper's figures: CSV, Markdown, a picture."""
 
 import csv
 import io
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from brats_infer.train.paper.recipes import Figures, Place
+from brats_infer.train.recipes import Figures, Place
 from model.atomic import write_atomically
 
 MEAN = "mean"
@@ -24,13 +24,13 @@ class Row:
     here: Figures
     """Lesion-wise."""
     voxelwise: Figures
-    """Of the whole tumor at once, as `legacy_dice` and `legacy_hd95`."""
+    """Of the whole tumor at once: `legacy_dice` and `legacy_hd95`."""
     paper: Figures | None
-    """Lesion-wise; None in tables that are not the paper's."""
+    """Lesion-wise; None in our own tables."""
 
     @property
     def lines(self) -> Iterator[tuple[str, Figures]]:
-        """(whose figures, they) of each line of the row."""
+        """(source, figures) of each line of the row."""
         yield "here", self.here
         yield "here, voxel-wise", self.voxelwise
         if self.paper:
@@ -38,7 +38,7 @@ class Row:
 
 
 def write_tables(rows: Sequence[Row], folder: Path) -> None:
-    """Writes table.csv and table.md, and table.png where matplotlib is installed."""
+    """Writes table.csv and table.md, and table.png if matplotlib is installed."""
     header = ["row", "whose", *(f"Dice {c}" for c in COLUMNS), *(f"HD95 {c}" for c in COLUMNS)]
     lines = [line for row in rows for line in _lines(row)]
     stream = io.StringIO()
@@ -52,7 +52,7 @@ def write_tables(rows: Sequence[Row], folder: Path) -> None:
 
 
 def _lines(row: Row) -> Iterator[list[str]]:
-    """One for each of its kinds of figures, a blank where there is none."""
+    """The cells of each line; a missing figure is blank."""
     for whose, figures in row.lines:
         numbers = [f"{figures.dice[c]:.4f}" if c in figures.dice else "" for c in COLUMNS]
         numbers += [f"{figures.hd95[c]:.2f}" if c in figures.hd95 else "" for c in COLUMNS]
@@ -60,7 +60,7 @@ def _lines(row: Row) -> Iterator[list[str]]:
 
 
 def _draw(rows: Sequence[Row], path: Path) -> None:
-    """Bars of the mean Dice and HD95 of each row; of the regions the mean, where the paper gives none itself."""
+    """Bars of the mean Dice and HD95 of each row."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 1.5 + 0.6 * len(rows)), layout="constrained")
@@ -80,5 +80,5 @@ def _draw(rows: Sequence[Row], path: Path) -> None:
 
 
 def _mean(values: dict[str, float]) -> float:
-    """The mean that is given, else that of the regions; NaN for nothing."""
+    """The given mean, else the mean of the regions; NaN without figures."""
     return values.get(MEAN, float(np.mean(list(values.values()))) if values else float("nan"))

@@ -1,4 +1,4 @@
-"""`brats-opt tune thresholds`: thresholds and post-processing from stored probabilities (paper 2.5, 2.6)."""
+"""`brats-opt tune thresholds`: searches thresholds and post-processing on stored probabilities (paper 2.5, 2.6)."""
 
 import hashlib
 from dataclasses import dataclass, replace
@@ -30,7 +30,7 @@ COMPONENT_PROBABILITIES = (0.0, 0.95)
 
 @dataclass(frozen=True)
 class Stored:
-    """One case's probabilities and labels, cropped to where any threshold could find tumor."""
+    """The probabilities and labels of a case, cropped to the voxels that any threshold could call tumor."""
 
     id: str
     probabilities: NDArray[np.float32]
@@ -42,7 +42,7 @@ class Stored:
 
     @property
     def sha256(self) -> str:
-        """Of all that is scored."""
+        """A hash of the arrays and the spacing."""
         digest = hashlib.sha256(repr((self.probabilities.shape, self.spacing)).encode())
         digest.update(self.probabilities.tobytes())
         digest.update(self.reference.tobytes())
@@ -52,15 +52,16 @@ class Stored:
 def tune_thresholds(
     task: Task, probabilities: Path, references: Path, out: Path, trials: int, seed: int
 ) -> dict[str, Any]:
-    """Searches for the best mean lesion-wise Dice of what a run makes of the probabilities; keeps the study in `out`.
+    """Searches for the best mean lesion-wise Dice of labels made from the probabilities; keeps the study in `out`.
 
-    Varied are each region's threshold, `dust` and `component_probability`; the present values are tried first. Returns
-    {"cases", "dice", "present dice", "trials", "thresholds": {region: threshold}, "dust": mm3,
-    "component_probability"}. Raises as `find_pairs` and `search` do, CaseError for files that cannot be used.
+    The search varies each region's threshold, `dust` and `component_probability`, and tries the present values first.
+    Returns {"cases", "dice", "present dice", "trials", "thresholds": {region: threshold}, "dust": mm3,
+    "component_probability"}. Raises CaseError for files that cannot be used, and the errors of `find_pairs` and
+    `search`.
     """
     pairs = find_pairs(probabilities, references)
     cases = [read_stored(pair.id, pair.prediction, pair.reference, task) for pair in pairs if pair.prediction]
-    cases = [cases[i] for i in np.random.default_rng(seed).permutation(len(cases))]  # the first ones decide on pruning
+    cases = [cases[i] for i in np.random.default_rng(seed).permutation(len(cases))]  # the first cases decide on pruning
 
     def objective(trial: "optuna.Trial") -> float:
         """The mean lesion-wise Dice over the cases."""
@@ -94,7 +95,7 @@ def tune_thresholds(
 
 
 def read_stored(case_id: str, probabilities: Path, reference: Path, task: Task) -> Stored:
-    """Reads a case. Raises CaseError for files that cannot be read or do not fit each other."""
+    """Reads a case. Raises CaseError for files that cannot be read or have different grids."""
     found, geometry = read_probabilities(probabilities)
     labels, of_labels = read_reference(reference, task)
     if len(found) != len(task.regions):
@@ -125,7 +126,7 @@ def suggested(trial: "optuna.Trial", task: Task) -> tuple[Task, Settings]:
 
 
 def lesionwise_dice(case: Stored, task: Task, settings: Settings) -> float:
-    """The mean over the regions, after thresholds and post-processing as in a run."""
+    """The mean over the regions, after the thresholds and post-processing of a run."""
     labels = labels_from_probabilities(torch.from_numpy(case.probabilities), task).numpy()
     cleaned = clean_up(labels, case.probabilities, task, float(np.prod(case.spacing)), settings)
     scores = lesionwise_scores(cleaned, case.reference, task, case.spacing)

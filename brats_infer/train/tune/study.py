@@ -1,4 +1,4 @@
-"""A search by Optuna that is kept on disk: it can be stopped and goes on, and is never mixed with another."""
+"""An Optuna search that is stored on disk: it can stop and resume, and does not mix with another search."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -22,11 +22,11 @@ def search(
     seed: int,
     first: Mapping[str, float] | None = None,
 ) -> "optuna.Study":
-    """Maximises the objective until `out/study.db` holds so many trials, finished or pruned.
+    """Maximises the objective until `out/study.db` holds that many trials, finished or pruned.
 
-    `identity` says what is searched on; `first` is tried before all others. A trial worse than the median of the others
-    at the same step is pruned where the objective reports. Raises UsageError without Optuna, for a study of something
-    else and where every trial was pruned; OutputError for a folder that cannot be written.
+    `identity` names the data and options of the search; `first` is tried before all other values. If the objective
+    reports steps, a trial below the median of the others at a step is pruned. Raises UsageError without Optuna, for a
+    study of another identity, and if every trial was pruned; OutputError for a folder that cannot be written.
     """
     if not find_spec("optuna"):
         raise UsageError("tune: needs Optuna: install brats-opt[train]")
@@ -69,10 +69,10 @@ def _search(
     study.set_user_attr("identity", wanted)
     ended = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
     waiting = (*ended, optuna.trial.TrialState.WAITING)
-    if first and not study.get_trials(deepcopy=False, states=waiting):  # nor where the first one was stopped
+    if first and not study.get_trials(deepcopy=False, states=waiting):  # also if the first trial was stopped
         study.enqueue_trial(dict(first))
     done = len(study.get_trials(deepcopy=False, states=ended))
-    study.sampler = optuna.samplers.TPESampler(seed=seed + done)  # one that goes on must not draw the same again
+    study.sampler = optuna.samplers.TPESampler(seed=seed + done)  # a resumed search must not repeat its draws
     study.optimize(objective, n_trials=max(0, trials - done))
     if not study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,)):
         raise UsageError(f"{out / STUDY}: no trial was finished: give more --trials")

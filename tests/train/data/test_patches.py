@@ -12,22 +12,22 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
-from brats_infer.train.choices import Augment
+from brats_infer.train.choices import Augment, TrainOptions
 from brats_infer.train.config import TrainConfig
 from brats_infer.train.data import patches
 from brats_infer.train.data.dataset import Split, TrainingCase
 from brats_infer.train.data.patches import (
-    _centre,
     at_low_resolution,
     bend_patch,
     change_contrast,
     cut_patch,
     draw_batch,
+    draw_centre,
     draw_patch,
+    drop_contrasts,
     kept_on,
     random_rotation,
 )
-from model.config import UNetConfig
 from tests.small_networks import training_case
 
 Array = NDArray[np.float64]
@@ -37,9 +37,8 @@ CENTRE = np.array([10.0, 9.0, 11.0])
 
 
 def batch_of(split: Split, rngs: Sequence[np.random.Generator], **changed: Any) -> tuple[Tensor, Tensor]:
-    network = UNetConfig(foreground=changed.pop("foreground", True))
-    config = TrainConfig(network, "zscore", **{"patch": (8, 8, 8), "phantom_share": 0.25} | changed)
-    return draw_batch(split, config, rngs, CPU)
+    options = TrainOptions(**{"patch": 8, "phantom_share": 0.25} | changed)
+    return draw_batch(split, TrainConfig(options), rngs, CPU)
 
 
 @pytest.fixture
@@ -162,16 +161,16 @@ def test_next_patches_differ(case: TrainingCase, rng: np.random.Generator) -> No
 def test_batch_has_the_networks_channels(
     case: TrainingCase, rng: np.random.Generator, foreground: bool, channels: int
 ) -> None:
-    images, targets = batch_of(Split((case, case), ()), [rng] * 3, patch=(8, 10, 12), foreground=foreground)
-    assert images.shape == (3, channels, 8, 10, 12)
-    assert targets.shape == (3, 3, 8, 10, 12)
+    images, targets = batch_of(Split((case, case), ()), [rng] * 3, patch=10, foreground=foreground)
+    assert images.shape == (3, channels, 10, 10, 10)
+    assert targets.shape == (3, 3, 10, 10, 10)
     assert images.dtype == targets.dtype == torch.float32
 
 
 def test_phantoms_are_drawn_at_their_share(case: TrainingCase, rng: np.random.Generator) -> None:
     blank = TrainingCase.of_arrays("phantom", np.zeros_like(case.image.numpy()), np.ones_like(case.regions.numpy()))
     split = Split((case,), (), phantoms=(replace(blank, centres=case.centres),))
-    images, _ = batch_of(split, [rng] * 200, patch=(4, 4, 4))
+    images, _ = batch_of(split, [rng] * 200, patch=4)
     assert 25 < sum(not bool(image.any()) for image in images) < 80
     assert not batch_of(split, [rng] * 5, phantom_share=1)[0].any()
     assert batch_of(split, [rng] * 5, phantom_share=0)[0].any(dim=(1, 2, 3, 4)).all()
@@ -198,7 +197,9 @@ def test_images_and_masks_are_changed_as_is_asked_for(
         plain, changed = (
             draw_patch(case, (24, 24, 24), np.random.default_rng(seed), CPU, a) for a in (Augment.NONE, augment)
         )
-        assert torch.equal(plain[0], cut_patch(case, _centre(case, np.random.default_rng(seed)), (24, 24, 24), CPU)[0])
+        assert torch.equal(
+            plain[0], cut_patch(case, draw_centre(case, np.random.default_rng(seed)), (24, 24, 24), CPU)[0]
+        )
         image, mask = (any(torch.equal(x.flip(axes), y) for axes in FLIPS) for x, y in zip(plain, changed, strict=True))
         found.add((image, mask))
     assert found == expected
@@ -285,3 +286,55 @@ def test_cases_are_kept_on_the_device_where_they_leave_half_of_it(
         assert moved.centres is case.centres
     assert kept.validation == (case,)
     assert kept_on(Split((case,), ()), CPU).training == (case,)
+
+
+T1N, T1C, T2W, T2F, BRAIN = range(5)
+
+
+def dropped_of(image: Tensor) -> list[bool]:
+    return [not bool(channel.any()) for channel in image]
+
+
+def test_contrasts_are_dropped_at_their_share_and_never_t1c_and_flair_together(rng: np.random.Generator) -> None:
+    image = torch.ones(5, 2, 2, 2)
+    found = np.array([dropped_of(drop_contrasts(image, 0.3, rng)) for _ in range(4000)])
+    assert bool((image == 1).all())
+    assert not (found[:, T1C] & found[:, T2F]).any()
+    assert not found[:, BRAIN].any()
+    shares = found.mean(0)
+    assert shares[[T1N, T2W]] == pytest.approx(0.3, abs=0.03)
+    assert shares[[T1C, T2F]] == pytest.approx(0.3 - 0.3**2 / 2, abs=0.03)
+
+
+def test_a_patch_differs_from_the_whole_one_in_its_dropped_contrasts_alone(case: TrainingCase) -> None:
+    def drawn(share: float) -> tuple[Tensor, Tensor]:
+        rngs = [np.random.default_rng((0, number)) for number in range(40)]
+        return batch_of(Split((case,), ()), rngs, drop_contrasts=share)
+
+    (whole, targets), (lacking, same_targets) = drawn(0.0), drawn(0.4)
+    assert torch.equal(targets, same_targets)
+    dropped = [dropped_of(image) for image in lacking]
+    assert 0 < sum(map(sum, dropped)) < 80
+    for before, after, lost in zip(whole, lacking, dropped, strict=True):
+        kept = [channel for channel in range(5) if not lost[channel]]
+        assert torch.equal(after[kept], before[kept])
+
+
+def test_a_patch_lacks_the_same_contrasts_alone_or_in_a_batch(case: TrainingCase) -> None:
+    """As drawn by a resumed run, or by one of several processes."""
+    split, numbers = Split((case,), ()), range(6)
+
+    def drawn(*numbers: int) -> Tensor:
+        rngs = [np.random.default_rng((0, 7, number)) for number in numbers]
+        return batch_of(split, rngs, drop_contrasts=0.5)[0]
+
+    assert torch.equal(drawn(*numbers), torch.cat([drawn(number) for number in numbers]))
+    assert torch.equal(drawn(1, 3, 5), drawn(*numbers)[1::2])
+
+
+def test_without_dropping_the_generator_draws_nothing_more(case: TrainingCase) -> None:
+    one, other = np.random.default_rng(3), np.random.default_rng(3)
+    image, _ = batch_of(Split((case,), ()), [one], phantom_share=0)
+    other.integers(1)  # the case
+    assert torch.equal(image[0], draw_patch(case, (8, 8, 8), other, CPU)[0])
+    assert one.bit_generator.state == other.bit_generator.state

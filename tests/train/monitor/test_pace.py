@@ -1,18 +1,17 @@
 """The first line, the line of a validation, and the one of every minute."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
+from brats_infer.train.choices import TrainOptions
 from brats_infer.train.config import TrainConfig
 from brats_infer.train.data.dataset import Split, TrainingCase
 from brats_infer.train.monitor import pace as progress
 from brats_infer.train.monitor.pace import Pace, first_line, line_of
-from model.config import UNetConfig
 
-CONFIG = TrainConfig(UNetConfig(channels=(3, 5)), "zscore", steps=1000, batch=2)
+CONFIG = TrainConfig(TrainOptions(steps=1000, batch=2, patch=96))
 ENTRY: dict[str, Any] = {
     "step": 400,
     "loss": 0.8123,
@@ -41,7 +40,7 @@ CASE = TrainingCase("a", torch.zeros(5, 1, 1, 1), torch.zeros(3, 1, 1, 1, dtype=
     ],
 )
 def test_first_line_says_what_is_trained_on(split: Split, share: float, told: str) -> None:
-    config = replace(CONFIG, phantom_share=share, patch=(96, 96, 96))
+    config = CONFIG.with_options(phantom_share=share)
     assert first_line(config, split) == f"training on {told}; 1000 steps of 2 patches of 96^3"
 
 

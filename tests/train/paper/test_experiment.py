@@ -17,7 +17,7 @@ from brats_infer.tasks import TASKS
 from brats_infer.train.paper import experiment
 from brats_infer.train.paper.experiment import names_of, run_experiment
 from brats_infer.train.paper.paper_tables import Row
-from brats_infer.train.paper.recipes import read_recipe
+from brats_infer.train.recipes import read_recipe
 from tests.small_networks import random_network, write_weights
 from tests.test_cli import brats_opt
 

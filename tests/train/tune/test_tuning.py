@@ -20,7 +20,7 @@ from brats_infer.phantom.write import write_cohort
 from brats_infer.settings import Settings
 from brats_infer.tasks import TASKS
 from brats_infer.train.loop import LossIsNoNumberError
-from brats_infer.train.losses import loss_weights
+from brats_infer.train.step.losses import loss_weights
 from brats_infer.train.tune import loss_weights as tune_losses
 from brats_infer.train.tune import post_processing as tune_thresholds
 from brats_infer.train.tune import study

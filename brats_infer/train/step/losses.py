@@ -1,7 +1,7 @@
 """Losses on region channels (paper 2.3, 3.2; Futrega et al. 2021, section 2.3).
 
-Every term takes logits and targets (B, R, X, Y, Z), is computed for each channel and averaged over them: -> scalar.
-Sums over millions of voxels and exponentials of large logits need 32 bits: never hand them 16-bit tensors.
+Every term takes logits and targets (B, R, X, Y, Z) and returns a scalar, the mean over the channels. The tensors are
+float32: sums over millions of voxels and exponentials of large logits overflow in 16 bits.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ from brats_infer.train.distributed import sum_over_workers
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 FOCUS = 2.0  # gamma of Lin et al. 2017, arXiv 1708.02002
-EDGE_FLOOR = 1e-6  # keeps the root's slope finite where nothing changes
+EDGE_FLOOR = 1e-6  # keeps the gradient of the square root finite at 0
 
 
 def mse_loss(logits: Tensor, targets: Tensor) -> Tensor:
@@ -25,14 +25,14 @@ def mse_loss(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def ce_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Binary cross-entropy, from the logits: finite and with a slope for a sure and wrong voxel too."""
+    """Binary cross-entropy, from the logits: finite, and with a gradient, even for confident wrong voxels."""
     return functional.binary_cross_entropy_with_logits(logits, targets)
 
 
 def dice_loss(logits: Tensor, targets: Tensor, smooth: float = 1.0) -> Tensor:
     """1 - soft Dice over the whole batch of all workers, in 0..1.
 
-    `smooth` voxels are added above and below the line: an absent region that is predicted absent costs nothing.
+    `smooth` voxels are added to numerator and denominator: a region that is rightly predicted absent costs nothing.
     """
     probabilities = torch.sigmoid(logits)
     axes = (0, 2, 3, 4)
@@ -43,22 +43,22 @@ def dice_loss(logits: Tensor, targets: Tensor, smooth: float = 1.0) -> Tensor:
 
 
 def focal_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy of each voxel times (1 - p)^2, p being the probability of what is true (Lin et al. 2017)."""
+    """Cross-entropy of each voxel times (1 - p)^2; p is the probability of the true class (Lin et al. 2017)."""
     entropy = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
-    missed = torch.sigmoid(logits) * (1 - targets) + torch.sigmoid(-logits) * targets  # not 1 - p: keeps its digits
+    missed = torch.sigmoid(logits) * (1 - targets) + torch.sigmoid(-logits) * targets  # 1 - p would lose digits
     return (missed**FOCUS * entropy).mean()
 
 
 def edge_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean squared error between the edges of the probabilities and those of the targets (paper 2.3)."""
+    """Mean squared error between the edges of the probabilities and the edges of the targets (paper 2.3)."""
     return functional.mse_loss(edges(torch.sigmoid(logits)), edges(targets))
 
 
 def edges(x: Tensor) -> Tensor:
-    """Gradient magnitudes (B, R, X, Y, Z) by the 3-D Sobel operator; the border is continued outwards.
+    """Gradient magnitudes (B, R, X, Y, Z) by the 3-D Sobel operator; the border is replicated outwards.
 
-    Normalised so that a plane step from 0 to 1 has the magnitude 1. The paper does not say how it normalises; dividing
-    by the patch's largest magnitude instead would blow up the noise of a prediction without any edge.
+    A plane step from 0 to 1 has the magnitude 1. The paper does not say how it normalises. Division by the largest
+    magnitude of the patch would amplify the noise of a prediction without an edge.
     """
     smooth, slope = x.new_tensor((0.25, 0.5, 0.25)), x.new_tensor((-1.0, 0.0, 1.0))
     kernels = [
@@ -86,7 +86,7 @@ LOSSES: dict[str, dict[str, float]] = {
 
 
 def loss_weights(text: str) -> dict[str, float]:
-    """{term: weight} of a named combination, or of one written out, such as `dice=1,edge=0.05`. Raises UsageError."""
+    """{term: weight} of a named combination, or of a text such as `dice=1,edge=0.05`. Raises UsageError."""
     if text in LOSSES:
         return LOSSES[text]
     parts = text.split(",")
@@ -104,7 +104,7 @@ def loss_weights(text: str) -> dict[str, float]:
 
 
 def weighted(weights: dict[str, float]) -> Loss:
-    """The sum of terms, each with its weight."""
+    """The weighted sum of terms."""
 
     def loss(logits: Tensor, targets: Tensor) -> Tensor:
         return torch.stack([weight * TERMS[name](logits, targets) for name, weight in weights.items()]).sum()
@@ -113,14 +113,14 @@ def weighted(weights: dict[str, float]) -> Loss:
 
 
 def disjoint_targets(regions: Tensor) -> Tensor:
-    """Nested regions (B, R, X, Y, Z), outermost first -> disjoint labels: each region without the next one inside."""
+    """Nested regions (B, R, X, Y, Z), outermost first -> disjoint labels: each region minus the next inner one."""
     return torch.cat((regions[:, :-1] - regions[:, 1:], regions[:, -1:]), dim=1)
 
 
 def deep_supervision_loss(heads: Sequence[Tensor], targets: Tensor, loss: Loss) -> Tensor:
-    """The loss of every head, each on a grid half as fine as the one before, weighted 1, 1/2, 1/4 (normalised).
+    """The mean loss of the heads, weighted 1, 1/2, 1/4; each grid is half as fine as the one before.
 
-    Targets (B, R, X, Y, Z) are brought to a head's grid by taking every second, fourth, … voxel (nearest neighbour).
+    A head's targets are every second, fourth, … voxel of the targets (B, R, X, Y, Z): nearest neighbour.
     """
     weights = [0.5**i for i in range(len(heads))]
     losses = [

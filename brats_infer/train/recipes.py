@@ -1,4 +1,4 @@
-"""Recipes: one file for each row of the paper's tables and of ours, read strictly."""
+"""Recipes: one YAML file for each row of the paper's tables and of our own; unknown keys are errors."""
 
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -8,7 +8,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from brats_infer.errors import UsageError
-from brats_infer.train.options import merged_options
+from brats_infer.train.choices import merged_options
 
 
 class Place(BaseModel):
@@ -17,11 +17,11 @@ class Place(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     table: str
-    """table1 to table5: the paper's; others: ours."""
+    """table1 to table5 are the paper's, the others are ours."""
     number: int
-    """Of the row, from 1."""
+    """The number of the row, from 1."""
     name: str
-    """What the table calls it."""
+    """The name of the row in the table."""
 
 
 class Figures(BaseModel):
@@ -32,45 +32,45 @@ class Figures(BaseModel):
     dice: dict[str, float]
     """{region or "mean": mean over the held-out cases}"""
     hd95: dict[str, float] = Field(default_factory=dict)
-    """The same in mm, where it is given."""
+    """Likewise, in mm; empty if the paper gives none."""
 
 
 class Recipe(BaseModel):
-    """What is done for a row of a table."""
+    """The training and scoring of a row of a table."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     base: str | None = None
-    """A recipe whose options hold where this one sets none."""
+    """A recipe whose options hold unless this one sets them."""
     row: Place | None = None
-    """None for what only others build on."""
+    """None for a recipe that only serves as a base."""
     paper: Figures | None = None
-    """As the paper prints them."""
+    """The figures that the paper prints."""
     task: str | None = None
     trains: bool = True
-    """Whether a network is trained; otherwise the one given with --init is scored as it is."""
+    """Whether a network is trained. Otherwise the network of --init is scored as it is."""
     init: bool = False
     """Whether the row starts with the weights given with --init."""
     postprocess: bool = True
-    """Whether dust is removed from what is scored."""
+    """Whether dust is removed before scoring."""
     options: dict[str, Any] = Field(default_factory=dict)
-    """Of `TrainOptions`."""
+    """Fields of `TrainOptions`."""
 
 
 def recipe_names() -> list[str]:
-    """All recipes, ascending."""
+    """The names of all recipes, ascending."""
     return sorted(path.name.removesuffix(".yaml") for path in _folder().iterdir() if path.name.endswith(".yaml"))
 
 
 def read_recipe(name: str) -> Recipe:
-    """A recipe with the options of its bases. Raises UsageError for one that is unknown or sets unknown keys."""
+    """A recipe with the options of its bases. Raises UsageError for an unknown recipe or unknown keys."""
     if name not in recipe_names():
         raise UsageError(f"--recipe {name}: is unknown: choose one of {', '.join(recipe_names())}")
     return parse_recipe(name, (_folder() / f"{name}.yaml").read_text(encoding="utf-8"))
 
 
 def parse_recipe(name: str, text: str) -> Recipe:
-    """As `read_recipe`, from the text of a file."""
+    """As `read_recipe`, from the text of the file."""
     try:
         recipe = Recipe.model_validate(yaml.safe_load(text))
         base = read_recipe(recipe.base).options if recipe.base else {}

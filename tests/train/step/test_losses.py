@@ -9,7 +9,7 @@ from torch import Tensor
 
 from brats_infer.errors import UsageError
 from brats_infer.tasks import TASKS
-from brats_infer.train.losses import (
+from brats_infer.train.step.losses import (
     LOSSES,
     TERMS,
     Loss,

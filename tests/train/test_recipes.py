@@ -6,10 +6,18 @@ from typing import Any
 import pytest
 
 from brats_infer.errors import UsageError
-from brats_infer.train.choices import Augment, Freeze, Optimizer, Schedule, Selection, Targets
-from brats_infer.train.losses import loss_weights
-from brats_infer.train.options import TrainOptions, merged_options
-from brats_infer.train.paper.recipes import parse_recipe, read_recipe, recipe_names
+from brats_infer.train.choices import (
+    Augment,
+    Freeze,
+    Optimizer,
+    Schedule,
+    Selection,
+    Targets,
+    TrainOptions,
+    merged_options,
+)
+from brats_infer.train.recipes import parse_recipe, read_recipe, recipe_names
+from brats_infer.train.step.losses import loss_weights
 
 ROWS = [name for name in recipe_names() if read_recipe(name).row]
 

@@ -1,4 +1,4 @@
-"""What training in bf16 leaves in float32."""
+"""The parts of a network that train in float32 while the others train in bf16."""
 
 from collections.abc import Callable
 from functools import partial
@@ -12,9 +12,9 @@ SMALL = 2
 
 
 def keep_small_exact(network: UNet) -> None:
-    """Has blocks whose output is 2 voxels a side or less compute in float32 on the CPU.
+    """Makes blocks with an output of 2 voxels a side or less compute in float32 on the CPU.
 
-    There, torch 2.13's gradient in bf16 of the weights of a 3x3x3 convolution depends on memory that nobody wrote to.
+    For these sizes the bf16 gradient of a 3x3x3 convolution's weights in torch 2.13 reads uninitialised memory.
     """
     for block in network.modules():
         if isinstance(block, ConvBlock):
