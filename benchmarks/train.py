@@ -41,9 +41,10 @@ from brats_infer.image.normalise import Normalisation
 from brats_infer.network.devices import autocast
 from brats_infer.network.loading import pick_device
 from brats_infer.phantom.write import write_cohort
+from brats_infer.train.choices import TrainOptions
 from brats_infer.train.config import TrainConfig
 from brats_infer.train.data.dataset import TrainingCase, load_split
-from model.config import PAPER_CHANNELS, UNetConfig
+from model.config import PAPER_CHANNELS
 
 ON_CPU, ON_GPU = (64, (16, 32, 64, 96, 128)), (128, PAPER_CHANNELS)
 
@@ -144,8 +145,10 @@ def main() -> None:
     side, channels = ON_GPU if device.type == "cuda" else ON_CPU
     side = given.patch or side
     channels = tuple(int(c) for c in given.channels.split(",")) if given.channels else channels
-    network = UNetConfig(channels, foreground=False)
-    config = TrainConfig(network, Normalisation.ZSCORE, patch=(side,) * 3, batch=given.batch)
+    config = TrainConfig(
+        TrainOptions(channels=channels, foreground=False, normalisation="zscore", patch=side, batch=given.batch)
+    )
+    network = config.network
     if not network.fits(config.patch):
         raise SystemExit(f"--patch {side}: choose a larger multiple of {network.multiple}, or fewer --channels")
     with autocast(device):

@@ -32,7 +32,7 @@ class Monai:
         self.heads = heads_of(self.network, ALONE)
         self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=2e-4, weight_decay=1e-5)
         self.terms = DeepSupervisionLoss(DiceCELoss(sigmoid=True, squared_pred=True, smooth_nr=0, smooth_dr=1e-5))
-        transforms = monai_transforms(setting.config.patch, setting.config.batch)
+        transforms = monai_transforms(setting.config.patch, setting.config.options.batch)
         transforms.set_random_state(0)
         case = {"image": setting.case.image[:4].float(), "label": setting.labels()}
         self.cases = CacheDataset([case], transforms, copy_cache=False, progress=False)
@@ -108,7 +108,7 @@ class NnUNet:
         trainer.label_manager = LabelManager({"background": 0, **names}, regions_class_order=(1, 2, 3))
         trainer.configuration_manager = SimpleNamespace(
             patch_size=setting.config.patch,
-            batch_size=setting.config.batch,
+            batch_size=setting.config.options.batch,
             batch_dice=False,
             use_mask_for_norm=[True] * 4,
             pool_op_kernel_sizes=[[1] * 3, [2] * 3, [2] * 3, [2] * 3],

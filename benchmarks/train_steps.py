@@ -11,15 +11,15 @@ import torch
 from torch import Tensor
 
 from brats_infer.network.devices import autocast
-from brats_infer.train import loop
 from brats_infer.train.checkpoint import Run
 from brats_infer.train.config import TrainConfig
 from brats_infer.train.data.dataset import Split, TrainingCase
 from brats_infer.train.data.patches import draw_batch
 from brats_infer.train.distributed import heads_of
-from brats_infer.train.losses import deep_supervision_loss, loss_weights, weighted
+from brats_infer.train.loop import take_step
 from brats_infer.train.monitor.validation import ALONE
-from brats_infer.train.optimisers import make_optimizer
+from brats_infer.train.step.losses import deep_supervision_loss, loss_weights, weighted
+from brats_infer.train.step.optimisers import make_optimizer
 from model.unet import UNet
 
 
@@ -65,14 +65,14 @@ class Ours:
     def __init__(self, setting: Setting) -> None:
         self.config, self.device = setting.config, setting.device
         self.split = Split((setting.case,), ())
-        self.terms = weighted(loss_weights(self.config.loss))
+        self.terms = weighted(loss_weights(self.config.options.loss))
         network = setting.network()
-        optimizer = make_optimizer(self.config, network.parameters())
+        optimizer = make_optimizer(self.config.options, network.parameters())
         self.run = Run(network, copy.deepcopy(network), optimizer, ALONE, heads_of(network, ALONE))
         self.seeds = itertools.count()
 
     def draw(self) -> tuple[Tensor, Tensor]:
-        rngs = [np.random.default_rng(next(self.seeds)) for _ in range(self.config.batch)]
+        rngs = [np.random.default_rng(next(self.seeds)) for _ in range(self.config.options.batch)]
         return draw_batch(self.split, self.config, rngs, self.device)
 
     def loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
@@ -82,7 +82,8 @@ class Ours:
         return deep_supervision_loss(heads, targets, self.terms)
 
     def step(self) -> float:
-        return loop._step(self.run, self.config, self.split, self.terms, self.config.learning_rate, self.device)
+        rate = self.config.options.learning_rate
+        return take_step(self.run, self.config, self.split, self.terms, rate, self.device)
 
 
 class Compiled(Ours):

@@ -1,7 +1,6 @@
 """Synthetic cases made while training: a new one a patch, the same for the same seed."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,12 @@ from brats_infer.phantom.anatomy import tissues_of
 from brats_infer.phantom.make import make_phantom
 from brats_infer.phantom.write import write_cohort
 from brats_infer.tasks import TASKS
+from brats_infer.train.choices import TrainOptions
 from brats_infer.train.config import TrainConfig
 from brats_infer.train.data.dataset import Split
 from brats_infer.train.data.fresh import phantom_maker
 from brats_infer.train.data.patches import draw_batch
 from brats_infer.train.run import run
-from model.config import UNetConfig
 from tests.phantom.heads import head_codes
 from tests.small_networks import training_case
 
@@ -57,7 +56,7 @@ def test_each_synthetic_patch_is_of_a_new_case_and_drawn_again_alike(anatomy: Pa
     made: list[int] = []
     maker = phantom_maker(str(anatomy), TASKS["gli"], Normalisation.ZSCORE, None, 2)
     split = Split((real,), (), fresh=lambda seed, device: made.append(seed) or maker(seed, device))  # type: ignore[func-returns-value]
-    config = TrainConfig(UNetConfig(channels=(2, 3)), "zscore", (16, 16, 16), phantom_share=0.5)
+    config = TrainConfig(TrainOptions(patch=16, phantom_share=0.5))
     first, again = (
         draw_batch(split, config, [np.random.default_rng(seed) for seed in range(6)], CPU)[0] for _ in range(2)
     )
@@ -67,7 +66,7 @@ def test_each_synthetic_patch_is_of_a_new_case_and_drawn_again_alike(anatomy: Pa
     assert 0 < half < 6
     assert len(set(made)) == half
     del made[:]
-    draw_batch(split, replace(config, phantom_share=0.0), [np.random.default_rng(0)], CPU)
+    draw_batch(split, config.with_options(phantom_share=0.0), [np.random.default_rng(0)], CPU)
     assert not made
 
 
