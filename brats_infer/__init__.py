@@ -31,7 +31,7 @@ except PackageNotFoundError:  # run from a plain copy of the source
 
 
 def _check_model() -> None:
-    """Raises ImportError where a `model` of one's own, which is found first, hides the package beside this one."""
+    """Raises ImportError if another package `model` hides the package beside this package."""
     found = find_spec("model")
     ours = Path(__file__).resolve().parent.parent / "model"
     if found and found.origin and Path(found.origin).resolve().parent != ours:
@@ -41,7 +41,7 @@ def _check_model() -> None:
 
 
 def __getattr__(name: str) -> Any:
-    """From its home on first use: importing torch takes seconds, which `brats-opt --help` should not."""
+    """Imports a name on first use: torch takes seconds to import, and `brats-opt --help` needs no torch."""
     if name in HOMES:
         _check_model()
         return getattr(import_module(HOMES[name]), name)

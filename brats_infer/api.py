@@ -26,24 +26,24 @@ from brats_infer.tasks import MODALITIES, Task, task_named
 from model.checkpoint import MANIFEST
 
 ARRAYS = Path("images")
-"""What stands for them in messages, where files have their folder."""
+"""Stands for the folder in messages about arrays."""
 LAST_ROW = (0, 0, 0, 1)
 _ONE_AT_A_TIME = Lock()
 
 
 @dataclass(frozen=True)
 class Segmentation:
-    """What was found in one case."""
+    """The result of one case."""
 
     labels: NDArray[np.uint8]
-    """(X, Y, Z) on the input's own grid; what the numbers mean stands in `brats_infer.tasks.LABEL_NAMES`."""
+    """(X, Y, Z) on the input's own grid; `brats_infer.tasks.LABEL_NAMES` explains the labels."""
     probabilities: NDArray[np.float32]
     """(R, X, Y, Z) of the task's regions, before thresholds and post-processing."""
     geometry: Geometry
     volumes: dict[str, float]
     """ml of each label and each region."""
     expected_dice: dict[str, float | None]
-    """Of each region, by its own probabilities (`brats_infer.labelling.confidence`); None where nothing is."""
+    """Of each region, from its probabilities (`brats_infer.labelling.confidence`); None if the region is empty."""
     warnings: tuple[str, ...] = ()
 
     @property
@@ -70,15 +70,15 @@ def segment(
     """Segments one case.
 
     `images` are {"t1n", "t1c", "t2w", "t2f": a NIfTI file or an array (X, Y, Z)}, skull-stripped and on one grid,
-    background 0 or masked. Arrays need `affine` (4, 4), voxels to mm. Of the settings, those of folders mean nothing
-    here. The networks stay loaded for the next call; of calls in several threads they compute one after the other.
-    Raises UsageError, WeightsError, and CaseError for images of no use.
+    background 0 or masked. Arrays need `affine` (4, 4), voxels to mm. The settings on_error, resume and probabilities
+    have no effect here. The networks stay loaded for the next call. Calls in several threads compute one at a time.
+    Raises UsageError, WeightsError, and CaseError for unusable images.
     """
     chosen, settings = task_named(task), settings or Settings()
     volumes = _volumes(images, affine)
     ensemble = _ensemble(Path(weights), _state_of(Path(weights)), chosen, str(device))
     read = prepare(volumes, ensemble)
-    with _ONE_AT_A_TIME:  # as there may be no memory for two
+    with _ONE_AT_A_TIME:  # there may be no memory for two
         predicted = predict(read, ensemble, settings, complete=True)
     labelled = label(predicted, chosen, settings)
     on_crop = crop_labels(labelled.labels, labelled.restore)
@@ -93,16 +93,16 @@ def segment(
 
 
 def _state_of(weights: Path) -> int:
-    """Changes with what the folder is said to hold."""
+    """The time of the manifest: a new manifest means new weights."""
     try:
         return (weights / MANIFEST).stat().st_mtime_ns
-    except OSError:  # which is told when it is read
+    except OSError:  # reported when the manifest is read
         return 0
 
 
 @lru_cache(maxsize=2)
 def _ensemble(weights: Path, state: int, task: Task, device: str) -> Ensemble:
-    """Loaded once for each `state` of a folder."""
+    """Loads an ensemble once for each `state` of a folder."""
     limit_threads()
     return load_ensemble(weights, task, pick_device(device))
 
@@ -110,14 +110,14 @@ def _ensemble(weights: Path, state: int, task: Task, device: str) -> Ensemble:
 def _numbers(name: str, values: object, dtype: type[np.floating[Any]]) -> NDArray[Any]:
     try:
         given = np.ma.filled(values, 0) if isinstance(values, np.ma.MaskedArray) else np.asarray(values)
-        with np.errstate(over="ignore"):  # what is too large is not finite then
+        with np.errstate(over="ignore"):  # too large numbers become Inf
             return given.astype(dtype, casting="same_kind" if given.dtype.kind == "c" else "unsafe")
     except (TypeError, ValueError) as error:
         raise CaseError(f"{name}: is no array of numbers ({error})") from error
 
 
 def _volumes(images: Mapping[str, Path | str | ArrayLike], affine: ArrayLike | None) -> dict[Path, Volume]:
-    """In the order of the network's channels, checked."""
+    """The checked images, in the order of the network's channels. Raises UsageError and CaseError."""
     names = [modality.name for modality in MODALITIES]
     if set(images) != set(names):
         raise UsageError(f"images of {', '.join(map(str, images))} were given: give those of {', '.join(names)}")

@@ -1,4 +1,4 @@
-"""The command line: its commands, and how each ending becomes an exit code."""
+"""The command line: its commands, and the exit code of every ending."""
 
 import logging
 import os
@@ -51,7 +51,7 @@ def main() -> None:
         error.show()
         code = error.exit_code
     except (KeyboardInterrupt, click.Abort) as error:
-        cause = error.__cause__  # click takes the end of any file for that of a user's input
+        cause = error.__cause__  # click takes any EOFError for the end of a user's input
         code = _fail(*_told(cause)) if isinstance(cause, EOFError) else _fail(INTERRUPTED, ExitCode.INTERRUPTED)
     except Terminated:
         code = _fail(TERMINATED, ExitCode.TERMINATED)
@@ -62,7 +62,7 @@ def main() -> None:
         completing = "_BRATS_OPT_COMPLETE" in os.environ
         if completing or not _raised_in(error, click.core):
             raise
-        # else click means that whoever read stdout has gone
+        # click exits when the reader of stdout has gone
         code = _fail(STDOUT.format("its reader has gone"), ExitCode.OUTPUT)
     except Exception as error:
         code = _fail(*_told(error))
@@ -71,7 +71,7 @@ def main() -> None:
 
 
 def _told(error: Exception) -> tuple[str, int]:
-    """What is said of an error that nobody foresaw, and its exit code."""
+    """(message, exit code) of an unexpected error."""
     log.debug("", exc_info=error)
     if isinstance(error, OSError) and _raised_in(error, click.utils):
         return STDOUT.format(error.strerror), ExitCode.OUTPUT

@@ -1,4 +1,4 @@
-"""A folder of cases: finds them, prepares the output folders, loads the weights, hands all to a runner."""
+"""A folder of cases: finds them, prepares the output folders, starts a runner."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from brats_infer.tasks import Task
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run is to do, its folders and tasks known to be right."""
+    """The checked folders, tasks and settings of a run."""
 
     input: Path
     output: Path
@@ -33,7 +33,7 @@ class Plan:
     settings: Settings
 
     def shared(self, ensembles: dict[str, Ensemble], events: Events | None = None) -> Shared:
-        """What all cases of the run share, in the process that segments them."""
+        """The data that all cases share in one process."""
 
         def is_done(case: Case) -> bool:
             return self.settings.resume and is_there(case, self.output, self.settings.probabilities)
@@ -42,7 +42,7 @@ class Plan:
 
 
 Runner = Callable[[Sequence[Case], Plan, Events], Iterator[CaseResult]]
-"""Tells when all is ready and how each case has ended, and yields the results."""
+"""Runs cases: reports the start and each result as events, and yields the results."""
 
 
 def segment_folder(
@@ -57,10 +57,10 @@ def segment_folder(
     events: Events | None = None,
     runner: Runner | None = None,
 ) -> list[CaseResult]:
-    """Segments every case of a folder; writes `{ID}.nii.gz` for each; returns how each has ended, sorted by ID.
+    """Segments every case of a folder; writes `{ID}.nii.gz` for each; returns the results, sorted by ID.
 
-    `shard` (k, n) takes the k-th of n equal parts. `events` is told what happens. `runner` is where the cases are run:
-    in this process, or as `brats_infer.cluster.runner.on_ray` says.
+    `shard` (k, n) takes the k-th of n equal parts. `events` receives the run's progress. `runner` None runs the cases
+    in this process; `brats_infer.cluster.runner.on_ray` returns a runner for Ray.
     Raises UsageError, NoCasesError, WeightsError or OutputError before any case is read; later only OutputError.
     """
     input_folder, output_folder, weights = Path(input_folder), Path(output_folder), Path(weights)
@@ -73,20 +73,20 @@ def segment_folder(
     if settings.probabilities:
         prepare_folder(settings.probabilities, "--probabilities", {**taken, OUTPUT: output_folder})
     with_task = [case for case in cases if case.task]
-    sound = [case for case in with_task if not case.problem] or with_task  # weights are looked at in any case
+    sound = [case for case in with_task if not case.problem] or with_task  # weights are always checked
     tasks = {case.task.name: case.task for case in sound if case.task}
     plan = Plan(input_folder, output_folder, weights, tuple(tasks.values()), device, settings)
     return sorted((runner or _run_here)(cases, plan, events or Events()), key=lambda result: result.id)
 
 
 def load_ensembles(plan: Plan, device: torch.device) -> dict[str, Ensemble]:
-    """{name: the ensemble} of each task of the plan, on the cores there are. Raises WeightsError."""
+    """{task name: ensemble} for each task of the plan, on the usable cores. Raises WeightsError."""
     limit_threads()
     return {task.name: load_ensemble(plan.weights, task, device) for task in plan.tasks}
 
 
 def start_of(cases: Sequence[Case], device: str, ensembles: dict[str, Ensemble]) -> Start:
-    """What is known before the first case."""
+    """The start event of a run."""
     return Start(len(cases), device, tuple(member for each in ensembles.values() for member in each.members))
 
 

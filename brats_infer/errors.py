@@ -1,4 +1,4 @@
-"""What can go wrong, and the exit code that tells it to the caller.
+"""The errors of this project and their exit codes.
 
 Messages are one line, name the file or case, and say what to do.
 """
@@ -29,7 +29,7 @@ OUT_OF_MEMORY = (
     "CUBLAS_STATUS_ALLOC_FAILED",
     "unable to find an engine to execute this computation",  # cuDNN, where no workspace is left for any
 )
-"""What torch and OpenVINO say in a RuntimeError where an allocator fails: the host's, the driver's or their own."""
+"""Texts in RuntimeErrors of torch and OpenVINO if an allocator fails: the host's, the driver's or their own."""
 
 
 def is_out_of_memory(error: Exception) -> bool:
@@ -45,7 +45,7 @@ def printable(text: str) -> str:
 
 
 class BratsOptError(Exception):
-    """Base of everything this project raises on purpose."""
+    """Base of the errors that this project raises on purpose."""
 
     exit_code = ExitCode.USAGE
 
@@ -55,7 +55,7 @@ class BratsOptError(Exception):
 
 
 class UsageError(BratsOptError):
-    """The command was given something it cannot work with."""
+    """An argument of the command is unusable."""
 
 
 class CaseError(BratsOptError):
@@ -65,7 +65,7 @@ class CaseError(BratsOptError):
 
 
 class NoCasesError(BratsOptError):
-    """There is nothing to do in the input folder."""
+    """The input folder holds no case."""
 
     exit_code = ExitCode.NO_CASES
 

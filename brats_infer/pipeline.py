@@ -1,6 +1,6 @@
 """The line of one case: read -> predict -> label. Pure: no threads, no timing, nothing is written.
 
-`run.case` wraps it for folders; `api`, validation in training and the paper's experiments call it as it is.
+`run.case` wraps it for folders; `api`, validation in training and the paper's experiments call it directly.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ NO_TUMOR = "no tumor was found, the label map is empty: look at the images"
 
 @dataclass(frozen=True)
 class Read:
-    """A case as the networks want it, on a crop at 1 mm."""
+    """A case's inputs for the networks, on a crop at 1 mm."""
 
     cropped: Cropped
     inputs: Inputs
@@ -33,7 +33,7 @@ class Read:
 
 @dataclass(frozen=True)
 class Predicted:
-    """What the networks found in a case, on the same crop."""
+    """The networks' result for a case, on the same crop."""
 
     found: Found
     brain: NDArray[np.bool_]
@@ -43,7 +43,7 @@ class Predicted:
 
 @dataclass(frozen=True)
 class Labelled:
-    """A case's label map on the input's own grid, and what it was made of."""
+    """A case's label map on the input's own grid, and the data behind it."""
 
     labels: NDArray[np.uint8]
     """(X, Y, Z)"""
@@ -55,7 +55,7 @@ class Labelled:
     warnings: tuple[str, ...]
     """Each names a file or folder."""
     notes: tuple[str, ...]
-    """Of the case, which they do not name."""
+    """Remarks on the case, without its name."""
 
     def probability_maps(self) -> NDArray[np.float32]:
         """(R, X, Y, Z) of the regions, before thresholds. Raises ValueError if `predict` did not keep them."""
@@ -80,7 +80,7 @@ def prepare(volumes: dict[Path, Volume], ensemble: Ensemble) -> Read:
 def predict(case: Read, ensemble: Ensemble, settings: Settings, complete: bool = False) -> Predicted:
     """Runs the networks and applies the regions' thresholds.
 
-    `complete` keeps the probabilities outside the labels' box. Those of a resampled case are always kept.
+    `complete` keeps the probabilities outside the labels' box. A resampled case always keeps them.
     """
     brain, restore = case.cropped.brain, case.cropped.restore
     found = ensemble.predict(case.inputs, settings, complete or restore.resampled)

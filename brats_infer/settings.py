@@ -1,4 +1,4 @@
-"""What a user can choose about a run; light to import, so that the command line starts at once."""
+"""The settings of a run; light to import, so that the command line starts at once."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -8,29 +8,29 @@ from brats_infer.errors import UsageError
 
 
 class Mode(StrEnum):
-    """How a brain goes through the network."""
+    """How the networks see a brain."""
 
     COARSE_TO_FINE = "coarse-to-fine"
-    """Members on coarser grids see the whole brain, members on finer grids the box around what those hold possible."""
+    """Members on coarser grids see the whole brain, members on finer grids a box around the possible tumor."""
     SLIDING_WINDOW = "sliding-window"
     """Every member sees windows of its training patch, half overlapping, with Gaussian weights."""
 
 
 class OnError(StrEnum):
-    """What becomes of a case that cannot be segmented."""
+    """The output of a case that cannot be segmented."""
 
     FAIL = "fail"
     """No file is written for it."""
     BLANK = "blank"
-    """A map of background only is written: a missing file makes some organizers drop every case."""
+    """A map of background is written: some organizers drop every case if one file is missing."""
 
 
 class DustFill(StrEnum):
-    """What a voxel of dust becomes (paper 2.6)."""
+    """The label that replaces dust (paper 2.6)."""
 
     BACKGROUND = "background"
     MODAL_NEIGHBOUR = "modal-neighbour"
-    """The most frequent label around the component; of equals the smallest."""
+    """The most frequent label around the component; the smallest label in a tie."""
 
 
 @dataclass(frozen=True)
@@ -42,16 +42,15 @@ class Settings:
     """Whether to take the mean over all eight mirror images."""
     on_error: OnError = OnError.FAIL
     resume: bool = False
-    """Whether cases with a whole label map of the right shape in the output folder are left alone."""
+    """Whether to skip cases that have a valid, non-empty label map in the output folder."""
     dust: int = 500
-    """Components of this many mm3 or less are removed; where nothing would be left, those of the task's own size, 50 as
-    in the paper, or less.
+    """Components up to this many mm3 are removed. If no tumor is left, the task's own size counts (50, as the paper's).
 
     Measured on the shipped weights (docs/experiments.md): their small components are mostly false.
     """
     component_probability: float = 0.7
-    """Components over which the mean probability of their region is below this go to the next region out, unless no
-    tumor would be left; 0: none, as in the paper. Measured as above.
+    """Components with a lower mean probability of their region join the next outer region, unless no tumor is left.
+    0: none, as in the paper. Measured as above.
     """
     dust_fill: DustFill = DustFill.BACKGROUND
     probabilities: Path | None = None

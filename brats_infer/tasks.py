@@ -1,4 +1,4 @@
-"""Every fact of a challenge: a new one, of the same four contrasts, is one new entry in `TASKS`.
+"""All facts of the challenges. A new challenge with the same four contrasts is one new entry in `TASKS`.
 
 Sources: the paper (arXiv 2402.07008, sections 2.5 and 2.6) for thresholds and dust; the challenges' data descriptions
 for names, labels and grid; the official 2023 evaluation for the metric settings.
@@ -12,7 +12,7 @@ from brats_infer.errors import UsageError
 
 @dataclass(frozen=True)
 class Modality:
-    """One of the four contrasts, and how its files are called."""
+    """One of the four contrasts, and its file names."""
 
     name: str
     title: str
@@ -26,7 +26,7 @@ class Region:
 
     name: str
     label: int
-    """The label of its voxels that no region inside it claims."""
+    """The label of its voxels outside the next inner region."""
     threshold: float
     """Voxels of this probability or more belong to it."""
     dust_mm3: int
@@ -52,14 +52,14 @@ class Task:
     name: str
     title: str
     id_pattern: str
-    """Regular expression of the case IDs by which `auto` knows the challenge."""
+    """Regular expression of the challenge's case IDs, for the task `auto`."""
     regions: tuple[Region, ...]
-    """Outermost first, each inside the one before; in the order of the network's output channels."""
+    """Outermost first, each inside the previous region; in the order of the network's output channels."""
     connectivity: int
-    """6, 18 or 26: which neighbours of a voxel belong to its component, of dust and of what is unsure."""
+    """6, 18 or 26 neighbours connect a component, for dust and for unsure components."""
     metrics: LesionMetrics
     settings_2026: str | None = None
-    """The name of its settings in the package brats-evaluation, which has none for some challenges."""
+    """The name of its settings in the package brats-evaluation; None if the package has none."""
 
     def region_labels(self, region: Region) -> tuple[int, ...]:
         """Labels that make up a region: its own and those of the regions inside it."""
@@ -121,20 +121,20 @@ TASKS = {
 
 
 def patient_of(case_id: str) -> str:
-    """The patient whose case it is: IDs of 2023 end with the examination's number, BIDS names it behind the patient.
+    """The patient of a case: an ID of 2023 ends with the examination's number, a BIDS ID starts with the patient.
 
-    Of other IDs each is a patient of its own.
+    Any other ID is a patient of its own.
     """
     return re.sub(r"^(BraTS-[A-Z]+-\d{5})-\d{3}$|^(sub-[^_]+)_.*$", r"\1\2", case_id)
 
 
 def task_of_id(case_id: str) -> Task | None:
-    """The challenge that a case ID belongs to, or None where the ID does not say."""
+    """The challenge that a case ID belongs to, or None if the ID tells none."""
     return next((task for task in TASKS.values() if re.fullmatch(task.id_pattern, case_id)), None)
 
 
 def task_named(name: str) -> Task:
-    """The challenge of that name. Raises UsageError for one that is not known."""
+    """The challenge of that name. Raises UsageError for an unknown name."""
     try:
         return TASKS[name]
     except KeyError:

@@ -1,1 +1,1 @@
-"""The network and its files on disk; knows nothing of brats_infer."""
+"""The network and its files on disk; imports nothing from brats_infer."""

@@ -1,4 +1,4 @@
-"""Files that are whole under their name, or not there; and the lock of a folder."""
+"""Atomic writes of files, and locks on folders."""
 
 import contextlib
 import fcntl
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PREFIX = ".brats-opt-"
-BOOT = Path("/proc/sys/kernel/random/boot_id")  # the same in all containers of a machine
+BOOT = Path("/proc/sys/kernel/random/boot_id")  # one ID for all containers of a machine
 SURELY_LEFT_S = 3600
 LOCK = ".lock"
 
@@ -18,7 +18,7 @@ LOCK = ".lock"
 def write_atomically(path: Path, content: bytes) -> None:
     """Writes to a temporary name in the same folder, flushes to the disk, then renames.
 
-    Raises OSError; then nothing new lies under the name, and what was there before still does.
+    Raises OSError; an older file of that name is then unchanged.
     """
     handle, temporary = locked_file(path.parent)
     try:
@@ -28,18 +28,18 @@ def write_atomically(path: Path, content: bytes) -> None:
             os.fsync(stream.fileno())
             with contextlib.suppress(OSError):  # not every file system has modes
                 temporary.chmod(0o644)
-            temporary.replace(path)  # the lock is held until it has its name
+            temporary.replace(path)  # still locked
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    with contextlib.suppress(OSError):  # the file is in place; not every file system lets a folder be flushed
+    with contextlib.suppress(OSError):  # the file is in place; some file systems cannot flush a folder
         _flush_folder(path.parent)
 
 
 def remove_leftovers(folder: Path, elsewhere_s: float = SURELY_LEFT_S) -> None:
-    """Removes the temporary files of runs that were killed; those of live runs, which hold a lock on them, stay.
+    """Removes the temporary files of killed runs. Live runs lock their files, so these stay.
 
-    Other machines know nothing of some file systems' locks: what these wrote goes only when it is `elsewhere_s` old.
+    Some file systems share no locks between machines: another machine's file stays until it is `elsewhere_s` old.
     """
     here = _prefix()
     for path in folder.glob(f"{PREFIX}*"):
@@ -76,11 +76,11 @@ def locked_file(folder: Path) -> tuple[int, Path]:
             fcntl.flock(handle, fcntl.LOCK_EX)
         if Path(name).exists():
             return handle, Path(name)
-        os.close(handle)  # another run removed it between its making and its lock
+        os.close(handle)  # another run removed it before it was locked
 
 
 def _prefix() -> str:
-    """Of this machine's temporary files, until it starts anew."""
+    """The prefix of this machine's temporary files; it changes with a reboot."""
     try:
         return f"{PREFIX}{BOOT.read_text(encoding='ascii')[:8]}-"
     except OSError:
@@ -88,7 +88,7 @@ def _prefix() -> str:
 
 
 def _flush_folder(folder: Path) -> None:
-    """Brings a rename in it to the disk."""
+    """Flushes a rename in the folder to the disk."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,7 +1,7 @@
-"""Members on disk: 16-bit safetensors, and a manifest that says what each one is.
+"""Members on disk: float16 safetensors, and a manifest that describes each member.
 
-safetensors hold numbers only (a pickle could run code), but load silently with a flipped bit: every file is compared
-with the sha256 of the manifest first.
+safetensors hold only numbers; a pickle could run code. A flipped bit loads without an error, so every file is first
+compared with its sha256 in the manifest.
 """
 
 import hashlib
@@ -71,7 +71,7 @@ def load_member(folder: Path, member: Member) -> UNet:
     path = folder / member.file
     content = read_verified(path, member.sha256)
     try:
-        with torch.device("meta"):  # the file brings every parameter: no memory or random numbers before
+        with torch.device("meta"):  # the file holds every parameter: allocate and initialise none
             network = UNet(member.config)
         state = load_safetensors(content)
         if not all(bool(tensor.isfinite().all()) for tensor in state.values()):

@@ -1,4 +1,4 @@
-"""What is known of a trained network beside its weights: its shape, and how it was trained to be fed."""
+"""The description of a trained network: its architecture and the preprocessing that it expects."""
 
 import re
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\.safetensors")
 
 @dataclass(frozen=True)
 class UNetConfig:
-    """What tells one member of the family from another."""
+    """The architecture of one network."""
 
     channels: tuple[int, ...] = PAPER_CHANNELS
     """Feature maps of each level, level 1 first; their number is the depth."""
@@ -22,12 +22,12 @@ class UNetConfig:
     deep_supervision: bool = True
     """Whether levels 2 and 3 of the decoder have heads of their own, used in training only."""
     dropout: float = 0.0
-    """Probability with which a feature map is left out behind each level's convolutions, in training only."""
+    """Probability of dropping a feature map after each level's convolutions, in training only."""
     disjoint: bool = False
-    """Whether the outputs are disjoint labels, each the region of that place without the next one inside it."""
+    """Whether the outputs are disjoint labels: each is a region without the next region inside it."""
 
     spacing: int = 1
-    """Of the grid that the network works on, in mm: voxels are averaged before it, and its output interpolated back."""
+    """Spacing of the network's grid in mm. Its input is averaged to that grid, its output interpolated back."""
 
     def __post_init__(self) -> None:
         if len(self.channels) < 2 or min(self.channels) < 1:
@@ -57,7 +57,7 @@ class UNetConfig:
         return tuple(range(1, min(last, self.levels - 1) + 1))
 
     def fits(self, shape: Sequence[int]) -> bool:
-        """Whether a grid can pass: multiples of `multiple`, and at the bottom more than one voxel to normalise over."""
+        """Whether the network takes a grid: its sides are multiples of `multiple`, its bottom more than one voxel."""
         return all(n > 0 and n % self.multiple == 0 for n in shape) and max(shape) > self.multiple
 
     def to_json(self) -> dict[str, object]:
@@ -66,7 +66,7 @@ class UNetConfig:
 
     @classmethod
     def from_json(cls, values: dict[str, object]) -> Self:
-        """Inverse of `to_json`. Raises TypeError or ValueError on anything that is not such a configuration."""
+        """Inverse of `to_json`. Raises TypeError or ValueError on any other input."""
         known = dict(values)
         channels = known.pop("channels", None)
         if not isinstance(channels, list) or any(type(c) is not int for c in channels):
@@ -90,18 +90,18 @@ class Member:
     config: UNetConfig
     normalisation: str
     window: tuple[int, int, int]
-    """The training patch, and so the window of sliding-window inference, in voxels of the network's grid."""
+    """The training patch and the sliding window, in voxels of the network's grid."""
     trained_on: str
-    """Data, credits and command, for people."""
+    """Data, credits and command, as text for readers."""
     licence: str
     scores: dict[str, Any] = field(default_factory=dict)
-    """What was measured on which cases."""
+    """Measured scores, with the cases that they come from."""
     histogram_sha256: str = ""
-    """Of `histogram_file`, for a member that is trained on matched histograms."""
+    """sha256 of `histogram_file`; empty for a member without histogram matching."""
 
     @property
     def histogram_file(self) -> str:
-        """The reference of histogram matching, beside the weights."""
+        """Name of the file with the histogram-matching reference, beside the weights."""
         return f"{self.file.removesuffix('.safetensors')}.histogram.safetensors"
 
     def to_json(self) -> dict[str, Any]:
@@ -110,7 +110,7 @@ class Member:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Member":
-        """Inverse of `to_json`. Raises TypeError, ValueError or KeyError on anything else."""
+        """Inverse of `to_json`. Raises TypeError, ValueError or KeyError on any other input."""
         member = cls(**{**values, "config": UNetConfig.from_json(values["config"]), "window": tuple(values["window"])})
         texts = (member.file, member.sha256, member.task, member.normalisation, member.trained_on, member.licence)
         if not all(isinstance(text, str) for text in (*texts, member.histogram_sha256)) or not isinstance(

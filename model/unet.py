@@ -87,7 +87,7 @@ class UNet(nn.Module):
         return out
 
     def forward_heads(self, x: Tensor) -> list[Tensor]:
-        """Logits of every head for deep supervision, full resolution first, each half as large as the one before."""
+        """Logits of every head for deep supervision: full resolution first, each next level of half the size."""
         features = self.features(x)
         return [self.heads[str(level)](features[level]) for level in self.config.head_levels]
 

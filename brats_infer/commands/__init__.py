@@ -1,1 +1,1 @@
-"""One module for each command, or few that belong together: options in, one function call, exit code out."""
+"""One module for each command or group of commands: options in, one function call, exit code out."""

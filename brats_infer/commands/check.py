@@ -1,4 +1,4 @@
-"""`brats-opt check`: an output folder beside the contract."""
+"""`brats-opt check`: compares an output folder with the contract."""
 
 from pathlib import Path
 

@@ -15,7 +15,7 @@ from brats_infer.tasks import TASKS
 @scoring
 @option("--metrics", type=click.Choice(["2023", "2026"]), default="2023", show_default=True)
 @option("--csv", "csv_file", type=PATH, help="A file for the table.")
-@click.option(  # in the environment it is the flag of `infer`
+@click.option(  # without a variable: BRATS_OPT_JSON is the flag of `infer`
     "--json", "json_file", type=PATH, help="A file for the table and the means."
 )
 @debug
@@ -33,7 +33,7 @@ def evaluate(
 
     raise_once()
     scores = evaluate_folders(predictions, references, TASKS[task], metrics, jobs)
-    print_table(scores)  # first: a file that cannot be written may not cost the scores
+    print_table(scores)  # first: a file that cannot be written must not cost the scores
     if files["csv_file"]:
         write_csv(scores, files["csv_file"])
     if files["json_file"]:

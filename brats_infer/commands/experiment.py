@@ -1,4 +1,4 @@
-"""`brats-opt experiment`: the rows of a table, each a training run."""
+"""`brats-opt experiment`: trains the rows of a table."""
 
 from typing import Any
 

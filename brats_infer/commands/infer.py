@@ -199,7 +199,7 @@ def infer(
 
 
 def _report_of(given: dict[str, Any], shard: Shard) -> "RunReport | None":
-    """The report, if one is wanted; each part of the cases has its own."""
+    """The report, if `--report` is given; each part of the cases has its own."""
     if not given["report"]:
         return None
     from brats_infer.report import RunReport
@@ -216,7 +216,7 @@ def _report_of(given: dict[str, Any], shard: Shard) -> "RunReport | None":
 
 
 def _runner(ray: str | None) -> "Runner | None":
-    """Where the cases are run, if not in this process."""
+    """The runner of `--ray`; None runs the cases in this process. Raises UsageError."""
     if ray is None:
         return None
     if not find_spec("ray"):
@@ -227,9 +227,9 @@ def _runner(ray: str | None) -> "Runner | None":
 
 
 def _weights(ctx: click.Context, weights: Path | None, additional_files: Path | None) -> Path:
-    """`--weights`, or the additional files if they are weights; one on the command line before one in the environment.
+    """`--weights`, or `--additional_files` with a manifest, or the shipped weights.
 
-    Else the shipped ones.
+    The command line wins over the environment. Raises WeightsError.
     """
     from brats_infer.network.loading import SHIPPED_WEIGHTS
     from model.checkpoint import MANIFEST
@@ -248,7 +248,7 @@ def _on_command_line(ctx: click.Context, name: str) -> bool:
 
 
 def _from_file(ctx: click.Context, path: Path | None) -> dict[str, Any]:
-    """What the parameters file sets and the command line does not, checked like the command line."""
+    """The parameters file's options that the command line does not set, with the same checks."""
     if path is None:
         return {}
     values = {}

@@ -1,4 +1,4 @@
-"""`brats-opt info`: what this installation is, and what would run on what."""
+"""`brats-opt info`: version, device and networks of this installation."""
 
 import json
 import platform
@@ -59,7 +59,7 @@ def describe(weights: Path | None = None) -> dict[str, Any]:
 
 
 def render(facts: dict[str, Any]) -> str:
-    """The same as lines of text: what runs, on what, and for each challenge with which networks."""
+    """The facts as lines of text: version, device, and the networks of each challenge."""
     gpu = "" if facts["devices"] != ["cpu"] else f", {facts['threads']} threads; no GPU"
     whole = "every file as its manifest says" if facts["members"] else "whose manifest lists no network"
     lines = [

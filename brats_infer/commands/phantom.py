@@ -1,4 +1,4 @@
-"""`brats-opt phantom`."""
+"""`brats-opt phantom`: synthetic cases with labels."""
 
 from pathlib import Path
 

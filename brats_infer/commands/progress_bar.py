@@ -1,4 +1,4 @@
-"""What a run says while it works: a bar on a terminal, and a line at its start and for each case; all on stderr."""
+"""The progress of a run on stderr: a bar on a terminal, a line at the start and a line for each case."""
 
 import json
 from types import TracebackType
@@ -15,10 +15,10 @@ from brats_infer.system.console import Screen, Voice, say
 
 
 class Progress:
-    """Told of the run's start, of each case's stages and of its ending."""
+    """Shows the run's start, each case's stages and each case's result."""
 
     def __init__(self, part: str = "", console: Console | None = None, voice: Voice = Voice.PLAIN) -> None:
-        """`part`: which of the cases these are, if not all."""
+        """`part`: the part of the cases, as text; empty for all cases."""
         self.part = part
         self.console = console or Screen()
         self.voice = voice
@@ -79,7 +79,7 @@ class Progress:
         self._say("case", {"number": self.done, "cases": self.total, **_plain(result)}, lines)
 
     def _say(self, event: str, values: dict[str, Any], lines: list[str]) -> None:
-        """As lines, or as an event to programs."""
+        """Prints lines, or an event for programs."""
         for line in [json.dumps({"event": event, **values})] if self.voice is Voice.JSON else map(printable, lines):
             say(self.console, line)
 

@@ -1,1 +1,1 @@
-"""What lies on disk: cases, images, grids, output folders."""
+"""Files on disk: cases, images, grids, output folders."""

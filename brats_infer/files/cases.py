@@ -1,4 +1,4 @@
-"""One case: its ID, its images, and what is wrong with it."""
+"""One case: its ID, its images, and its problem if there is one."""
 
 import re
 from dataclasses import dataclass
@@ -16,11 +16,11 @@ class Case:
 
     id: str
     task: Task | None
-    """None where the ID does not say and no task was asked for."""
+    """None if the ID names no challenge and the user gives none."""
     paths: dict[str, Path]
     """{modality name: file}, in the order of `MODALITIES`."""
     problem: str | None = None
-    """One line that says what is wrong; such a case is reported as failed, never dropped."""
+    """Why the case is unusable, in one line. The run reports it as failed and never drops it."""
     ambiguous: bool = False
     """Whether another case has the same output name."""
 
@@ -30,5 +30,5 @@ class Case:
 
 
 def is_safe_id(case_id: str) -> bool:
-    """Whether a case ID can be a file name in the output folder, and nothing else."""
+    """Whether a case ID is a safe file name, which stays in the output folder."""
     return bool(SAFE_ID.fullmatch(case_id)) and ".." not in case_id

@@ -1,4 +1,4 @@
-"""An output folder against the run contract: every way to break it, one line each."""
+"""Checks an output folder against the run contract, with one line for each violation."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -15,16 +15,16 @@ from brats_infer.files.nifti import read_geometry, read_header, read_labels
 from brats_infer.files.search import find_cases
 from brats_infer.tasks import TASKS, Task, task_of_id
 
-ORGANIZERS_NAME = re.compile(r".*\d{5}-\d{3}\.nii\.gz")  # what the checks of 2023 ask for
+ORGANIZERS_NAME = re.compile(r".*\d{5}-\d{3}\.nii\.gz")  # required by the organizers' checks of 2023
 STRUCTURE = ("sizeof_hdr", "dim", "datatype", "bitpix", "vox_offset", "scl_slope", "scl_inter", "magic", "eol_check")
 ANEW = "write it with brats-opt"
-UNUSED = ("extents", "regular")  # old fields that programs fill each in its own way
+UNUSED = ("extents", "regular")  # obsolete fields, which programs fill differently
 KNOWN_FIELDS = {*STRUCTURE, *UNUSED, *GEOMETRY_FIELDS, "pixdim", "xyzt_units"}
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong, or (`warning`) only looks odd."""
+    """One violation, or with `warning` one oddity."""
 
     message: str
     warning: bool = False
@@ -33,8 +33,7 @@ class Finding:
 def check_output(input_folder: Path, output_folder: Path, task_name: str = "auto") -> list[Finding]:
     """Compares the label maps of an output folder with the cases of the input folder.
 
-    Raises UsageError or NoCasesError where the input folder holds nothing to compare with, OutputError for an output
-    folder that cannot be read.
+    Raises UsageError or NoCasesError as `find_cases` does, and OutputError if the output folder cannot be read.
     """
     cases = find_cases(input_folder, task_name)
     expected = {case.output_name: case for case in cases}
@@ -65,7 +64,7 @@ def _extra(path: Path, missing: Mapping[str, Case], input_folder: Path) -> Findi
 
 
 def check_map(path: Path, case: Case) -> Iterator[Finding]:
-    """What is wrong with the file that is to be a case's label map."""
+    """The violations and oddities of one case's label map."""
     if path.is_symlink():
         yield Finding(f"{path}: is a link, which breaks when the folder is moved: copy the file there")
     if not (ORGANIZERS_NAME.fullmatch(path.name) or task_of_id(case.id)):
@@ -87,7 +86,7 @@ def check_map(path: Path, case: Case) -> Iterator[Finding]:
 
 
 def _check_header(path: Path, header: nib.Nifti1Header) -> Iterator[Finding]:
-    """What the header says beside the grid: type, scale, and what a fresh one would not hold."""
+    """Checks the header apart from the grid: type, scale, and fields that are empty in a fresh header."""
     if header.get_data_dtype() != np.uint8:
         yield Finding(f"{path}: voxels are of type {header.get_data_dtype()}, not uint8: {ANEW}")
     if tuple(header.get_slope_inter()) not in ((None, None), (1.0, 0.0)):
@@ -103,7 +102,7 @@ def _check_header(path: Path, header: nib.Nifti1Header) -> Iterator[Finding]:
 
 
 def _check_grid(path: Path, geometry: Geometry, case: Case) -> Iterator[Finding]:
-    """Shape, affine, qform and sform with their codes, against the first image that can be read."""
+    """Compares shape, affine, qform, sform and their codes with those of the first readable image."""
     image: Geometry | None = None
     for source in case.paths.values():
         try:

@@ -1,4 +1,4 @@
-"""The folders that a run writes to: each one its own, made and tried before any work is done."""
+"""The folders that a run writes to: they are created and tested before the work starts."""
 
 import os
 from collections.abc import Mapping
@@ -12,12 +12,12 @@ OUTPUT = "the output folder"
 
 
 def prepare_folder(folder: Path, option: str, others: Mapping[str, Path]) -> None:
-    """Makes the folder that `option` names, tries it, and removes what a killed run left half written in it.
+    """Creates the folder that `option` names, tests a write, and removes temporary files of killed runs.
 
-    `others` are {what it is: folder} that it may not be.
+    `others` is {description: folder}: folders that it must differ from.
 
-    Raises UsageError if it is one of them or in the output folder, or the output folder with one of them in it;
-    OutputError if it cannot be written.
+    Raises UsageError if it is one of `others` or lies in the output folder, or if it is the output folder and holds
+    one of `others`. Raises OutputError if it cannot be written.
     """
     for what, other in others.items():
         if os.path.realpath(folder) == os.path.realpath(other):

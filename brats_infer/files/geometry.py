@@ -1,4 +1,4 @@
-"""Where a grid of voxels lies in the world, read from a NIfTI header and checked before any voxel is."""
+"""The position of a voxel grid in the world: read from a NIfTI header and checked before any voxel is read."""
 
 import math
 from collections.abc import Iterable
@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from brats_infer.errors import CaseError
 
-MAX_VOXELS = 512**3  # that are read, and cropped to the brain then; whole heads at 1 mm are 256^3
-MAX_INT16 = 32767  # what sides and codes can be in the file format that is written
+MAX_VOXELS = 512**3  # of the largest image that is read; a whole head at 1 mm has 256^3
+MAX_INT16 = 32767  # largest side and code in NIfTI-1, the output format
 AFFINE_TOLERANCE = 1e-3  # mm, between the modalities of a case
-SPACING_MM = (0.01, 100.0)  # outside it the affine is in another unit, or means nothing
-MIN_INDEPENDENCE = 1e-3  # determinant of the axes' directions: 1 at right angles, 0 when all lie in one plane
+SPACING_MM = (0.01, 100.0)  # outside this range the affine is in another unit or invalid
+MIN_INDEPENDENCE = 1e-3  # determinant of the axes' directions: 1 at right angles, 0 in one plane
 GEOMETRY_FIELDS = (
     *("qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d"),
     *("qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z"),
@@ -26,17 +26,17 @@ GEOMETRY_FIELDS = (
 
 @dataclass(frozen=True)
 class Geometry:
-    """Where an array lies in the world, with every header field that says so."""
+    """The position of an array in the world, with every header field that defines it."""
 
     shape: tuple[int, int, int]
     affine: NDArray[np.float64]
     """(4, 4), voxel indices to mm; the sform where there is one."""
     fields: dict[str, Any]
-    """Raw qform and sform fields, pixdim[0:4] and the units, written back as they were."""
+    """Raw qform and sform fields, pixdim[0:4] and the units, written back unchanged."""
 
     @classmethod
     def of_affine(cls, shape: tuple[int, int, int], affine: NDArray[np.float64]) -> "Geometry":
-        """A grid that no file brought along: scanner coordinates, sform and qform alike."""
+        """The grid of an array without a file: sform and qform hold `affine`, in scanner coordinates."""
         header = nib.Nifti1Header()
         header.set_qform(affine, code="scanner")
         header.set_sform(affine, code="scanner")
@@ -55,15 +55,15 @@ class Geometry:
 
     @property
     def qform(self) -> NDArray[np.float64] | None:
-        """(4, 4), of the qform fields alone; None where there is none, NaN where they make no sense."""
+        """(4, 4), from the qform fields alone; None if there is no qform, NaN if its fields are invalid."""
         header = nib.Nifti1Header()
         self.put_into(header)
         return _qform(header)
 
     def difference(self, other: "Geometry", name: str) -> str | None:
-        """What tells this grid from the other one, which is called `name`; None where they are the same.
+        """The difference to another grid, called `name`, as text; None if both grids are the same.
 
-        The same means one shape, and affines no entry of which differs by more than 1e-3.
+        Same grids have one shape, and no entry of their affines differs by more than 1e-3.
         """
         if self.shape != other.shape:
             return f"its shape {self.shape} is not {other.shape} of {name}"
@@ -73,7 +73,7 @@ class Geometry:
         return None
 
     def put_into(self, header: nib.Nifti1Header) -> None:
-        """Writes qform, sform, their codes, pixdim and units as they were."""
+        """Writes qform, sform, their codes, pixdim and units unchanged."""
         for name in GEOMETRY_FIELDS:
             header[name] = self.fields[name]
         header["pixdim"][:4] = self.fields["pixdim"]
@@ -81,18 +81,18 @@ class Geometry:
 
 
 def size_text(lengths: Iterable[float]) -> str:
-    """Lengths in mm as people write them, such as 1x1x2.5."""
+    """Lengths in mm as text, for example 1x1x2.5."""
     return "x".join(f"{mm:.3g}" for mm in lengths)
 
 
 def is_same_affine(one: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
-    """Whether no entry of two affines (4, 4) differs by more than 1e-3; NaN is NaN."""
+    """Whether no entry of two affines (4, 4) differs by more than 1e-3; NaN equals NaN."""
     return np.allclose(one, other, rtol=0, atol=AFFINE_TOLERANCE, equal_nan=True)
 
 
-@np.errstate(all="ignore")  # any numbers may stand there: what comes of them is judged, not warned about
+@np.errstate(all="ignore")  # a header may hold any number: the checks judge the results
 def geometry_of_header(path: Path, header: nib.Nifti1Header) -> tuple[Geometry, tuple[str, ...]]:
-    """The grid, and what is odd about the header. Raises CaseError for an image or a grid that cannot be used."""
+    """(grid, warnings) of a header. Raises CaseError for an unusable image or grid."""
     _check_kind(path, header)
     x, y, z, *more = header.get_data_shape()
     header = _as_written(path, header)
@@ -113,7 +113,7 @@ def geometry_of_header(path: Path, header: nib.Nifti1Header) -> tuple[Geometry, 
 
 
 def _check_kind(path: Path, header: nib.Nifti1Header) -> None:
-    """Raises CaseError unless the header announces one 3-D image of real numbers and of a bearable size."""
+    """Raises CaseError unless the header announces one 3-D image of real numbers, of at most `MAX_VOXELS`."""
     shape = header.get_data_shape()
     dtype = header.get_data_dtype()
     if len(shape) != int(header["dim"][0]) or len(shape) < 3 or not all(1 <= n <= MAX_INT16 for n in shape[:3]):
@@ -132,7 +132,7 @@ def _check_kind(path: Path, header: nib.Nifti1Header) -> None:
 
 
 def _as_written(path: Path, header: nib.Nifti1Header) -> nib.Nifti1Header:
-    """Of NIfTI-2, what NIfTI-1 holds, which is what is written: float32. Raises CaseError for codes beyond it."""
+    """Converts a NIfTI-2 header to NIfTI-1, the output format, in float32. Raises CaseError for too large codes."""
     if header.sizeof_hdr == nib.Nifti1Header.sizeof_hdr:
         return header
     codes = [int(header[name]) for name in ("qform_code", "sform_code")]
@@ -148,7 +148,7 @@ def _as_written(path: Path, header: nib.Nifti1Header) -> nib.Nifti1Header:
 
 @np.errstate(over="ignore")
 def check_affine(path: Path, geometry: Geometry) -> None:
-    """Raises CaseError for a grid that cannot be in the world, or not in the file that is to be written."""
+    """Raises CaseError for an affine that is singular or not finite in float32, or a spacing outside `SPACING_MM`."""
     independent = geometry.voxel_mm3 > MIN_INDEPENDENCE * math.prod(geometry.spacing)
     if not (np.isfinite(geometry.affine.astype(np.float32)).all() and independent):
         raise CaseError(f"{path}: its affine is not finite or is singular: export it again")
@@ -159,15 +159,15 @@ def check_affine(path: Path, geometry: Geometry) -> None:
 
 
 def _raw_fields(header: nib.Nifti1Header) -> dict[str, Any]:
-    """The header fields that place the grid in the world, as they stand."""
+    """The raw header fields that define the grid's position."""
     fields: dict[str, Any] = {name: np.array(header[name]) for name in GEOMETRY_FIELDS}
     return {**fields, "pixdim": np.array(header["pixdim"][:4]), "xyzt_units": np.array(header["xyzt_units"])}
 
 
 def _qform(header: nib.Nifti1Header) -> NDArray[np.float64] | None:
-    """The qform where it is coded; NaN where its fields make no sense."""
+    """The qform; None if its code is 0, NaN if its fields are invalid."""
     lenient = header.copy()
-    lenient["pixdim"][0] = -1 if header["pixdim"][0] < 0 else 1  # 0 means 1, says the standard
+    lenient["pixdim"][0] = -1 if header["pixdim"][0] < 0 else 1  # the standard reads 0 as 1
     lenient["pixdim"][1:4] = np.abs(header["pixdim"][1:4])
     try:
         with np.errstate(over="ignore", invalid="ignore"):

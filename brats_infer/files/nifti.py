@@ -1,4 +1,4 @@
-"""The one file that touches NIfTI: a read that verifies, a write that is whole or not at all."""
+"""The only module that reads and writes NIfTI files: a read verifies the whole file, a write is atomic."""
 
 import math
 import zlib
@@ -26,31 +26,31 @@ MAX_TRAILING = 2**16  # bytes behind the voxels
 HALF_A_STEP = 0.5 + 1e-6
 SLAB = 16  # slices
 PIECE = 2**20  # bytes
-MOST_UNPACKED = 1032  # bytes of one, by gzip's method
-STEPS = 255  # between probability 0 and 1 in a file
+MOST_UNPACKED = 1032  # times its size: no gzip file unpacks to more
+STEPS = 255  # from probability 0 to 1 in a file
 GZIP_MAGIC = b"\x1f\x8b"
-GZIP_BITS = zlib.MAX_WBITS + 16  # which asks for gzip around the packed bytes
+GZIP_BITS = zlib.MAX_WBITS + 16  # selects the gzip format
 ISAL_ERROR = cast(type[Exception], igzip_lib.error)  # typed as an instance in the package's stub
 READ_ERRORS = (OSError, EOFError, zlib.error, ISAL_ERROR)
 
 
 @dataclass(frozen=True)
 class Volume:
-    """One 3-D image, all finite, with its geometry and what was odd about the file."""
+    """One 3-D image without NaN and Inf, with its geometry and the file's oddities."""
 
     data: NDArray[Any]
-    """(X, Y, Z): float32, or whole numbers of 8 or 16 bits as they are stored, which float32 holds exactly.
+    """(X, Y, Z): float32, or the stored integers of 8 or 16 bits, which float32 holds exactly.
 
-    In the file's memory order, X fastest: most of it is background that a crop drops before anything turns it.
+    In the file's memory order, X fastest. The order changes after the crop, as that takes less time.
     """
     geometry: Geometry
     warnings: tuple[str, ...] = ()
 
 
 def read_volume(path: Path) -> Volume:
-    """Reads a NIfTI-1 or -2 file (.nii, .nii.gz) and verifies all of it, to the gzip trailer.
+    """Reads a NIfTI-1 or -2 file (.nii, .nii.gz) and verifies all of it, up to the gzip trailer.
 
-    Raises CaseError, naming the file, for anything that is not one whole finite 3-D image of real numbers.
+    Raises CaseError, naming the file, unless it is one complete 3-D image of real numbers with few NaN or Inf.
     """
     data, geometry, warnings = _read_verified(path)
     finite = np.isfinite(data) if data.dtype.kind == "f" else None
@@ -67,9 +67,9 @@ def read_volume(path: Path) -> Volume:
 
 
 def read_images(paths: Iterable[Path]) -> dict[Path, Volume]:
-    """Reads the modalities of one case, at once. Raises CaseError for a file that fails or a grid that differs."""
+    """Reads the modalities of one case in parallel. Raises CaseError for an unusable file or differing grids."""
     paths = list(paths)
-    with ThreadPoolExecutor(max(1, len(paths))) as pool:  # unpacking leaves Python's lock alone
+    with ThreadPoolExecutor(max(1, len(paths))) as pool:  # unpacking releases the GIL
         volumes = dict(zip(paths, pool.map(read_volume, paths), strict=True))
     check_same_grid(volumes)
     return volumes
@@ -78,7 +78,7 @@ def read_images(paths: Iterable[Path]) -> dict[Path, Volume]:
 def read_labels(path: Path) -> tuple[NDArray[np.uint8], Geometry]:
     """Reads a label map: uint8 (X, Y, Z). Raises CaseError if a value is not a whole number from 0 to 255."""
     values, geometry, _ = _read_verified(path)
-    with np.errstate(invalid="ignore"):  # what does not fit does not compare equal either
+    with np.errstate(invalid="ignore"):  # values that do not fit fail the comparison
         labels = values.astype(np.uint8)
     if not np.array_equal(labels, values):
         raise CaseError(f"{path}: holds values that are no labels (whole numbers from 0 to 255)")
@@ -86,13 +86,13 @@ def read_labels(path: Path) -> tuple[NDArray[np.uint8], Geometry]:
 
 
 def read_geometry(path: Path) -> Geometry:
-    """Reads the header alone. Raises CaseError as `read_volume` does for what the header shows."""
+    """Reads the header alone. Raises CaseError as `read_volume` does for a faulty header."""
     with _stream(path) as stream:
         return geometry_of_header(path, _header(path, stream))[0]
 
 
 def read_header(path: Path) -> nib.Nifti1Header:
-    """The header as it stands in the file, for checks. Raises CaseError if there is none."""
+    """The raw header of a file, for checks. Raises CaseError if there is none."""
     with _stream(path) as stream:
         return _header(path, stream)
 
@@ -100,27 +100,27 @@ def read_header(path: Path) -> nib.Nifti1Header:
 def write_labels(path: Path, labels: NDArray[np.uint8], geometry: Geometry) -> None:
     """Writes a uint8 label map (X, Y, Z) with a fresh header on the given grid, atomically.
 
-    The file appears under its name only when it is whole and on the disk. Same labels, same bytes. Raises OutputError.
+    The file gets its name once it is complete on the disk. Equal labels give equal bytes. Raises OutputError.
     """
     _write(path, labels.astype(np.uint8, copy=False), geometry)
 
 
 def write_image(path: Path, image: NDArray[np.int16], geometry: Geometry) -> None:
-    """Writes an image (X, Y, Z) in its own type, atomically. Raises OutputError."""
+    """Writes an int16 image (X, Y, Z), atomically. Raises OutputError."""
     _write(path, image, geometry)
 
 
 def write_probabilities(path: Path, probabilities: NDArray[np.float32], geometry: Geometry) -> None:
     """Writes region probabilities (R, X, Y, Z) as a 4-D uint8 image (X, Y, Z, R) of steps of 1/255, atomically.
 
-    Its scl_slope is 1/255, so every reader of NIfTI sees 0 to 1, at most 1/510 off. Raises OutputError.
+    Its scl_slope is 1/255: NIfTI readers see 0 to 1, with an error of at most 1/510. Raises OutputError.
     """
     steps = np.rint(np.clip(probabilities, 0, 1) * np.float32(STEPS)).astype(np.uint8)
     _write(path, np.moveaxis(steps, 0, -1), geometry, 1 / STEPS)
 
 
 def read_probabilities(path: Path) -> tuple[NDArray[np.float32], Geometry]:
-    """Reads what `write_probabilities` wrote: (R, X, Y, Z). Raises CaseError for anything else."""
+    """Reads a file of `write_probabilities`: (R, X, Y, Z). Raises CaseError for any other file."""
     with _stream(path) as stream:
         header = _header(path, stream)
         *shape, regions = header.get_data_shape()
@@ -148,7 +148,7 @@ def check_same_grid(volumes: dict[Path, Volume]) -> None:
 
 @contextmanager
 def _stream(path: Path) -> Iterator[IO[bytes]]:
-    """The file's bytes, unpacked where its name ends in .gz; any failure to read becomes a CaseError."""
+    """The file's bytes, unpacked if its name ends in .gz; any failure to read becomes a CaseError."""
     try:
         if path.stat().st_size == 0:
             raise CaseError(f"{path}: the file is empty: copy it again")
@@ -169,12 +169,12 @@ def _stream(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _is_packed(path: Path) -> bool:
-    """Whether its name says that it is compressed."""
+    """Whether the name says that the file is compressed."""
     return path.suffix.lower() == ".gz"
 
 
 def _what_it_is(head: bytes) -> str:
-    """Names a file that is not what its name says, by its first 352 bytes, and what to do."""
+    """Describes a file that its name misrepresents, from its first 352 bytes, and says what to do."""
     if head.startswith(GZIP_MAGIC):
         return "gzip-compressed although its name does not say so: rename it to .nii.gz"
     if head[344:347] == b"n+1" or head[4:7] == b"n+2":
@@ -207,9 +207,9 @@ def _header(path: Path, stream: IO[bytes]) -> nib.Nifti1Header:
 
 
 def _read_verified(path: Path) -> tuple[NDArray[Any], Geometry, tuple[str, ...]]:
-    """Voxels (X, Y, Z) as `Volume.data`, perhaps with NaN and Inf among them, their grid, and warnings.
+    """(voxels (X, Y, Z) as in `Volume.data`, but with NaN and Inf; their grid; warnings).
 
-    Nothing is allocated before the header has been checked, and every byte of the file has been read at the end.
+    Checks the header before it allocates memory, and reads every byte of the file.
     """
     with _stream(path) as stream:
         header = _header(path, stream)
@@ -219,13 +219,13 @@ def _read_verified(path: Path) -> tuple[NDArray[Any], Geometry, tuple[str, ...]]
         raw = _read_up_to(stream, size, path.stat().st_size)
         if len(raw) < size:
             raise CaseError(f"{path}: holds {len(raw)} of {size} bytes of voxels: truncated, copy it again")
-        if len(stream.read(MAX_TRAILING)) == MAX_TRAILING:  # also reaches the end: only there is the checksum compared
+        if len(stream.read(MAX_TRAILING)) == MAX_TRAILING:  # gzip compares its checksum at the end
             raise CaseError(f"{path}: goes on after the voxels that its header announces: export it again")
     return _scaled(header, raw, geometry.shape), geometry, warnings
 
 
 def _skip_to_voxels(path: Path, header: nib.Nifti1Header, stream: IO[bytes]) -> None:
-    """From right behind the header. Raises CaseError."""
+    """Skips from the end of the header to the first voxel. Raises CaseError."""
     begin = header.sizeof_hdr
     offset = float(header["vox_offset"]) or begin + 4.0  # unset: right behind the header
     if not begin <= offset <= begin + MAX_EXTENSIONS:
@@ -234,14 +234,14 @@ def _skip_to_voxels(path: Path, header: nib.Nifti1Header, stream: IO[bytes]) -> 
 
 
 def _read_up_to(stream: IO[bytes], size: int, file_size: int) -> NDArray[np.uint8]:
-    """Up to `size` bytes: of a file of `file_size` no more can be unpacked than `MOST_UNPACKED` times that.
+    """Reads up to `size` bytes, and at most `MOST_UNPACKED` times `file_size`.
 
-    A header may announce a gigabyte that is not there: what is not filled takes no memory.
+    A header may announce a gigabyte that the file lacks: memory that stays unfilled is never allocated.
     """
     raw = np.empty(min(size, MOST_UNPACKED * file_size), np.uint8)
     filled = 0
     while filled < len(raw) and (piece := stream.read(min(PIECE, len(raw) - filled))):
-        raw[filled : filled + len(piece)] = np.frombuffer(piece, np.uint8)  # lets other threads run
+        raw[filled : filled + len(piece)] = np.frombuffer(piece, np.uint8)  # releases the GIL
         filled += len(piece)
     return raw[:filled]
 
@@ -249,7 +249,7 @@ def _read_up_to(stream: IO[bytes], size: int, file_size: int) -> NDArray[np.uint
 def _scaled(header: nib.Nifti1Header, raw: NDArray[np.uint8], shape: tuple[int, int, int]) -> NDArray[Any]:
     """Stored bytes -> (X, Y, Z) with the header's slope and intercept; numbers beyond float32 become Inf.
 
-    Whole numbers that stand for at most half of a step are 0: that is what 0 was rounded to when they were stored.
+    Integers that scale to at most half a step from 0 become 0: storage has rounded 0 to them.
     """
     slope, intercept = header.get_slope_inter()
     scaled = slope is not None and (slope, intercept) != (1.0, 0.0)
@@ -260,7 +260,7 @@ def _scaled(header: nib.Nifti1Header, raw: NDArray[np.uint8], shape: tuple[int, 
         if not scaled:
             return stored.astype(np.float32)
         data = np.empty(shape, np.float32, order="F")
-        for start in range(0, shape[2], SLAB):  # in float64, of which little is held at a time
+        for start in range(0, shape[2], SLAB):  # in float64, a slab at a time to save memory
             values = stored[..., start : start + SLAB].astype(np.float64) * slope + intercept
             if stored.dtype.kind in "iu":
                 values[np.abs(values) <= HALF_A_STEP * abs(slope)] = 0
@@ -269,7 +269,7 @@ def _scaled(header: nib.Nifti1Header, raw: NDArray[np.uint8], shape: tuple[int, 
 
 
 def _write(path: Path, data: NDArray[Any], geometry: Geometry, slope: float = 0.0) -> None:
-    """`slope` 0 means unset, says the standard."""
+    """Packs and writes an image, atomically. `slope` 0 means unset in the standard. Raises OutputError."""
     header = nib.Nifti1Header()
     header.set_data_dtype(data.dtype)
     header.set_data_shape(data.shape)
@@ -277,7 +277,7 @@ def _write(path: Path, data: NDArray[Any], geometry: Geometry, slope: float = 0.
     header["vox_offset"] = 352
     header["scl_slope"] = slope
     packer = isal_zlib.compressobj(2, wbits=GZIP_BITS)
-    voxels = np.asfortranarray(data).ravel(order="K")  # not copied where they lie as files do
+    voxels = np.asfortranarray(data).ravel(order="K")  # no copy if they are in the file's order
     packed = (packer.compress(header.binaryblock + b"\0\0\0\0"), packer.compress(voxels), packer.flush())
     try:
         write_atomically(path, b"".join(packed))

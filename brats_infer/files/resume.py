@@ -1,4 +1,4 @@
-"""What an earlier run left in the output folder, and whether it counts."""
+"""Which cases an earlier run has finished, for `--resume`."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from brats_infer.files.nifti import read_labels, read_probabilities
 
 
 def is_there(case: Case, output: Path, probabilities: Path | None) -> bool:
-    """Whether an earlier run has written all that this one would, whatever has become of the images since."""
+    """Whether an earlier run has written every file of the case. Later changes of image voxels do not count."""
     labels = output / case.output_name
     return is_whole(labels, case) and (
         probabilities is None or probabilities_are_whole(probabilities / case.output_name, labels, case)
@@ -17,10 +17,10 @@ def is_there(case: Case, output: Path, probabilities: Path | None) -> bool:
 
 
 def is_whole(path: Path, case: Case) -> bool:
-    """Whether a label map that keeps to the contract, of this case, lies under that name.
+    """Whether `path` is a label map of the case that meets the contract.
 
-    An empty one does not count: it may be the blank map of a case that failed. Its grid is compared with that of the
-    first image that can still be read.
+    An empty map does not count: it may be the blank map of a failed case. The grid is compared with that of the first
+    readable image.
     """
     if not is_safe_id(case.id) or case.ambiguous or not case.task or not path.is_file():
         return False
@@ -32,7 +32,7 @@ def is_whole(path: Path, case: Case) -> bool:
 
 
 def probabilities_are_whole(path: Path, labels: Path, case: Case) -> bool:
-    """Whether region probabilities, on the grid of the case's label map, lie under that name."""
+    """Whether `path` holds region probabilities on the grid of the case's label map."""
     if not path.is_file() or not case.task:
         return False
     try:

@@ -1,4 +1,4 @@
-"""From an input folder to its cases: paths only, nothing is opened."""
+"""Finds the cases of an input folder by their file names; opens no file."""
 
 import logging
 import os
@@ -15,8 +15,8 @@ log = logging.getLogger(__name__)
 
 IMAGE_ENDINGS = (".nii.gz", ".nii")
 LABELS = ("-seg", "_seg")
-NO_CASE = "lost+found"  # of a whole disk that is mounted
-MORE_THAN_A_MASK = 2  # images of a folder that may be a case, under names of its own
+NO_CASE = "lost+found"  # in the top folder of a disk
+MORE_THAN_A_MASK = 2  # images in a folder that may be a case with names of the user's own
 BARE_NAMES = {suffix[1:] for modality in MODALITIES for suffix in modality.suffixes}
 LAYOUT = "expected {ID}/{ID}-t1n.nii.gz, -t1c, -t2w and -t2f (or _t1, _t1ce, _t2 and _flair), one folder a case"
 
@@ -24,7 +24,7 @@ LAYOUT = "expected {ID}/{ID}-t1n.nii.gz, -t1c, -t2w and -t2f (or _t1, _t1ce, _t2
 def find_cases(folder: Path, task_name: str = "auto") -> list[Case]:
     """Finds the cases in a folder, nested or flat, sorted by ID.
 
-    `task_name` is a challenge, or "auto": each case by its own ID. What is no image of a known name is ignored.
+    `task_name` is a challenge, or "auto" to take it from each case ID. Files without a known name are ignored.
     Raises UsageError if the folder cannot be read or no ID tells its task, NoCasesError if it holds no case.
     """
     task = None if task_name == "auto" else task_named(task_name)
@@ -40,9 +40,9 @@ def find_cases(folder: Path, task_name: str = "auto") -> list[Case]:
 
 
 def parse_name(file_name: str) -> tuple[str, str] | None:
-    """(case ID, modality name) of an image file's name, or None if it is not one.
+    """(case ID, modality name) of an image file's name, or None for any other file.
 
-    The modality may be in capitals, as in `_T1`. The ending too; such a file is refused when it is read, by name.
+    The modality and the ending may be in capitals, as in `_T1`.
     """
     stem = _stem(file_name)
     if stem is None:
@@ -56,13 +56,13 @@ def parse_name(file_name: str) -> tuple[str, str] | None:
 
 
 def _stem(file_name: str) -> str | None:
-    """An image file's name without its ending, None of any other file."""
+    """An image file's name without its ending; None for any other file."""
     ending = next((e for e in IMAGE_ENDINGS if file_name.lower().endswith(e)), None)
     return None if ending is None or file_name.startswith(".") else file_name[: -len(ending)]
 
 
 def _collect(root: Path) -> list[Case]:
-    """Every group of images with one folder and one ID; and what is named like a case but leads to no image."""
+    """A case for each ID in each folder, and a problem for each case name that leads to no image."""
     folders, odd = _walk(root)
     inside = Path(os.path.realpath(root))
     cases: list[Case] = []
@@ -75,7 +75,7 @@ def _collect(root: Path) -> list[Case]:
             ids_below[above].update(case.id for case in found)
         if folder != root and not found:
             _judge_names(folder, names, odd, in_a_case=not of_cases.isdisjoint(folder.parents))
-        elif len(found) == 1:  # else it is nobody's own
+        elif len(found) == 1:  # a folder of several cases belongs to none
             of_cases.add(folder)
     for folder, _ in folders:
         found_ids = sorted(ids_below[folder])
@@ -83,7 +83,7 @@ def _collect(root: Path) -> list[Case]:
             continue
         if not found_ids:
             odd[folder] = f"holds no image: {LAYOUT}"
-        elif all(task_of_id(case_id) for case_id in found_ids):  # else it may be a name of one's own
+        elif all(task_of_id(case_id) for case_id in found_ids):  # else the names may be the user's own
             odd[folder] = f"holds images of {', '.join(found_ids[:3])}, not its own: rename one"
     if cases:
         _warn_of_no_image(root, folders)
@@ -93,7 +93,7 @@ def _collect(root: Path) -> list[Case]:
 
 
 def _warn_of_no_image(root: Path, folders: list[tuple[Path, list[str]]]) -> None:
-    """It may be a case under a name of its own that was not copied whole; one named as in a challenge is told of."""
+    """Warns of top folders without images, which may be incomplete cases. `_collect` reports known case names."""
     with_images = {above for folder, names in folders if any(map(_stem, names)) for above in (folder, *folder.parents)}
     for folder, _ in folders:
         expected = task_of_id(folder.name) or folder.name == NO_CASE or folder in with_images
@@ -102,7 +102,7 @@ def _warn_of_no_image(root: Path, folders: list[tuple[Path, list[str]]]) -> None
 
 
 def _judge_names(folder: Path, names: list[str], odd: dict[Path, str], in_a_case: bool) -> None:
-    """What becomes of a folder without a case: bare names such as t1n.nii.gz are of one, unless it is in a case's."""
+    """A folder without a case: bare names (t1n.nii.gz) outside a case are a problem, other images cause a warning."""
     stems = [stem.lower() for name in names if (stem := _stem(name))]
     bare = bool(BARE_NAMES & set(stems))
     if bare and not in_a_case:
@@ -113,15 +113,15 @@ def _judge_names(folder: Path, names: list[str], odd: dict[Path, str], in_a_case
 
 
 def _walk(root: Path) -> tuple[list[tuple[Path, list[str]]], dict[Path, str]]:
-    """(folder, file names) of every folder that can be read, links to folders left alone.
+    """([(folder, file names)], {path: problem}) below a folder; links to folders are not followed.
 
-    And what is named like a case but is no such folder, with what is wrong about it.
+    A path with a problem has the name of a case, but is a link or an unreadable folder.
     """
     folders: list[tuple[Path, list[str]]] = []
     odd: dict[Path, str] = {}
 
     def refuse(error: OSError) -> None:
-        """What `os.walk` is to do with a folder that cannot be read."""
+        """Handles a folder that `os.walk` cannot read."""
         folder = Path(error.filename)
         reason = f"cannot be read ({error.strerror}): check the mount and its permissions"
         if folder == root and isinstance(error, FileNotFoundError | NotADirectoryError):
@@ -130,7 +130,7 @@ def _walk(root: Path) -> tuple[list[tuple[Path, list[str]]], dict[Path, str]]:
             raise UsageError(f"{root}: {reason}")
         if task_of_id(folder.name):
             odd[folder] = reason
-        else:  # such as the lost+found of a disk
+        else:  # for example the lost+found of a disk
             log.warning("%s: is left out, it %s", printable(str(folder)), reason)
 
     for name, below, files in os.walk(root, onerror=refuse):
@@ -161,7 +161,7 @@ def _cases_in(folder: Path, names: list[str], inside: Path) -> list[Case]:
 
 
 def _derived(ids: Iterable[str]) -> list[str]:
-    """Those of files that something made of a case's own, such as `BraTS-GLI-00001-000-brain`."""
+    """IDs of files that a program derived from a case, for example `BraTS-GLI-00001-000-brain`."""
     whole = tuple(f"{case_id}{mark}" for case_id in ids if task_of_id(case_id) for mark in "-_.")
     return [case_id for case_id in ids if case_id.startswith(whole) and not task_of_id(case_id)]
 
@@ -190,7 +190,7 @@ def _problem(case_id: str, folder: Path, files: dict[str, list[Path]]) -> str | 
 
 
 def _without_name_clashes(cases: list[Case]) -> list[Case]:
-    """Two cases with one output name (on a disk that knows no capitals): neither may be written, both are named."""
+    """Marks cases that share an output name, on disks that ignore capitals: none of them is written."""
     same_name: dict[str, list[Case]] = defaultdict(list)
     for case in cases:
         same_name[case.output_name.lower()].append(case)

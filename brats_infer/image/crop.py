@@ -1,4 +1,4 @@
-"""From a case's images to the crop that networks see, and back: grid, spacing, brain (paper 3.1)."""
+"""Brings a case's images to the networks' crop, and results back: axes, spacing, brain (paper 3.1)."""
 
 import math
 from dataclasses import dataclass
@@ -19,17 +19,17 @@ from brats_infer.tasks import GRID_AFFINE
 
 N = TypeVar("N", int, float)
 
-CANONICAL_AXES = ("L", "P", "S")  # voxel axes of the common grid of the challenges, whose affine is diag(-1, -1, 1)
-CROP_MARGIN = 4  # voxels around the brain, so that the edge of a convolution's reach sees background
-SPACING_TOLERANCE = 0.01  # mm off 1 mm that needs no resampling
+CANONICAL_AXES = ("L", "P", "S")  # voxel axes of the challenges' common grid; its affine is diag(-1, -1, 1)
+CROP_MARGIN = 4  # voxels of background around the brain, for the convolutions at its edge
+SPACING_TOLERANCE = 0.01  # mm; a spacing this close to 1 mm needs no resampling
 ONE_MM = (1.0, 1.0, 1.0)
-MAX_CROP = 2**25  # voxels of 1 mm, as of a cube of 322; the shipped networks need some 250 bytes for each
+MAX_CROP = 2**25  # voxels of 1 mm, a cube of side 322; the shipped networks need some 250 bytes a voxel
 SLAB = 16  # voxels
 
 
 @dataclass(frozen=True)
 class Restore:
-    """What undoes the change of axes and spacing, and the crop."""
+    """The data that undo the change of axes and spacing, and the crop."""
 
     geometry: Geometry
     """The input's own grid."""
@@ -46,7 +46,7 @@ class Restore:
 
     @classmethod
     def of_crop(cls, shape: tuple[int, ...]) -> "Restore":
-        """Of a crop at 1 mm that is all there is: nothing to undo."""
+        """For an array that is a crop at 1 mm already: nothing to undo."""
         x, y, z = shape
         sides, affine = (x, y, z), np.array(GRID_AFFINE)
         orientation = nio.axcodes2ornt(CANONICAL_AXES)
@@ -61,28 +61,28 @@ class Restore:
 
 @dataclass(frozen=True)
 class Cropped:
-    """A case's brain on the canonical 1 mm grid, intensities as they came."""
+    """A case's brain on the canonical 1 mm grid, with the original intensities."""
 
     views: tuple[NDArray[Any], ...]
-    """(X, Y, Z) of each modality, in what was read: of any type and order of memory. Background is exactly 0."""
+    """(X, Y, Z) views of each modality's volume, of any type and memory order. Background is exactly 0."""
     brain: NDArray[np.bool_]
-    """(X, Y, Z), where any modality is non-zero."""
+    """(X, Y, Z): True where any modality is non-zero."""
     restore: Restore
     counts: tuple[int, ...]
     """Non-zero voxels of each modality."""
 
     @property
     def brain_share(self) -> float:
-        """Of the voxels of the whole grid, from 0 to 1."""
+        """The brain's share of the whole grid's voxels, from 0 to 1."""
         return int(np.count_nonzero(self.brain)) / math.prod(self.restore.canonical_shape)
 
     @cached_property
     def images(self) -> NDArray[np.float32]:
-        """(4, X, Y, Z), copied when they are first asked for."""
+        """(4, X, Y, Z), copied on first use."""
         return self.copied(np.empty((len(self.views), *self.brain.shape), np.float32))
 
     def copied(self, out: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The images, written into memory (4, X, Y, Z)."""
+        """Copies the images into `out` (4, X, Y, Z) and returns it."""
         for target, view in zip(out, self.views, strict=True):
             if view.flags.c_contiguous:
                 target[:] = view
@@ -94,7 +94,7 @@ class Cropped:
 def crop_to_brain(volumes: dict[Path, Volume]) -> Cropped:
     """Brings a case's images (same grid) to canonical axes and 1 mm, and crops them to the brain.
 
-    Raises CaseError, naming the case or file, for a grid of an unbearable size and an image too thin to resample.
+    Raises CaseError, naming the case or file, for a grid or brain that is too large, or an image too thin to resample.
     """
     case = next(iter(volumes)).parent
     geometry = next(iter(volumes.values())).geometry
@@ -115,7 +115,7 @@ def crop_to_brain(volumes: dict[Path, Volume]) -> Cropped:
                 )
         images.append(image)
         voxels = image != 0
-        counts.append(int(np.count_nonzero(voxels)))  # of a mask, as counting numbers holds the GIL
+        counts.append(int(np.count_nonzero(voxels)))  # counting a mask releases the GIL, counting numbers does not
         np.logical_or(brain, voxels, out=brain)
     restore = Restore(geometry, orientation, oriented_shape, spacing, shape, bounding_box(brain, CROP_MARGIN))
     inside = brain[restore.box].shape
@@ -130,7 +130,7 @@ def crop_to_brain(volumes: dict[Path, Volume]) -> Cropped:
 
 
 def _copy(source: NDArray[Any], target: NDArray[Any]) -> None:
-    """(X, Y, Z) from Fortran to C order or back, in slabs that the processor's caches hold."""
+    """Copies (X, Y, Z) between Fortran and C order, in slabs that fit the processor's caches."""
     for start in range(0, source.shape[1], SLAB):
         target[:, start : start + SLAB] = source[:, start : start + SLAB].copy(order="F")
 
@@ -149,7 +149,7 @@ def restore_probabilities(probabilities: NDArray[np.float32], restore: Restore) 
 def restore_labels(labels: NDArray[np.uint8], restore: Restore) -> NDArray[np.uint8]:
     """Labels on the crop -> (X, Y, Z) on the input's own grid, background outside the crop.
 
-    Raises ValueError for a case that was resampled: its probabilities are to be restored, then labelled.
+    Raises ValueError for a resampled case: restore its probabilities, then label them.
     """
     if restore.resampled:
         raise ValueError("labels of a resampled case cannot be restored")
@@ -157,9 +157,9 @@ def restore_labels(labels: NDArray[np.uint8], restore: Restore) -> NDArray[np.ui
 
 
 def _uncropped(values: NDArray[Any], restore: Restore) -> NDArray[Any]:
-    """A crop (x, y, z) put back on the input's own grid of the same spacing, 0 around it."""
-    full = np.zeros(restore.geometry.shape, values.dtype, order="F")  # as files are laid out
-    _copy(values, nio.apply_orientation(full, restore.orientation)[restore.box])  # a view of it, on canonical axes
+    """Puts a crop (x, y, z) back on the input's own grid of the same spacing, with 0 around it."""
+    full = np.zeros(restore.geometry.shape, values.dtype, order="F")  # the files' order
+    _copy(values, nio.apply_orientation(full, restore.orientation)[restore.box])  # through a view on canonical axes
     return full
 
 
@@ -179,7 +179,7 @@ def _needs_resampling(spacing: tuple[float, float, float]) -> bool:
 
 
 def _permuted(values: tuple[N, N, N], orientation: NDArray[np.float64]) -> tuple[N, N, N]:
-    """What belongs to each of the input's axes, in the order of the canonical ones."""
+    """Reorders values, one for each axis of the input, to the canonical axes."""
     of_axis = dict(zip((int(target) for target, _ in orientation), values, strict=True))
     return of_axis[0], of_axis[1], of_axis[2]
 
@@ -197,7 +197,7 @@ def _shape_at_1mm(case: Path, shape: tuple[int, int, int], spacing: tuple[float,
 def _resample_image(
     image: NDArray[np.float32], spacing: tuple[float, float, float], shape: tuple[int, int, int]
 ) -> NDArray[np.float32]:
-    """To 1 mm; background stays exactly 0, so that the brain does not grow."""
+    """Resamples to 1 mm; background stays exactly 0, so that the brain does not grow."""
     linear = _resample(image, spacing, shape, ONE_MM, sitk.sitkLinear)
     mask = _resample((image != 0).astype(np.float32), spacing, shape, ONE_MM, sitk.sitkNearestNeighbor)
     return np.where(mask > 0, linear, np.float32(0))
@@ -206,13 +206,13 @@ def _resample_image(
 def _resample(
     image: NDArray[np.float32], spacing: tuple[float, ...], shape: tuple[int, ...], to: tuple[float, ...], method: int
 ) -> NDArray[np.float32]:
-    """(X, Y, Z) -> `shape`, both grids sharing their corner (not their first voxel's centre)."""
+    """Resamples (X, Y, Z) to `shape`. The grids share their corner, not the centre of their first voxels."""
     source = sitk.GetImageFromArray(image)  # SimpleITK's first axis is our last one
     source.SetSpacing([float(mm) for mm in reversed(spacing)])
     origin = [(float(new) - float(old)) / 2 for old, new in zip(reversed(spacing), reversed(to), strict=True)]
     size = [int(n) for n in reversed(shape)]
     spacing_out = [float(mm) for mm in reversed(to)]
-    # a grid of 1 mm may end half a voxel before a finer one does: beyond its edge the nearest voxel counts
+    # a 1 mm grid may end half a voxel before a finer grid: its nearest voxel counts beyond the edge
     beyond = (0.0, sitk.sitkFloat32, True)
     moved = sitk.Resample(source, size, sitk.Transform(), method, origin, spacing_out, source.GetDirection(), *beyond)
     return np.asarray(sitk.GetArrayFromImage(moved), np.float32)

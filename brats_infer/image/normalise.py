@@ -11,10 +11,8 @@ from numpy.typing import NDArray
 PERCENTILES = (2.0, 98.0)
 HISTOGRAM_LEVELS = 1024
 HISTOGRAM_MATCH_POINTS = 32
-
-
-SAFE_SQUARES = (1e-12, 1e24)
-SAFE_SHARE = 1e-4  # of the mean square that is variance
+SAFE_SQUARES = (1e-12, 1e24)  # mean squares that float32 can sum
+SAFE_SHARE = 1e-4  # least share of the variance in the mean square
 
 
 class Normalisation(StrEnum):
@@ -34,10 +32,10 @@ def normalise(
 ) -> NDArray[np.float32]:
     """(4, X, Y, Z) raw -> normalised, each modality over its own brain voxels (non-zero); background stays exactly 0.
 
-    `none`: as they are. `zscore`: mean 0, standard deviation 1. `zscore+rescale`: the 2nd to 98th percentile
-    stretched over 0..1, clipped; a percentile stretch undoes the z-score before it, so it is computed once.
-    `+histogram`: then matched to `reference` (4, N), sorted intensities of each modality (paper 2.1).
-    Written into `out` where it is given, which may be the images themselves, else into a new array.
+    `none`: unchanged. `zscore`: mean 0, standard deviation 1. `zscore+rescale`: the 2nd to 98th percentile becomes
+    0..1, clipped; the rescaling cancels a z-score, so none is computed. `+histogram`: then matched to `reference`
+    (4, N), the sorted intensities of each modality (paper 2.1).
+    Writes into `out`, which may be `images`, or into a new array. Raises ValueError without a needed reference.
     """
     if variant == Normalisation.HISTOGRAM and reference is None:
         raise ValueError("histogram matching needs a reference")
@@ -70,9 +68,9 @@ def network_input(
     foreground: bool,
     out: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
-    """(4, X, Y, Z) raw -> the network's channels: normalised, and the brain mask as a fifth where it wants one.
+    """(4, X, Y, Z) raw -> the network's channels: the normalised images, and with `foreground` the brain mask.
 
-    Written into `out` where it is given, else into a new array.
+    Writes into `out` if it is given, else into a new array.
     """
     channels = np.empty((len(images) + foreground, *brain.shape), np.float32) if out is None else out
     normalise(images, normalisation, reference, out=channels[: len(images)])
@@ -91,8 +89,8 @@ def histogram_reference(cases: Iterable[NDArray[np.float32]], samples: int = 409
 def _zscore(image: NDArray[np.float32], out: NDArray[np.float32]) -> None:
     """Writes (X, Y, Z) with the non-zero voxels at mean 0 and standard deviation 1.
 
-    Sums over all of it are those over the brain, as background is 0; row by row, then in float64. Where float32 cannot
-    hold the squares, or their mean and that of the voxels nearly cancel out, all of it is done in float64.
+    Background is 0, so sums over the volume are sums over the brain: over rows in float32, then in float64.
+    If float32 cannot hold the squares, or the variance is tiny beside their mean, all sums are in float64.
     """
     mask = image != 0
     count = np.count_nonzero(mask) or 1
@@ -114,7 +112,7 @@ def _zscore(image: NDArray[np.float32], out: NDArray[np.float32]) -> None:
 
 def _rescale(voxels: NDArray[np.float32]) -> NDArray[np.float32]:
     low, high = np.percentile(voxels, PERCENTILES)
-    if high <= low:  # nearly all voxels share one value: stretch what there is
+    if high <= low:  # nearly all voxels share one value: take minimum and maximum
         low, high = float(voxels.min()), float(voxels.max())
     stretched = (voxels - np.float32(low)) / np.float32(high - low or 1.0)
     return np.asarray(np.clip(stretched, 0, 1), np.float32)

@@ -1,4 +1,4 @@
-"""What is odd about a case's images: an error for images of no use, warnings for those that can spoil the map."""
+"""Checks the quality of a case's images: an error for an unusable image, warnings for doubtful images."""
 
 from collections.abc import Iterable, Sequence
 from itertools import combinations
@@ -14,14 +14,14 @@ from brats_infer.files.nifti import Volume
 from brats_infer.image.crop import Cropped
 
 TILT_WARNING = 15.0  # degrees between an axis of the grid and one of the body
-COVERAGE_WARNING = 0.5  # of the voxels that the fullest of the four images has; of real ones down to 0.66
-BRAIN_SHARE_WARNING = 0.9  # of the voxels; in the challenges' grid a brain fills about 0.17
-CONTENT_SAMPLE = 4096  # voxels that are looked at before all of them are
-OUTLIER = 100.0  # times what is usual
+COVERAGE_WARNING = 0.5  # of the fullest image's non-zero voxels; real images have at least 0.66
+BRAIN_SHARE_WARNING = 0.9  # of the grid's voxels; a brain fills about 0.17 of the challenges' grid
+CONTENT_SAMPLE = 4096  # voxels of the first, quick look
+OUTLIER = 100.0  # times the 99th percentile
 
 
 def check_content(volumes: dict[Path, Volume]) -> list[str]:
-    """Warnings of how images were read, and of voxels far beyond all others.
+    """Warnings from reading the images, and of voxels far beyond all others.
 
     Raises CaseError, naming the file, for an image that is empty or constant.
     """
@@ -33,7 +33,7 @@ def check_content(volumes: dict[Path, Volume]) -> list[str]:
 
 
 def oddities(volumes: dict[Path, Volume], cropped: Cropped) -> list[str]:
-    """Warnings of what can be segmented but is not what the networks were trained on."""
+    """Warnings for a usable case that differs from the training data."""
     case, restore = next(iter(volumes)).parent, cropped.restore
     warnings = []
     if restore.resampled:
@@ -44,9 +44,9 @@ def oddities(volumes: dict[Path, Volume], cropped: Cropped) -> list[str]:
 
 
 def _content_warnings(path: Path, data: NDArray[Any]) -> list[str]:
-    """Warns of voxels far beyond all others. Raises CaseError for an image of nothing, or of nothing but one value."""
+    """Warns of voxels far beyond all others. Raises CaseError for an empty or constant image."""
     flat = data.ravel(order="K")
-    sample = flat[:: max(1, flat.size // CONTENT_SAMPLE) | 1]  # an even step may meet the grid's edge every time
+    sample = flat[:: max(1, flat.size // CONTENT_SAMPLE) | 1]  # an even step may hit only the grid's edge
     some = sample[sample != 0]
     if np.unique(some).size < 2:
         some = flat[flat != 0]
@@ -62,7 +62,7 @@ def _content_warnings(path: Path, data: NDArray[Any]) -> list[str]:
 
 
 def _missing_parts(paths: Iterable[Path], voxels: Sequence[int]) -> list[str]:
-    """Warns of an image that is 0 in most of the brain, by how many voxels of each are not."""
+    """Warns of an image that is 0 in most of the brain, from each image's count of non-zero `voxels`."""
     return [
         f"{path}: is 0 in {1 - count / max(voxels):.0%} of the brain, which can spoil the map: export the image again"
         for path, count in zip(paths, voxels, strict=True)
@@ -81,7 +81,7 @@ def _copies(volumes: dict[Path, Volume]) -> list[str]:
 
 
 def _grid_warnings(case: Path, geometry: Geometry, brain_share: float) -> list[str]:
-    """Warnings for what can be segmented but is not what the networks were trained on."""
+    """Warns of a tilted grid, and of a grid without background."""
     warnings = []
     directions = np.abs(geometry.affine[:3, :3] / geometry.spacing)
     tilt = float(np.degrees(np.arccos(np.clip(directions.max(axis=0), 0, 1)).max()))

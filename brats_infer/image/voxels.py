@@ -1,4 +1,4 @@
-"""Masks of voxels: the box around them, their connected components, the labels they come from."""
+"""Voxel masks: their bounding box, their small components, and masks from labels."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -12,9 +12,9 @@ EVERYTHING: Box = (slice(None), slice(None), slice(None))
 
 
 def bounding_box(mask: NDArray[np.bool_], margin: int = 0) -> Box:
-    """The smallest box around what is True in (X, Y, Z), wider by `margin` voxels as far as the array goes.
+    """The smallest box around the True voxels of (X, Y, Z), widened by `margin` voxels within the array.
 
-    An empty box where nothing is True.
+    An empty box if no voxel is True.
     """
     plane = np.any(mask, axis=2)
     x, y = (_extent(np.any(plane, axis=axis)) for axis in (1, 0))
@@ -35,7 +35,7 @@ def _extent(line: NDArray[np.bool_]) -> slice:
 def without_dust(mask: NDArray[np.bool_], limit: int, connectivity: int) -> NDArray[np.bool_]:
     """A mask (X, Y, Z) without its components of `limit` voxels or fewer. Returns a new array.
 
-    As `cc3d.dust`, but faster where there are thousands, and other threads can run for most of its time.
+    As `cc3d.dust`, but faster with thousands of components, and without the GIL for most of its time.
     """
     if limit < 1 or not mask.any():
         return mask.copy()
@@ -48,7 +48,7 @@ def without_dust(mask: NDArray[np.bool_], limit: int, connectivity: int) -> NDAr
 
 
 def within(labels: NDArray[np.integer[Any]], wanted: Iterable[int]) -> NDArray[np.bool_]:
-    """Where (X, Y, Z) has one of a few labels; six times as fast as `np.isin`."""
+    """True where (X, Y, Z) has one of a few `wanted` labels; six times as fast as `np.isin`."""
     mask = np.zeros_like(labels, bool)
     for label in wanted:
         mask |= labels == label

@@ -1,4 +1,4 @@
-"""How far a label map can be trusted, by the probabilities that it was made of."""
+"""The confidence in a label map, from its probabilities."""
 
 from collections.abc import Mapping
 
@@ -8,17 +8,17 @@ from numpy.typing import NDArray
 from brats_infer.labelling.regions import regions_from_labels
 from brats_infer.tasks import Task
 
-FLOOR = 0.05  # probabilities below it are taken as 0: over a million voxels of background they would add up
+FLOOR = 0.05  # lower probabilities count as 0: over a million background voxels they would add up
 UNSURE = 0.83
-"""A case is to be looked at whose mean expected Dice is below it: found on phantoms made hard (docs/experiments.md)."""
+"""A case with a lower mean expected Dice needs a look. Found on difficult phantoms (docs/experiments.md)."""
 
 
 def expected_dice(probabilities: NDArray[np.float32], labels: NDArray[np.uint8], task: Task) -> dict[str, float | None]:
-    """{region: 2 Σpm / (Σp + Σm)} of the region's mask m under its probabilities p, (R, X, Y, Z) and (X, Y, Z).
+    """{region: 2 Σpm / (Σp + Σm)} of the region's mask m and probabilities p, from (R, X, Y, Z) and (X, Y, Z).
 
-    The Dice that the mask would have on average if the voxels were tumor as often as the probabilities say. These are
-    means over members and mirror images, so where those disagree it falls. Where post-processing took voxels out of a
-    region, p is 0: it has judged them already. None where neither mask nor probability is.
+    It is the mask's mean Dice if voxels are tumor as often as p says. p is a mean over members and mirror images, so
+    it falls where these disagree. p counts as 0 where post-processing has removed voxels from the region. None if
+    mask and probabilities are empty.
     """
     found: dict[str, float | None] = {}
     for region, p, mask in zip(task.regions, probabilities, regions_from_labels(labels, task), strict=True):
@@ -30,6 +30,6 @@ def expected_dice(probabilities: NDArray[np.float32], labels: NDArray[np.uint8],
 
 
 def is_unsure(confidence: Mapping[str, float | None]) -> bool:
-    """Whether the mean over the regions that are there falls below `UNSURE`."""
+    """Whether the mean over the regions with a value is below `UNSURE`."""
     known = [value for value in confidence.values() if value is not None]
     return bool(known) and float(np.mean(known)) < UNSURE

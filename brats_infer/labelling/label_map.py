@@ -14,29 +14,29 @@ from brats_infer.labelling.postprocess import clean_up, keep_brain
 from brats_infer.settings import Settings
 from brats_infer.tasks import LABEL_NAMES, Task
 
-SLAB = 32  # planes at a time: temporaries of a whole brain would be fresh memory, which is slow to touch
+SLAB = 32  # planes at a time: temporaries for a whole brain need new memory pages, which is slow
 
 
 @dataclass(frozen=True)
 class Found:
-    """What the networks found in a crop, on the host."""
+    """The networks' result for a crop, on the host."""
 
     labels: NDArray[np.uint8]
-    """(x, y, z), by the regions' thresholds."""
+    """(x, y, z), from the regions' thresholds."""
     probabilities: NDArray[np.float32]
     """(R, x, y, z)"""
     complete: bool
     """False: the probabilities are 0 outside the box of the labels."""
     notes: tuple[str, ...] = ()
-    """What the user should know of how it was computed."""
+    """Remarks for the user on the computation."""
 
 
 def labels_from_probabilities(probabilities: Tensor, task: Task, slab: int = SLAB) -> Tensor:
     """(R, X, Y, Z) in 0..1, regions in the task's order -> uint8 labels (X, Y, Z), on the same device.
 
-    From the outermost region inwards a voxel goes on as long as it reaches the region's threshold. It takes the label
-    of the last region reached: WT < 0.45 -> 0; else TC < 0.40 -> 2; else ET < 0.45 -> 1; else 3.
-    Raises ValueError on NaN, which would read as "below every threshold" and make a plausible empty map.
+    A voxel is tested against the thresholds from the outermost region inwards, until it fails one. It takes the label
+    of the last region that it reaches: WT < 0.45 -> 0; else TC < 0.40 -> 2; else ET < 0.45 -> 1; else 3.
+    Raises ValueError on NaN, which is below every threshold and would give a plausible empty map.
     """
     labels = torch.empty(probabilities.shape[1:], dtype=torch.uint8, device=probabilities.device)
     for part, out in zip(torch.split(probabilities, slab, dim=1), torch.split(labels, slab), strict=True):
@@ -47,7 +47,7 @@ def labels_from_probabilities(probabilities: Tensor, task: Task, slab: int = SLA
 
 
 def _label(probabilities: Tensor, task: Task, labels: Tensor) -> None:
-    """Writes labels (X, Y, Z)."""
+    """Writes the labels of probabilities (R, X, Y, Z) into `labels` (X, Y, Z)."""
     labels.zero_()
     inside = torch.ones_like(labels, dtype=torch.bool)
     reached = torch.empty_like(inside)
@@ -61,20 +61,20 @@ def _label(probabilities: Tensor, task: Task, labels: Tensor) -> None:
 def found_in(probabilities: Tensor, task: Task, complete: bool) -> Found:
     """Applies the thresholds to probabilities (R, x, y, z) on the CPU.
 
-    `complete` keeps all probabilities; else those in the labels' box, and the memory of the others can be freed.
+    `complete` keeps all probabilities; otherwise only the labels' box is kept, to save memory.
     Raises ValueError on NaN.
     """
     labels = labels_from_probabilities(probabilities, task).numpy()
     if complete:
         return Found(labels, probabilities.contiguous().numpy(), complete)
-    kept = np.zeros(probabilities.shape, np.float32)  # pages that are not written to take no memory
+    kept = np.zeros(probabilities.shape, np.float32)  # unwritten pages take no memory
     box = bounding_box(labels > 0)
     kept[:, *box] = probabilities[:, *box].numpy()
     return Found(labels, kept, complete)
 
 
 def inside_brain(found: Found, brain: NDArray[np.bool_]) -> Found:
-    """Without labels outside the brain (x, y, z), and without probabilities there if they are complete."""
+    """Removes labels outside the brain (x, y, z), and the probabilities there if they are complete."""
     kept = keep_brain(found.probabilities, brain) if found.complete else found.probabilities
     return replace(found, labels=keep_brain(found.labels, brain), probabilities=kept)
 
@@ -82,7 +82,7 @@ def inside_brain(found: Found, brain: NDArray[np.bool_]) -> Found:
 def label_map(found: Found, restore: Restore, task: Task, settings: Settings) -> NDArray[np.uint8]:
     """The post-processed labels (X, Y, Z) on the input's grid."""
     voxel_mm3 = restore.geometry.voxel_mm3
-    if not restore.resampled:  # on the crop: around it is background
+    if not restore.resampled:  # on the crop alone: outside is background
         return restore_labels(clean_up(found.labels, found.probabilities, task, voxel_mm3, settings), restore)
     maps = probability_maps(found, restore)  # labels cannot be interpolated
     labels = labels_from_probabilities(torch.from_numpy(maps), task).numpy()
@@ -97,12 +97,12 @@ def probability_maps(found: Found, restore: Restore) -> NDArray[np.float32]:
 
 
 def label_volumes(labels: NDArray[np.uint8], task: Task, voxel_mm3: float) -> dict[str, float]:
-    """{label's name: ml} of a map (X, Y, Z)."""
+    """{label name: ml} of a label map (X, Y, Z)."""
     return {LABEL_NAMES[n]: round(int(np.count_nonzero(labels == n)) * voxel_mm3 / 1000, 3) for n in task.labels}
 
 
 def region_volumes(millilitres: Mapping[str, float], task: Task) -> dict[str, float]:
-    """{region's name: ml}, of the volumes of the labels."""
+    """{region name: ml}, from the volumes of the labels."""
     return {
         region.name: round(sum(millilitres[LABEL_NAMES[n]] for n in task.region_labels(region)), 3)
         for region in task.regions

@@ -1,4 +1,4 @@
-"""Dust and the holes it leaves (paper 2.6), components that are unsure, and what lies outside the brain."""
+"""Post-processing: dust and its holes (paper 2.6), unsure components, voxels outside the brain."""
 
 from typing import Any
 
@@ -23,20 +23,20 @@ def clean(
     fill: DustFill = DustFill.BACKGROUND,
     dust_mm3: int | None = None,
 ) -> NDArray[np.uint8]:
-    """Removes dust from a label map (X, Y, Z), the innermost region first, and closes the holes that this opened.
+    """Removes dust from a label map (X, Y, Z), the innermost region first, and closes the holes that this opens.
 
-    For ET, then TC, then WT: components of `dust_mm3` (default: the region's) or less go; then removed voxels that
-    the next region out wholly encloses take that region's own label (NCR in TC, ED in WT). A cavity that the network
-    itself predicted stays. Components touch over 26 neighbours, the background over 6, so that a region's surface has
-    no leaks. Returns a new array.
+    For ET, then TC, then WT: components of `dust_mm3` (default: the region's) or less are removed. Removed voxels
+    that the next outer region encloses take its own label (NCR in TC, ED in WT). A cavity that the network itself
+    predicts stays. Components are 26-connected and the background is 6-connected, so that a region's surface has no
+    leaks. Returns a new array.
     """
     box = bounding_box(labels > 0)
     out = labels.copy()
-    view = out[box]  # outside the tumor's box everything is background already
+    view = out[box]  # outside the tumor's box all is background
     removed = np.zeros(view.shape, bool)
     for inner, outer in zip(reversed(task.regions), (*reversed(task.regions[:-1]), None), strict=True):
         size = inner.dust_mm3 if dust_mm3 is None else dust_mm3
-        limit = int(size / voxel_mm3 + 1e-3)  # an affine in float32 makes 1 mm3 of 1.0000001
+        limit = int(size / voxel_mm3 + 1e-3)  # a float32 affine may turn 1 mm3 into 1.0000001
         removed |= _remove_dust(view, task.region_labels(inner), limit, task.connectivity, fill)
         if outer is not None:
             opened = removed & (view == 0)
@@ -55,8 +55,7 @@ def clean_up(
 ) -> NDArray[np.uint8]:
     """Post-processes a label map (X, Y, Z) as a run does: `drop_unsure` by probabilities (R, X, Y, Z), then `clean`.
 
-    If that leaves no tumor, unsure components stay. If that leaves none either, all components stay that are larger
-    than the task's own dust size.
+    If no tumor is left, unsure components stay. If still no tumor is left, the task's own dust sizes apply.
     """
     least = settings.component_probability
     sure = drop_unsure(labels, probabilities, task, least) if least else labels
@@ -70,10 +69,10 @@ def clean_up(
 def drop_unsure(
     labels: NDArray[np.uint8], probabilities: NDArray[np.float32], task: Task, least: float
 ) -> NDArray[np.uint8]:
-    """Takes components out of a region (X, Y, Z) over which its mean probability (R, X, Y, Z) is below `least`.
+    """Takes components with a mean probability (R, X, Y, Z) below `least` out of their regions in a map (X, Y, Z).
 
-    ET first, then TC, then WT. What goes belongs to the next region out, and is judged there; a component stays that
-    holds one of a region inside it which stayed. Returns a new array.
+    The order is ET, TC, WT. A removed component joins the next outer region and is judged there. A component that
+    contains a kept component of an inner region stays. Returns a new array.
     """
     out = labels.copy()
     if not labels.any():
@@ -85,7 +84,7 @@ def drop_unsure(
     for index, region in reversed(list(enumerate(task.regions))):
         mask = within(view, task.region_labels(region))
         components = cc3d.connected_components(mask, connectivity=task.connectivity)
-        component = components[mask].astype(np.intp)  # of each voxel
+        component = components[mask].astype(np.intp)  # number of each voxel's component
         unsure = np.bincount(component, probabilities[index][box][mask]) < least * np.bincount(component)
         unsure[components[inner]] = False
         if unsure.any():
@@ -96,7 +95,7 @@ def drop_unsure(
 
 
 def keep_brain(found: NDArray[Any], brain: NDArray[np.bool_]) -> NDArray[Any]:
-    """Labels (X, Y, Z) or probabilities (R, X, Y, Z) with 0 outside the brain (X, Y, Z); its cavities belong to it."""
+    """Labels (X, Y, Z) or probabilities (R, X, Y, Z), with 0 outside the brain (X, Y, Z) and its cavities."""
     voxels = np.logical_or.reduce(found.reshape(-1, *brain.shape) != 0)
     box = bounding_box(voxels)
     outside = voxels[box] & ~brain[box]
@@ -109,9 +108,9 @@ def keep_brain(found: NDArray[Any], brain: NDArray[np.bool_]) -> NDArray[Any]:
 
 
 def _see_the_edge(voxels: NDArray[np.bool_], box: Box, brain: NDArray[np.bool_]) -> bool:
-    """Whether from each voxel (of the box, outside the brain) a straight way leads past the brain: none is in a cavity.
+    """Whether each voxel (of the box, outside the brain) has free sight to the edge along an axis: none is in a cavity.
 
-    Of most cases' labels it does, and `_enclosed` takes ten times as long. False where they are too many to look.
+    True for most cases, and ten times as fast as `_enclosed`. False for more than `MANY` voxels.
     """
     if np.count_nonzero(voxels) > MANY:
         return False
@@ -128,7 +127,7 @@ def _see_the_edge(voxels: NDArray[np.bool_], box: Box, brain: NDArray[np.bool_])
 def _remove_dust(
     labels: NDArray[np.uint8], region: tuple[int, ...], limit: int, connectivity: int, fill: DustFill
 ) -> NDArray[np.bool_]:
-    """Removes a region's small components in place; returns where (X, Y, Z)."""
+    """Removes a region's small components in place; returns their mask (X, Y, Z)."""
     mask = within(labels, region)
     dust = mask & ~without_dust(mask, limit, connectivity)
     if fill == DustFill.BACKGROUND or not dust.any():
@@ -152,8 +151,8 @@ def _modal_neighbour(
 
 
 def _enclosed(region: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The region with every cavity filled that has no 6-connected way out."""
-    padded = np.pad(region, 1)  # without, a cavity at the array's edge would count
+    """The region with its cavities filled. A cavity has no 6-connected way out."""
+    padded = np.pad(region, 1)  # without padding, a notch at the array's edge would be filled
     filled = fill_voids.fill(padded.T, in_place=True).T  # seven times as fast in Fortran order
     inside: NDArray[np.bool_] = filled[1:-1, 1:-1, 1:-1].astype(bool)
     return inside

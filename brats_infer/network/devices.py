@@ -1,4 +1,4 @@
-"""What a device computes in, and on how many threads."""
+"""The precision of a device, and its number of threads."""
 
 from contextlib import AbstractContextManager
 
@@ -11,16 +11,15 @@ DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float1
 
 
 def autocast(device: torch.device) -> AbstractContextManager[None]:
-    """For training, which has no need to scale its gradients in bf16: where the device computes in it natively."""
+    """bf16 for training, if the device supports it natively; bf16 needs no gradient scaling."""
     native = torch.cuda.is_bf16_supported(including_emulation=False) if device.type == "cuda" else computes_in_bf16()
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=native)
 
 
 def precision(device: torch.device) -> str:
-    """What a trained network computes in, of `DTYPES`.
+    """The precision of inference, a key of `DTYPES`.
 
-    fp16 on a GPU, as it is nearer to float32 than bf16 (docs/experiments.md); on the CPU bf16 where it computes in it
-    natively.
+    fp16 on a GPU: it is closer to float32 than bf16 (docs/experiments.md). On the CPU bf16, if it is native there.
     """
     if device.type == "cuda":
         return "fp16"
@@ -28,12 +27,12 @@ def precision(device: torch.device) -> str:
 
 
 def computes_in_bf16() -> bool:
-    """Whether the processor has instructions for it."""
+    """Whether the processor has instructions for bf16."""
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 def limit_threads() -> None:
-    """Lets torch have no more threads on the CPU than `thread_limit` says, nor more than it has."""
+    """Lowers torch's number of CPU threads to `thread_limit`; never raises it."""
     if limit := thread_limit():
         torch.set_num_threads(min(limit, torch.get_num_threads()))

@@ -1,4 +1,4 @@
-"""What turns a batch into probabilities with torch, on any device; `openvino_engine` does it on the CPU."""
+"""The torch engine, which turns a batch into probabilities on any device; for the CPU see `openvino_engine`."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ from model.unet import UNet
 
 
 def padded_shape(shape: Sequence[int], config: UNetConfig) -> tuple[int, int, int]:
-    """As it is where it fits the network; else the next larger multiples, two at least.
+    """`shape` if it fits the network; else the next larger multiples, at least two on each side.
 
-    Of one voxel at the bottom, instance norm would make nothing.
+    Instance norm needs more than one voxel at the bottom.
     """
     least = 1 if config.fits(shape) else 2
     x, y, z = (max(least, -(-n // config.multiple)) * config.multiple for n in shape)
@@ -24,13 +24,13 @@ def padded_shape(shape: Sequence[int], config: UNetConfig) -> tuple[int, int, in
 
 @dataclass(frozen=True)
 class TorchEngine:
-    """The network as it is."""
+    """The unchanged network in torch."""
 
     network: UNet
     """On `device`, in evaluation mode."""
     device: torch.device = CPU
     dtype: torch.dtype | None = None
-    """None: the processor's `precision`."""
+    """None: the device's `precision`."""
 
     @property
     def config(self) -> UNetConfig:

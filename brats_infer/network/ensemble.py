@@ -21,7 +21,7 @@ from model.config import Member
 
 
 class InputKind(NamedTuple):
-    """What tells one member's input from another's."""
+    """The properties that distinguish the members' inputs."""
 
     normalisation: str
     foreground: bool
@@ -29,24 +29,24 @@ class InputKind(NamedTuple):
 
 
 Inputs = Mapping[InputKind, Tensor]
-"""(C, X, Y, Z) float32 of each kind that there is among the members, on the host."""
+"""(C, X, Y, Z) float32 for each kind of input among the members, on the host."""
 EngineOf = Callable[[int], Engine]
-"""The engine of a member, by its place."""
+"""The engine of a member, by the member's index."""
 
 
 def input_kind(member: Member) -> InputKind:
-    """Which input a member sees."""
+    """The kind of a member's input."""
     return InputKind(member.normalisation, member.config.foreground, member.histogram_sha256)
 
 
 @dataclass(frozen=True)
 class Lanes:
-    """How many cases are worked on at a time."""
+    """The numbers of cases in progress at a time."""
 
     reading: int = 1
-    """And as many are post-processed and written."""
+    """As many cases are post-processed and written."""
     computing: int = 1
-    """1: the thread that started the run computes."""
+    """1: the thread that starts the run computes."""
 
 
 class Ensemble:
@@ -59,14 +59,14 @@ class Ensemble:
         references: Mapping[str, NDArray[np.float32]],
         engines: Sequence[Engine],
     ) -> None:
-        """`references` are {file of a member that is trained on matched histograms: its reference (4, N)}."""
+        """`references` is {weights file: reference (4, N)} of the members with histogram matching."""
         self.task = task
         self.members = members
         self.references = references
         self.engines = engines
 
     def prepare(self, cropped: Cropped) -> Inputs:
-        """Normalises a case in each way that the members ask for."""
+        """Normalises a case once for each kind of input."""
         inputs: dict[InputKind, Tensor] = {}
         for member in self.members:
             if (kind := input_kind(member)) not in inputs:
@@ -75,19 +75,19 @@ class Ensemble:
 
     @torch.inference_mode()
     def predict(self, inputs: Inputs, settings: Settings, complete: bool = False) -> Found:
-        """The mean of the members' region probabilities, and the labels by the task's thresholds.
+        """The mean of the members' region probabilities, and the labels from the task's thresholds.
 
-        Of the settings, mode, flips and dust count. `complete` keeps the probabilities outside the labels' box.
+        Uses the settings mode, flips and dust. `complete` keeps the probabilities outside the labels' box.
         """
         return found_in(self.mean(self.engines.__getitem__, inputs, settings), self.task, complete)
 
     def stop(self) -> None:
-        """Gives up the cases that other threads compute; on the CPU there are none."""
+        """Cancels the cases in other threads; on the CPU there are none."""
 
     def mean(self, engine_of: EngineOf, inputs: Inputs, settings: Settings) -> Tensor:
         """Probabilities (R, X, Y, Z), the mean over all members; also outside the brain.
 
-        In `coarse-to-fine`, members on finer grids see only the box around what those on coarser grids hold possible.
+        In `coarse-to-fine`, members on finer grids see only the box around the coarser members' possible tumor.
         """
         mean: Tensor | None = None
         done = 0
@@ -106,7 +106,7 @@ class Ensemble:
         return mean
 
     def _input(self, cropped: Cropped, member: Member) -> Tensor:
-        """(C, X, Y, Z) float32, as one member wants it."""
+        """The input of one member, (C, X, Y, Z) float32."""
         foreground = member.config.foreground
         x = self._memory((len(cropped.views) + foreground, *cropped.brain.shape))
         channels, variant = x.numpy(), Normalisation(member.normalisation)
@@ -115,11 +115,11 @@ class Ensemble:
         return x
 
     def _memory(self, shape: tuple[int, ...]) -> Tensor:
-        """Where an input is written: as numpy allocates it, in large pages."""
+        """Memory for an input; numpy allocates it in large pages."""
         return torch.from_numpy(np.empty(shape, np.float32))
 
     def _coarse_first(self) -> list[list[int]]:
-        """The members of each grid by their places, the coarsest grid first."""
+        """The indices of the members of each grid, the coarsest grid first."""
 
         def spacing(index: int) -> int:
             return self.members[index].config.spacing
@@ -128,7 +128,7 @@ class Ensemble:
         return [list(members) for _, members in itertools.groupby(in_order, spacing)]
 
     def _mean_of_grid(self, members: Sequence[int], engine_of: EngineOf, inputs: Inputs, settings: Settings) -> Tensor:
-        """Over the members of one grid."""
+        """The mean over the members of one grid."""
         total: Tensor | None = None
         for index in members:
             member = self.members[index]
@@ -139,10 +139,10 @@ class Ensemble:
         return total.div_(len(members)) if len(members) > 1 else total
 
     def _closer_box(self, members: Sequence[int], outermost: Tensor, dust: int) -> Box:
-        """Where members look closer, by what those on coarser grids found of the outermost region (X, Y, Z)."""
+        """The box for finer members, from the coarser members' probabilities of the outermost region (X, Y, Z)."""
         return closer_box((outermost >= POSSIBLE).numpy(), self._box_step(members), dust)
 
     def _box_step(self, members: Sequence[int]) -> int:
-        """Voxels of 1 mm that a side of the members' box is a multiple of."""
+        """Voxels of 1 mm; each side of the members' box is a multiple of it."""
         configs = [self.members[index].config for index in members]
         return max(config.multiple * config.spacing for config in configs)

@@ -1,4 +1,4 @@
-"""What a run computes with: a device that works, the fastest engine there, the members of a task."""
+"""Loads a run's networks: a working device, its fastest engine, the members of a task."""
 
 import logging
 import re
@@ -30,10 +30,10 @@ SHIPPED_WEIGHTS = Path(__file__).parents[2] / "weights"
 
 
 def pick_device(name: str) -> torch.device:
-    """auto|cpu|cuda|cuda:N -> a device that has been tried. `auto` goes to the CPU, aloud, where no GPU works.
+    """auto|cpu|cuda|cuda:N -> a tested device. If no GPU works, `auto` warns and takes the CPU.
 
-    Of several processes that torchrun started on a machine, each takes a GPU of its own.
-    Raises UsageError if a CUDA device was asked for and cannot be used.
+    If torchrun starts several processes on a machine, each takes its own GPU.
+    Raises UsageError if a requested CUDA device cannot be used.
     """
     known = re.fullmatch(r"auto|cpu|cuda(?::(0|[1-9]\d*))?", name, re.ASCII)
     if not known:
@@ -56,7 +56,7 @@ MakeEngine = Callable[[UNet, torch.device], Engine]
 
 
 def torch_engine(network: UNet, device: torch.device) -> Engine:
-    """The network in torch."""
+    """The torch engine of a network."""
     if device == CPU:
         return TorchEngine(network)
     from brats_infer.network.gpu.half_engine import half_engine
@@ -65,7 +65,7 @@ def torch_engine(network: UNet, device: torch.device) -> Engine:
 
 
 def fastest_engine(network: UNet, device: torch.device) -> Engine:
-    """OpenVINO on the CPU where it is installed and works, else torch."""
+    """OpenVINO on the CPU if it is installed and works, else torch."""
     if engine_name(device) == "OpenVINO":
         from brats_infer.network.openvino_engine import OpenVinoEngine
 
@@ -74,13 +74,13 @@ def fastest_engine(network: UNet, device: torch.device) -> Engine:
 
 
 def engine_name(device: torch.device) -> str:
-    """Which of them computes on a device."""
+    """The name of the device's fastest engine."""
     return "OpenVINO" if device == CPU and openvino_works() else "torch"
 
 
 @cache
 def openvino_works() -> bool:
-    """Whether OpenVINO can be imported. Warns of one that is installed and fails."""
+    """Whether OpenVINO can be imported. Warns if it is installed but fails."""
     if find_spec("openvino") is None:
         return False
     try:
@@ -108,7 +108,7 @@ def ensemble_of(
 
 
 def working_on(device: torch.device) -> AbstractContextManager[Lanes]:
-    """While cases are run there: how many are worked on at a time."""
+    """A context for a run on the device; it gives the numbers of cases in progress at a time."""
     if device == CPU:
         return nullcontext(Lanes())
     from brats_infer.network.gpu.lanes import working

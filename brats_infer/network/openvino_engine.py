@@ -1,6 +1,6 @@
 """A network on the CPU through OpenVINO, several times as fast as torch in float32 (docs/performance.md).
 
-The graph is written down layer by layer from the network: through ONNX or by tracing it takes longer than a case.
+The graph is built layer by layer from the network: ONNX export or tracing takes longer than a case.
 """
 
 import math
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type] # it writes into HOME and sends over the net
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type] # it writes to HOME and sends data
 import openvino as ov  # noqa: E402
 from openvino import opset15 as op  # noqa: E402
 
@@ -26,31 +26,31 @@ from model.unet import ConvBlock, UNet, UpBlock  # noqa: E402
 CHANNEL = 1
 SPATIAL = (2, 3, 4)
 MVN_VOXELS = 2**20
-"""OpenVINO's own norm adds up all voxels in one float32: of a whole brain at 1 mm its deviations are off by up to
-0.2 %, which changed 1 % of a tumor's labels. Above this size the sums are made in short steps instead."""
+"""OpenVINO's own norm sums all voxels in one float32. For a whole brain at 1 mm its standard deviations are off by up
+to 0.2 %, which changes 1 % of a tumor's labels. Above this size `_exact_norm` sums in short steps."""
 KEPT = 3 * 2**27
-"""Bytes of parameters in all the compiled shapes that are kept, of all networks; OpenVINO needs 2.4 times as much."""
+"""Parameter bytes in the cache of compiled shapes, for all networks; OpenVINO needs 2.4 times as much memory."""
 _CORE = ov.Core()
-"""One that stays: each sets up a signal stack and puts back what it found, so that of two which overlap the second to
-go leaves the freed one of the first, and the next signal is a segmentation fault."""
+"""One core for the whole process. Each core installs a signal stack, and restores the previous stack when it goes.
+Of two overlapping cores, the last restores the freed stack of the first; the next signal is a segmentation fault."""
 
 
 class OpenVinoEngine:
-    """Compiled for the shapes asked for last, as compiling takes 0.1 to 0.7 s; for one of them there is memory."""
+    """Keeps compiled models for recent shapes, as compiling takes 0.1 to 0.7 s. Only one has working memory."""
 
     def __init__(self, network: UNet, bf16: bool | None = None) -> None:
-        """`bf16` None means where the processor computes in it natively."""
+        """`bf16` None: bf16 if the processor computes in it natively."""
         self.network = network.cpu().eval()
         bf16 = computes_in_bf16() if bf16 is None else bf16
         options: dict[str, object] = {
             "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
             "PERFORMANCE_HINT": "LATENCY",
-            "ENABLE_CPU_PINNING": False,  # two containers would share the same cores while others idle
+            "ENABLE_CPU_PINNING": False,  # pinned, two containers share cores while others idle
         }
         if limit := thread_limit():
             options["INFERENCE_NUM_THREADS"] = limit
         self._options = options
-        self._kept: OrderedDict[tuple[int, ...], ov.CompiledModel] = OrderedDict()  # what was used last comes last
+        self._kept: OrderedDict[tuple[int, ...], ov.CompiledModel] = OrderedDict()  # the last used shape is last
         with _REGISTER:
             _ENGINES.add(self)
         self._shape: tuple[int, ...] = ()
@@ -67,15 +67,15 @@ class OpenVinoEngine:
         if self._request is None or shape != self._shape:
             self._request = None
             if self._compiled:
-                self._compiled.release_memory()  # that it computed in, before the next one needs its own
+                self._compiled.release_memory()  # its working memory, before the next model needs memory
             self._compiled, self._shape = self._compiled_for(shape), shape
             self._request = self._compiled.create_infer_request()
-        # into memory that it has already: what is shared with it, it may still write to when a batch is gone
+        # copied into OpenVINO's own memory: it may still write to shared memory after a batch is freed
         _fill(torch.from_numpy(self._request.get_input_tensor(0).data), batch)
         self._request.infer()
         found = torch.from_numpy(self._request.get_output_tensor(0).data)
         inside = found[:, :, : batch.shape[2], : batch.shape[3], : batch.shape[4]]
-        return inside.clone(memory_format=torch.contiguous_format)  # the next run writes over OpenVINO's own memory
+        return inside.clone(memory_format=torch.contiguous_format)  # the next run overwrites OpenVINO's memory
 
     def _compiled_for(self, shape: tuple[int, ...]) -> ov.CompiledModel:
         with _REGISTER:
@@ -88,7 +88,7 @@ class OpenVinoEngine:
             return self._kept[shape]
 
     def room(self) -> int:
-        """How many compiled shapes may be kept: this engine's share of `KEPT` among all that there are."""
+        """The number of compiled shapes to keep: this engine's share of `KEPT` among all engines."""
         size = sum(parameter.nbytes for parameter in self.network.parameters())
         return max(1, KEPT // (len(_ENGINES) * size))
 
@@ -102,17 +102,17 @@ def _compiled(network: UNet, options: dict[str, object], shape: tuple[int, ...])
 
 
 def _fill(target: Tensor, batch: Tensor) -> None:
-    """Writes (B, C, x, y, z) to the beginning of each axis of (B, C, X, Y, Z), and background behind it."""
+    """Writes (B, C, x, y, z) to the beginning of each axis of (B, C, X, Y, Z), and background after it."""
     for axis, size in enumerate(batch.shape):
         target.narrow(axis, size, target.shape[axis] - size).zero_()
     target[:, :, : batch.shape[2], : batch.shape[3], : batch.shape[4]].copy_(batch)
 
 
 def graph(network: UNet, shape: tuple[int, ...]) -> ov.Model:
-    """The network for input of one shape (B, C, X, Y, Z), to sigmoids (B, R, X, Y, Z); it shares its parameters.
+    """The network for one input shape (B, C, X, Y, Z); it shares its parameters. Output 0: (B, R, X, Y, Z) sigmoids.
 
-    The first output; the others are there for their precision alone: OpenVINO computes in float32 what leads to an
-    output without a convolution between, and a mean of millions of voxels has no place in bf16.
+    The other outputs serve precision alone: OpenVINO computes in float32 if no convolution lies between a node and an
+    output. bf16 is too coarse for a mean of millions of voxels.
     """
     levels = network.config.levels
     exact: list[ov.Output] = []
@@ -137,7 +137,7 @@ def graph(network: UNet, shape: tuple[int, ...]) -> ov.Model:
 
 
 def _block(x: ov.Node, block: nn.Module, exact: list[ov.Output]) -> ov.Node:
-    """A level's two convolutions, each with instance norm and leaky ReLU; dropout is for training."""
+    """A level's two convolutions, each with instance norm and leaky ReLU, without dropout."""
     assert isinstance(block, ConvBlock)
     slope = op.constant(np.array([block.act.negative_slope], np.float32))
     for convolution, norm in ((block.conv1, block.norm1), (block.conv2, block.norm2)):
@@ -161,12 +161,12 @@ def _instance_norm(x: ov.Node, layer: nn.InstanceNorm3d) -> ov.Node:
 
 
 def _exact_norm(x: ov.Node, layer: nn.InstanceNorm3d, exact: list[ov.Output]) -> ov.Node:
-    """The same of many voxels; adds to `exact`.
+    """Instance norm of many voxels, with exact sums; adds an output to `exact`.
 
-    Rows are added up where the volume lies, in its layout and precision. In bf16 the roundings of thousands of rows
-    cancel out, unless nearly all of them are alike and lie many deviations from 0, as in no image of a brain.
-    Scale and shift come out of the exact part as two numbers each that bf16 holds. So the volume itself never becomes
-    float32, for which it would be brought into another layout and back.
+    Rows are summed in the volume's own layout and precision. In bf16 the rounding errors of thousands of rows cancel
+    out, unless nearly all rows are alike and many deviations from 0, as in no brain image.
+    The exact part returns scale and shift as two bf16 numbers each. So the volume itself never becomes float32, which
+    would need another layout and a conversion back.
     """
     gamma, beta = _constant(layer.weight, per_channel=True), _constant(layer.bias, per_channel=True)
     along, across = (op.constant(np.array(axes, np.int64)) for axes in (SPATIAL[-1:], SPATIAL[:-1]))
@@ -183,14 +183,14 @@ def _exact_norm(x: ov.Node, layer: nn.InstanceNorm3d, exact: list[ov.Output]) ->
 
 
 def _exact_from_here(x: ov.Node) -> ov.Node:
-    """The same numbers, through a convolution that changes nothing: what stays in float32 reaches no further back."""
+    """An identity convolution: the float32 part of the graph reaches no further back than this."""
     channels = x.get_output_shape(0)[CHANNEL]
     identity = np.eye(channels, dtype=np.float32).reshape(channels, channels, 1, 1, 1)
     return op.convolution(x, op.constant(identity), [1] * 3, [0] * 3, [0] * 3, [1] * 3)
 
 
 def _halves(value: ov.Node) -> ov.Node:
-    """Float32 as numbers that bf16 holds exactly, and behind them, as more channels, the rests (Dekker 1971)."""
+    """Splits float32 into numbers that bf16 holds exactly, and as more channels their remainders (Dekker 1971)."""
     wide = op.multiply(value, _number(2**16 + 1))
     high = op.subtract(wide, op.subtract(wide, value))
     return op.concat([high, op.subtract(value, high)], CHANNEL)

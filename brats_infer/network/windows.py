@@ -1,4 +1,4 @@
-"""How a case goes through one network: whole, in windows or near its tumor, mirrored, on a coarser grid."""
+"""Runs a network on a case: on all of it or in windows, near the tumor, mirrored, on a coarser grid."""
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
@@ -14,12 +14,12 @@ from torch.nn import functional
 from brats_infer.image.voxels import EVERYTHING, Box, bounding_box, without_dust
 from model.config import UNetConfig
 
-GAUSSIAN_SIGMA = 0.125  # of the window's side, as nnU-Net and MONAI
+GAUSSIAN_SIGMA = 0.125  # of the window's side, as in nnU-Net and MONAI
 GAUSSIAN_FLOOR = 1e-3
 OVERLAP = 0.5
-POSSIBLE = 0.3  # probability of the outermost region, from which on finer networks look closer
-NEAR = 8  # voxels around what is possible
-CLOSER_SIDE = 96  # voxels at least: of a smaller box, instance norm would see little but tumor
+POSSIBLE = 0.3  # least probability of the outermost region where finer networks look closer
+NEAR = 8  # voxels around the possible tumor
+CLOSER_SIDE = 96  # voxels at least: in a smaller box, instance norm sees little but tumor
 
 Predictor = Callable[[Tensor], Tensor]
 
@@ -33,8 +33,8 @@ class Engine(Protocol):
     def __call__(self, batch: Tensor) -> Tensor:
         """(B, C, X, Y, Z) float32 -> sigmoids (B, R, X, Y, Z) float32, on the batch's device.
 
-        Of any size: the end of each axis is padded with background to what the network needs. The answer is the
-        caller's own memory.
+        The batch has any size: the end of each axis is padded with background to a size that fits the network.
+        The result is the caller's own memory.
         """
         ...
 
@@ -42,8 +42,7 @@ class Engine(Protocol):
 def predict_member(engine: Engine, x: Tensor, window: tuple[int, int, int] | None, flips: bool) -> Tensor:
     """(C, X, Y, Z) -> probabilities (R, X, Y, Z), float32 on the input's device; the engine may be on another one.
 
-    `window` None means all of it in one pass. With `flips`, the mean over all eight mirror images. NaN where fp16
-    overflows.
+    `window` None: the whole input in one pass. `flips`: the mean over all eight mirror images. NaN if fp16 overflows.
     """
     spacing = engine.config.spacing
     found = _predict(engine, coarser(x, spacing) if spacing > 1 else x, window, flips)
@@ -51,10 +50,10 @@ def predict_member(engine: Engine, x: Tensor, window: tuple[int, int, int] | Non
 
 
 def closer_box(possible: NDArray[np.bool_], step: int, dust: int) -> Box:
-    """Where networks on finer grids look closer: around what those on coarser grids hold possible (X, Y, Z).
+    """The box for networks on finer grids: around the voxels that coarser networks hold `possible` (X, Y, Z).
 
-    Components of up to `dust` voxels of 1 mm count only where there is nothing else, as they will be removed. Each side
-    is a multiple of `step`, or the whole length. Everything where nothing is possible. Writes to `possible`.
+    Components of up to `dust` voxels of 1 mm count only if there are no larger ones, as dust is removed later. Each
+    side is a multiple of `step`, or the whole length. The whole grid if no voxel is possible. Writes to `possible`.
     """
     if not possible.any():
         return EVERYTHING
@@ -68,15 +67,15 @@ def closer_box(possible: NDArray[np.bool_], step: int, dust: int) -> Box:
 
 
 def _widened(extent: slice, size: int, step: int) -> slice:
-    """To both sides, to a multiple of `step` and `CLOSER_SIDE` at least, or to all of 0..size."""
+    """Widens both sides: to a multiple of `step` and at least `CLOSER_SIDE`, or to the whole 0..size."""
     side = min(size, -(-max(extent.stop - extent.start, CLOSER_SIDE) // step) * step)
     start = min(max(0, (extent.start + extent.stop - side) // 2), size - side)
     return slice(start, start + side)
 
 
 def coarser(x: Tensor, spacing: int) -> Tensor:
-    """(C, X, Y, Z) -> means of cubes of `spacing` voxels a side; those that stick out are filled with background."""
-    if min(x.shape[1:]) < spacing:  # which pooling refuses
+    """(C, X, Y, Z) -> means of cubes of `spacing` voxels a side; cubes past the end are filled with background."""
+    if min(x.shape[1:]) < spacing:  # pooling refuses this
         x = functional.pad(x, [p for n in reversed(x.shape[1:]) for p in (0, max(0, spacing - n))])
     return functional.avg_pool3d(x[None], spacing, ceil_mode=True, divisor_override=spacing**3)[0]
 
@@ -107,9 +106,9 @@ def _predict(engine: Engine, x: Tensor, window: tuple[int, int, int] | None, fli
 
 
 def nested(disjoint: Tensor) -> Tensor:
-    """Probabilities of disjoint labels (B, R, X, Y, Z) -> of nested regions: each region's own label and those inside.
+    """Probabilities of disjoint labels (B, R, X, Y, Z) -> of nested regions: the sum of own and inner labels.
 
-    They exclude each other, so their probabilities add up; independent sigmoids may exceed 1 together.
+    Disjoint labels exclude each other, so their probabilities add up. Sums of independent sigmoids may exceed 1.
     """
     return disjoint.flip(1).cumsum(1).flip(1).clamp_(max=1)
 
@@ -145,7 +144,7 @@ def gaussian_weights(window: tuple[int, int, int], device: torch.device) -> Tens
     for side in window:
         offset = torch.arange(side, device=device, dtype=torch.float32) - (side - 1) / 2
         weights = weights[..., None] * torch.exp(-(offset**2) / (2 * (GAUSSIAN_SIGMA * side) ** 2))
-    return torch.maximum(weights, weights.min().clamp(min=GAUSSIAN_FLOOR))  # which does not wait for a GPU
+    return torch.maximum(weights, weights.min().clamp(min=GAUSSIAN_FLOOR))  # without waiting for a GPU
 
 
 def _window_boxes(shape: tuple[int, ...], window: tuple[int, ...], overlap: float) -> Iterator[tuple[slice, ...]]:

@@ -1,4 +1,4 @@
-"""One case of a run: the line of `brats_infer.pipeline` with timing, files, events, and what becomes of failures."""
+"""One case of a run: the line of `brats_infer.pipeline` with timing, files, events and failures."""
 
 import logging
 import time
@@ -24,31 +24,31 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Shared:
-    """What all cases of a run share."""
+    """The data that all cases of a run share."""
 
     output: Path
     settings: Settings
     ensembles: Mapping[str, Ensemble]
     """{name of a task: its ensemble}"""
     is_done: Callable[[Case], bool]
-    """Whether an earlier run has written the case; such a case is skipped."""
+    """Whether an earlier run has written the case, which is then skipped."""
     events: Events
 
 
 class CaseRun:
-    """Takes one case through the line. Each step may be called in another thread; a case that has ended skips it."""
+    """Takes one case through the line. Each step may run in another thread; a case that has ended skips it."""
 
     def __init__(self, case: Case, shared: Shared) -> None:
         self.case = case
         self.shared = shared
         self.seconds: dict[str, float] = {}
         self.result: CaseResult | None = None
-        """How the case has ended, once it has."""
+        """None until the case has ended."""
         self.to_show: Cropped | None = None
-        """The images, for an event."""
+        """The images for the event `finished`."""
 
     def read(self) -> Read | None:
-        """Everything up to the networks' inputs."""
+        """Reads the case and prepares the networks' inputs."""
         self.shared.events.stage(self.case.id, "read")
         try:
             if self.shared.is_done(self.case):
@@ -69,7 +69,7 @@ class CaseRun:
         return read
 
     def predict(self, read: Read | None) -> Predicted | None:
-        """The networks and the thresholds."""
+        """Runs the networks and applies the thresholds."""
         if read is None:
             return None
         self.shared.events.stage(self.case.id, "network")
@@ -128,10 +128,9 @@ def _task_of(case: Case) -> Task:
 
 
 def fail_case(case: Case, error: Exception, output: Path, settings: Settings) -> CaseResult:
-    """Says why, and writes a blank map where that was asked for and a name and a grid can be had.
+    """The result of a failed case. Writes a blank map if the settings ask for it and the case's ID is safe.
 
-    Otherwise an older map of the case is removed, and older probabilities always: they would look like a result of this
-    run.
+    Removes older probabilities, and an older map if it writes no blank map: they would look like results of this run.
     """
     log.debug("%s failed", case.id, exc_info=error)
     task = case.task.name if case.task else None
@@ -159,7 +158,7 @@ def _without_map(case: Case, task: str | None, message: str, output: Path) -> Ca
 
 
 def _reason(case: Case, error: Exception) -> str:
-    """What went wrong and what to do, in one line."""
+    """The cause and the remedy, in one line."""
     if isinstance(error, CaseError):
         return str(error)
     if is_out_of_memory(error):
@@ -178,10 +177,7 @@ def _any_geometry(case: Case) -> Geometry:
 
 
 def remove_older(path: Path) -> bool:
-    """Removes the map of a case that has failed now, which would look like its result; says whether there was one.
-
-    Raises OutputError.
-    """
+    """Removes an older output of a failed case; returns whether there was one. Raises OutputError."""
     try:
         path.unlink()
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""What a run tells while it works: its start, a case's stages, how each case has ended."""
+"""The events of a run: its start, each case's stages, each case's result."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -31,14 +31,14 @@ class CaseResult:
     """Why a case is blank or failed, in one line."""
     warnings: tuple[str, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
-    """Time of each stage; those of several cases overlap, and beside a GPU the network's is mostly waiting."""
+    """Time of each stage. Stages of several cases overlap; on a GPU the network's stage is mostly waiting."""
     millilitres: dict[str, float] = field(default_factory=dict)
     """Volume of each label."""
 
 
 @dataclass(frozen=True)
 class Start:
-    """What a run knows before its first case."""
+    """The facts of a run before its first case."""
 
     cases: int
     device: str
@@ -57,12 +57,12 @@ class Finished:
 
 
 def _nobody(*_: Any) -> None:
-    """Called where nobody listens."""
+    """The default of an event: does nothing."""
 
 
 @dataclass(frozen=True)
 class Events:
-    """Functions to be called. One that raises ends the run, behind the case that is computed."""
+    """Functions that a run calls. An exception in a function ends the run after the current case."""
 
     start: Callable[[Start], None] = _nobody
     """The cases are known and the weights are loaded."""
@@ -71,7 +71,7 @@ class Events:
     finished: Callable[[Finished], None] | None = None
     """A label map is written. Called in the writer thread.
 
-    None: nobody wants the probabilities, and those outside the labels' box are not kept.
+    None: nobody needs the probabilities outside the labels' box.
     """
     result: Callable[[CaseResult], None] = _nobody
     """A case has ended, well or not. Called in a thread of its own, in the order of the cases."""

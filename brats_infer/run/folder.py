@@ -1,6 +1,6 @@
-"""Many cases, one overlapping with the next: reader threads ahead of the networks, writer threads behind them.
+"""Runs many cases that overlap: reader threads ahead of the networks, writer threads behind them.
 
-On the CPU the main thread computes, and hears Ctrl-C between two passes. One bad case never stops the others.
+On the CPU the main thread computes, and Ctrl-C reaches it between two passes. One bad case never stops the others.
 """
 
 from collections import deque
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class Here(Executor):
-    """Does what it is given at once, in the thread that gives it."""
+    """An executor that runs each call at once, in the calling thread."""
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         done = Future[T]()
@@ -29,7 +29,7 @@ class Here(Executor):
 
 
 def run_cases(cases: Sequence[Case], shared: Shared, lanes: Lanes) -> Iterator[CaseResult]:
-    """Segments cases and yields how each has ended, in their order. Raises OutputError."""
+    """Segments cases and yields their results, in their order. Raises OutputError."""
     waiting = deque(cases)
     ahead: deque[tuple[CaseRun, Future[Read | None]]] = deque()
     writing: deque[Future[CaseResult]] = deque()
@@ -64,7 +64,7 @@ def run_cases(cases: Sequence[Case], shared: Shared, lanes: Lanes) -> Iterator[C
                 room.acquire()
                 read_next()
                 writing.append(advance(*ahead.popleft()))
-                # no more finished cases than writers wait for the disk
+                # at most as many finished cases as writers wait for the disk
                 yield from _ended(writing, lanes.reading + lanes.computing - 1)
             yield from _ended(writing, 0)
         finally:
@@ -75,13 +75,13 @@ def run_cases(cases: Sequence[Case], shared: Shared, lanes: Lanes) -> Iterator[C
 
 
 def _ended(writing: deque[Future[CaseResult]], most: int) -> Iterator[CaseResult]:
-    """Takes out the cases that have ended, in their order; waits where more than `most` have not."""
+    """Yields the results of ended cases, in order; waits while more than `most` cases have not ended."""
     while writing and (writing[0].done() or len(writing) > most):
         yield writing.popleft().result()
 
 
 def _tell(finished: Future[CaseResult], events: Events) -> CaseResult:
-    """In a thread of its own, so that nobody who works waits for who listens."""
+    """Reports a result in a thread of its own, so that no worker waits for a listener."""
     result = finished.result()
     events.result(result)
     return result

@@ -1,4 +1,4 @@
-"""What is said on stderr, which may be narrow, full or closed, and costs no result then."""
+"""Output on stderr. A narrow, full or closed stderr costs no result."""
 
 import json
 import logging
@@ -8,11 +8,11 @@ from enum import StrEnum
 
 from rich.console import Console
 
-NARROWEST = 20  # some set COLUMNS to 0, in which nothing would be shown
+NARROWEST = 20  # columns; with COLUMNS=0, as some set it, nothing would be shown
 
 
 class Screen(Console):
-    """Lines are not broken or coloured, and what stands in them is text, no markup."""
+    """A console for plain lines: no line breaks, no colours, no markup."""
 
     def __init__(self) -> None:
         super().__init__(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
@@ -20,27 +20,27 @@ class Screen(Console):
             self.width = NARROWEST
 
     def on_broken_pipe(self) -> None:
-        """Whoever read the log has gone; rich on its own would end the run."""
+        """Goes quiet when the reader of stderr has gone; rich would end the run."""
         self.quiet = True
 
 
 def say(console: Console, line: str) -> None:
-    """A line, or nothing where it cannot be written."""
+    """Prints a line, or nothing if stderr cannot be written."""
     with suppress(OSError):
         console.print(line)
 
 
 class Voice(StrEnum):
-    """How much is said, and to whom."""
+    """How much is printed, and for whom."""
 
     QUIET = "quiet"
     """Warnings and errors."""
     PLAIN = "plain"
-    """A bar on a terminal, and a line a case."""
+    """A progress bar on a terminal, and a line for each case."""
     VERBOSE = "verbose"
     """Also networks, device and the time of each stage."""
     JSON = "json"
-    """To programs: a JSON object a line, with its kind under "event"."""
+    """For programs: a JSON object on each line, with its kind under "event"."""
 
 
 class _JsonLines(logging.Formatter):
@@ -49,7 +49,7 @@ class _JsonLines(logging.Formatter):
 
 
 def speak_as(voice: Voice) -> None:
-    """Sets up what is logged; may be called again."""
+    """Sets up logging; may be called again."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonLines() if voice is Voice.JSON else logging.Formatter("%(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)

@@ -1,8 +1,8 @@
-"""Started as root, a run becomes the owner of its output folder, whose files are then that user's and not root's.
+"""A run that starts as root becomes the owner of its output folder, so that its files do not belong to root.
 
-For containers, whose runners pass no user and mount a folder of whoever started them: the image asks for it
-(BRATS_OPT_BECOME_OWNER=1); where nobody asks, root stays root. Light to import, so that it can come first: nothing
-heavy is loaded and no input read by root.
+For containers: their runners pass no user, and mount a folder of the user who starts them. The image sets
+BRATS_OPT_BECOME_OWNER=1; otherwise root stays root. Light to import, so that it can come first: root loads nothing
+heavy and reads no input.
 """
 
 import os
@@ -14,10 +14,10 @@ GPUS = (Path("/dev"), "nvidia*")
 
 
 def become_owner(outputs: Sequence[Path], inputs: Iterable[Path]) -> None:
-    """Becomes user and group of the first output folder (or of the nearest above it), for good; groups are dropped.
+    """Becomes user and group of the first output folder (or its nearest existing parent) for good; drops groups.
 
-    Stays what it is where it is not root or the owner is, where it may not change (no such capability), and where the
-    owner could not write to one of `outputs`, not read one of `inputs`, or not use a GPU that is there.
+    Changes nothing if the process is not root, the owner is root, or the capability to change is missing. Changes
+    nothing if the owner cannot write to all `outputs`, read all `inputs` and use every GPU of the machine.
     """
     folders = [
         next(path for path in (output.absolute(), *output.absolute().parents) if _there(path)) for output in outputs
@@ -46,7 +46,7 @@ def become_owner(outputs: Sequence[Path], inputs: Iterable[Path]) -> None:
 
 
 def _there(path: Path) -> bool:
-    """Whether root sees it: on a network folder root may see less than the owner, who then is welcome to look."""
+    """Whether root sees the path. On a network folder root may see less than the owner."""
     try:
         return path.exists()
     except OSError:
@@ -54,7 +54,7 @@ def _there(path: Path) -> bool:
 
 
 def _restore(group: int, groups: list[int]) -> None:
-    """Back to root's groups, as far as they were left: without the capability not even the same may be set."""
+    """Restores root's groups if they changed: without the capability, setting even the same groups fails."""
     if os.getegid() != group:
         os.setegid(group)
     if os.getgroups() != groups:
@@ -62,9 +62,9 @@ def _restore(group: int, groups: list[int]) -> None:
 
 
 def _readable(path: Path, depth: int) -> bool:
-    """Whether the effective user may read a file, or a folder and what is in it; a link to nothing stops nobody.
+    """Whether the effective user may read a file, or a folder and its content; a broken link counts as readable.
 
-    Raises PermissionError where not even that can be told.
+    Raises PermissionError if even the type of a path is hidden.
     """
     if not path.is_dir():
         return not path.exists() or _allowed(path, os.R_OK)

@@ -1,4 +1,4 @@
-"""Which part of the cases this run takes: as Slurm, Kubernetes or torchrun tell the runs that they start."""
+"""The part of the cases that this run takes, from the variables of Slurm, Kubernetes or torchrun."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,19 +18,19 @@ class Shard:
     number: int = 1
     count: int = 1
     source: str = ""
-    """What said so, where it was not the command line."""
+    """The variable behind it; empty if the command line gives the part."""
 
     def __str__(self) -> str:
-        """For the log; nothing where there is but one part."""
+        """Text for the log; empty if there is only one part."""
         if self.count == 1:
             return ""
         return f"part {self.number}/{self.count}" + (f" ({self.source})" if self.source else "")
 
 
 def shard_of(environment: Mapping[str, str]) -> Shard:
-    """The part that the environment asks for, by default all of it.
+    """The part that the environment asks for, by default all cases.
 
-    Raises UsageError, naming the variables, where they do not say it in full or do not agree.
+    Raises UsageError, naming the variables, if they are incomplete or disagree.
     """
     found = [shard for read in (_of_slurm, _of_kubernetes, _of_torchrun) if (shard := read(environment)).count > 1]
     if len(found) > 1:
@@ -39,7 +39,7 @@ def shard_of(environment: Mapping[str, str]) -> Shard:
 
 
 def _of_slurm(environment: Mapping[str, str]) -> Shard:
-    """Slurm sets all of them for each task of an array, and none of them elsewhere."""
+    """Slurm sets all variables for each task of an array, and none elsewhere."""
     if SLURM[0] not in environment:
         return Shard()
     number, first, last, step, count = _numbers(environment, SLURM)
@@ -50,7 +50,7 @@ def _of_slurm(environment: Mapping[str, str]) -> Shard:
 
 
 def _of_kubernetes(environment: Mapping[str, str]) -> Shard:
-    """Kubernetes sets the index alone; the number stands in the job's file a second time."""
+    """Kubernetes sets only the index; the job's file sets the count as a variable."""
     if KUBERNETES[0] not in environment:
         return Shard()
     index, count = _numbers(environment, KUBERNETES)
@@ -58,7 +58,7 @@ def _of_kubernetes(environment: Mapping[str, str]) -> Shard:
 
 
 def _of_torchrun(environment: Mapping[str, str]) -> Shard:
-    """torchrun sets both; one alone is of something else, as the names are common ones."""
+    """torchrun sets both variables; a single variable comes from another program, as the names are common."""
     if not all(name in environment for name in TORCHRUN):
         return Shard()
     index, count = _numbers(environment, TORCHRUN)

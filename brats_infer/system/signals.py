@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C, whenever they come: one line, the documented exit code, only whole files."""
+"""SIGTERM and Ctrl-C at any time: one line, the documented exit code, no partial files."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ TERMINATED = "terminated: run the same again to go on (infer: with --resume)"
 
 @contextmanager
 def end_at_once() -> Iterator[None]:
-    """For imports: nothing needs tidying up yet, and code that is imported may catch what a signal raises in it."""
+    """A signal ends the process at once. For imports: they need no cleanup, and may catch a signal's exception."""
     before = _handle(_end)
     try:
         yield
@@ -26,8 +26,8 @@ def end_at_once() -> Iterator[None]:
 
 @contextmanager
 def held() -> Iterator[None]:
-    """Signals wait until this ends: for a library that crashes when interrupted, or brings its own handlers."""
-    if threading.current_thread() is not threading.main_thread():  # where none arrives, and none may be handled
+    """Signals wait until the context ends: for a library that crashes on a signal or sets its own handlers."""
+    if threading.current_thread() is not threading.main_thread():  # no signal arrives there, and no handler may be set
         yield
         return
     came: list[int] = []
@@ -39,18 +39,18 @@ def held() -> Iterator[None]:
         signal.signal = handle
         for number, handler in before.items():
             signal.signal(number, handler)
-        for number in came[:1]:  # also where the library has failed meanwhile: others may have had the signal too
+        for number in came[:1]:  # also if the library has failed: its processes may have had the signal too
             signal.raise_signal(number)
 
 
 def raise_once() -> None:
-    """From now on the first signal raises KeyboardInterrupt or Terminated; more of them disturb no tidying up."""
+    """From now on the first signal raises KeyboardInterrupt or Terminated; later signals do not disturb the cleanup."""
     _handle(_raise)
 
 
 @contextmanager
 def raising() -> Iterator[None]:
-    """As `raise_once`, until this ends; then what was there before, though nothing is raised a second time."""
+    """As `raise_once` within the context; then restores the handlers, but no signal raises a second time."""
     before = _handle(_raise)
     try:
         yield
@@ -61,12 +61,12 @@ def raising() -> Iterator[None]:
 
 
 def ignore() -> None:
-    """From now on nothing interrupts: the run has ended, and how it ended is what the exit code shall tell."""
+    """From now on signals do nothing: the run has ended, and the exit code must tell how."""
     _handle(signal.SIG_IGN)
 
 
 def _handle(handler: Callable[[int, Any], None] | signal.Handlers) -> dict[int, Any]:
-    """Sets it for both signals; returns what was there. One that is ignored stays so, as in a shell's background."""
+    """Sets a handler for both signals; returns the old handlers. Ignored signals stay ignored (a shell's &)."""
     numbers = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not signal.SIG_IGN]
     return {number: signal.signal(number, handler) for number in numbers}
 

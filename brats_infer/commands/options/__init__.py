@@ -1,1 +1,1 @@
-"""How the commands take their options."""
+"""The options of the commands."""

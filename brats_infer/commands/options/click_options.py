@@ -1,4 +1,4 @@
-"""How the commands take their options: default command, environment, K/N, values of enumerations."""
+"""Extensions of click: a default command, variables, and types for paths, K/N and enumerations."""
 
 import logging
 import math
@@ -24,9 +24,9 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class DefaultGroup(click.Group):
-    """Without a command, the first one given here is meant: `brats-opt --task ssa` infers.
+    """A group with a default command: `brats-opt --task ssa` infers.
 
-    `modules` names the one that holds each command; it is imported when the command is asked for.
+    `modules` is {command: its module}. A module is imported when its command is needed.
     """
 
     default = "infer"
@@ -45,7 +45,7 @@ class DefaultGroup(click.Group):
         return found
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Commands, and the options of the default one."""
+        """Completes commands, and the options of the default command."""
         found = super().shell_complete(ctx, incomplete)
         default = self.get_command(ctx, self.default)
         if default:
@@ -54,7 +54,7 @@ class DefaultGroup(click.Group):
         return found
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if ctx.resilient_parsing and not args:  # a shell asks what could come
+        if ctx.resilient_parsing and not args:  # a shell asks for completions
             return super().parse_args(ctx, args)
         if not args or (args[0].startswith("-") and args[0] not in ("-h", "--help", "--version")):
             args = [self.default, *args]
@@ -62,7 +62,7 @@ class DefaultGroup(click.Group):
 
 
 class PathOption(click.Path):
-    """A path; an empty one, as of a variable that is not set, would be the current folder."""
+    """A path. An empty text, as from an unset variable, is refused: it would mean the current folder."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         if not str(value):
@@ -71,16 +71,16 @@ class PathOption(click.Path):
 
 
 PATH = PathOption()
-TARGET = PathOption(readable=False)  # of what has an exit code of its own, click judges nothing
+TARGET = PathOption(readable=False)  # not checked by click: the command has exit codes for it
 
 
 class Part(click.ParamType[Shard | None]):
-    """K/N, the K-th of N parts, or auto: as the environment says."""
+    """K/N, the K-th of N parts, or auto, from the environment."""
 
     name = "K/N|auto"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Shard | None:
-        """The shard, None for auto; a usage error where it is neither."""
+        """The shard, or None for auto. Any other value is a usage error."""
         if isinstance(value, Shard):
             return value
         if value == "auto":
@@ -93,7 +93,7 @@ class Part(click.ParamType[Shard | None]):
 
 
 class _Option(click.Option):
-    """One that stands under a heading of the help."""
+    """An option with a heading in the help."""
 
     def __init__(self, *args: Any, heading: str, **settings: Any) -> None:
         super().__init__(*args, **settings)
@@ -101,7 +101,7 @@ class _Option(click.Option):
 
 
 class WithHeadings(click.Command):
-    """A command whose help lists the options under their headings, in the order of the first of each."""
+    """A command whose help lists the options under headings, in order of their first options."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         under: dict[str, list[tuple[str, str]]] = {}
@@ -114,7 +114,7 @@ class WithHeadings(click.Command):
 
 
 def option(*names: str, heading: str = OTHER, **settings: Any) -> Callable[[Command], Command]:
-    """A click option that can also be given as BRATS_OPT_… in the environment, after its first name."""
+    """A click option with a variable BRATS_OPT_…, named after the option's first name."""
     name = names[0].split("/")[0].lstrip("-").replace("-", "_").upper()
     return click.option(*names, envvar=f"{ENVIRONMENT}_{name}", cls=_Option, heading=heading, **settings)
 
@@ -139,7 +139,7 @@ class Probability(click.FloatRange):
 
 
 class ByValue(click.Choice[StrEnum]):
-    """The values of an enumeration; click on its own would take their Python names."""
+    """The values of an enumeration; click alone would take the Python names."""
 
     def normalize_choice(self, choice: object, ctx: click.Context | None) -> str:
         return str(choice)

@@ -10,7 +10,7 @@ from brats_infer.errors import UsageError
 
 
 class Parameters(BaseModel):
-    """What a parameters file may set; names and values as on the command line, where an option given there wins."""
+    """The options of a parameters file, as on the command line. An option on the command line wins."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -23,7 +23,7 @@ class Parameters(BaseModel):
 
 
 class _Strict(yaml.SafeLoader):
-    """Of a key given twice, YAML's readers take the last one without a word."""
+    """Refuses a key given twice; YAML loaders silently take the last value."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [key.value for key, _ in node.value]
@@ -33,9 +33,9 @@ class _Strict(yaml.SafeLoader):
 
 
 def read_parameters(path: Path) -> dict[str, Any]:
-    """{option: value} of what the file sets; nothing for a file that is absent or empty.
+    """{option: value} of a file; empty for a file that is absent or empty.
 
-    Raises UsageError, naming the file and the key, for anything else that is no parameters file.
+    Raises UsageError, naming the file and the key, for an unreadable or invalid file.
     """
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), _Strict)  # noqa: S506 - a SafeLoader
@@ -48,6 +48,6 @@ def read_parameters(path: Path) -> dict[str, Any]:
         return {}
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror}): give a YAML file that is readable") from error
-    except (ValueError, TypeError, LookupError, RecursionError, yaml.YAMLError) as error:  # whatever its tags lead to
+    except (ValueError, TypeError, LookupError, RecursionError, yaml.YAMLError) as error:  # YAML tags raise any of them
         keys = ", ".join(Parameters.model_fields)
         raise UsageError(f"{path}: is not YAML ({error}): mend it or leave it empty; it may set {keys}") from error

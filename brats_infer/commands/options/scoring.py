@@ -6,7 +6,7 @@ from brats_infer.commands.options.click_options import CHALLENGE, PATH, Command,
 
 
 def scoring(command: Command) -> Command:
-    """The options of whatever scores predictions."""
+    """Adds the options of a command that scores predictions."""
     for take in (
         option("--jobs", type=click.IntRange(1), show_default="one a core", help="Processes that work at a time."),
         option("--task", type=CHALLENGE, required=True, help="The challenge whose rules score."),

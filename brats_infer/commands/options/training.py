@@ -13,7 +13,7 @@ from brats_infer.train.choices import TrainOptions, flag
 
 
 class Numbers(click.ParamType[tuple[int, ...]]):
-    """Whole numbers with commas between them."""
+    """Whole numbers, separated by commas."""
 
     name = "N,N,…"
 
@@ -36,7 +36,7 @@ class NumberOrAll(click.ParamType[int | str]):
 
 
 def training_options(command: Command, left_out: Collection[str] = ()) -> Command:
-    """One command-line option for each field of `TrainOptions`; an option that is not given is None or empty."""
+    """Adds an option for each field of `TrainOptions`; an option that is not given is None or empty."""
     for name, field in reversed(TrainOptions.model_fields.items()):
         if name not in left_out:
             spelling = f"{flag(name)}/--no-{flag(name)[2:]}" if field.annotation is bool else flag(name)
@@ -66,7 +66,7 @@ def _help(field: FieldInfo) -> str:
 
 
 def split_options(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(the options of `TrainOptions` that were given, the other options)"""
+    """(given options of `TrainOptions`, other options)"""
     others = {name: value for name, value in given.items() if name not in TrainOptions.model_fields}
     training = {name: value for name, value in given.items() if name not in others and value not in (None, ())}
     return training, others

@@ -1,7 +1,7 @@
-"""Batches of one size that come again and again, computed as one CUDA graph.
+"""Computes repeated batches of one size as a CUDA graph.
 
-Python starts some 140 kernels for a window or a brain, and before each waits for its lock while other threads read and
-write cases; of a graph it starts one. What that gains is in docs/experiments.md.
+Python launches some 140 kernels for a window or a brain. Before each launch it waits for the GIL, which the threads
+that read and write cases use too. A graph is one launch. docs/experiments.md has the gain.
 """
 
 import logging
@@ -15,7 +15,7 @@ from brats_infer.network.gpu.memory import release_memory
 
 log = logging.getLogger(__name__)
 
-OFTEN = 9  # times one after the other: not a volume in eight mirror images
+OFTEN = 9  # batches of one size in a row, more than one volume's eight mirror images
 Function = Callable[[Tensor], Tensor]
 _living: "WeakSet[Recording]" = WeakSet()
 
@@ -29,18 +29,18 @@ class Recording:
 
     def __init__(self, function: Function, batch: Tensor) -> None:
         device = batch.device
-        function(batch)  # what a thread sets up with its first pass cannot be recorded
-        # of all one memory: they run one after the other, and an answer is used up before the next one is asked for
+        function(batch)  # a thread's first pass sets up state that cannot be recorded
+        # one memory pool for all graphs: they run one at a time, and each result is copied before the next run
         other = next((living for living in _living if living._input.device == device), None)
         pool = other._graph.pool() if other else None
         self._stream = other._stream if other else torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._input = batch.clone()
         self._graph = torch.cuda.CUDAGraph()
-        graph = torch.cuda.graph(  # "thread_local": other threads may ask CUDA for memory meanwhile
+        graph = torch.cuda.graph(  # "thread_local": other threads may allocate meanwhile
             self._graph, pool=pool, stream=self._stream, capture_error_mode="thread_local"
         )
         before = torch.cuda.current_stream(device)
-        with torch.cuda.device(device), torch.cuda.stream(before), graph:  # back on it where recording fails
+        with torch.cuda.device(device), torch.cuda.stream(before), graph:  # restored if recording fails
             self._output = function(self._input)
         _living.add(self)
 
@@ -50,7 +50,7 @@ class Recording:
         return self._output
 
     def end(self) -> None:
-        """Once nothing is computed in it any more, gives back the memory, but for what other recordings share."""
+        """Waits for the GPU, then frees the memory that no other recording shares."""
         torch.cuda.synchronize(self._input.device)
         _living.discard(self)
         del self._graph, self._input, self._output
@@ -58,10 +58,9 @@ class Recording:
 
 
 def recorded(function: Function, batch: Tensor) -> Function | None:
-    """The function for batches of this size alone; its next answer is written over this one.
+    """The function as a CUDA graph for batches of this size alone; each result overwrites the previous result.
 
-    None on the CPU, on a GPU of little memory, and where it fails: that a GPU has failed is noticed by what is computed
-    next.
+    None on the CPU, on a GPU with little memory, and if recording fails. The next computation reports a failed GPU.
     """
     if batch.device.type != "cuda" or not _has_room(batch.device):
         return None
@@ -69,17 +68,17 @@ def recorded(function: Function, batch: Tensor) -> Function | None:
         return Recording(function, batch)
     except RuntimeError as error:
         log.debug("no CUDA graph could be recorded", exc_info=error)
-    release_memory()  # not above: the error holds on to what it was raised over
+    release_memory()  # outside the handler: the error keeps tensors alive
     return None
 
 
 def _has_room(device: torch.device) -> bool:
-    """Whether twice as much as was ever needed would be there: a graph holds on to the memory that it needs."""
+    """Whether the GPU has twice the peak memory so far: a graph keeps its own memory."""
     return 2 * torch.cuda.max_memory_allocated(device) <= torch.cuda.get_device_properties(device).total_memory
 
 
 class Recorder:
-    """Calls one function on batches of one device, and has it recorded for a size that comes often."""
+    """Calls a function on batches of one device, and records it as a CUDA graph for a repeated size."""
 
     def __init__(self, record: Callable[[Function, Tensor], Function | None] = recorded) -> None:
         self._record = record
@@ -88,7 +87,7 @@ class Recorder:
         self._recording: Function | None = None
 
     def __call__(self, function: Function, batch: Tensor) -> Tensor:
-        """What the function says, in memory of its own."""
+        """The function's result, in memory of its own."""
         if batch.shape != self._shape:
             if isinstance(self._recording, Recording):
                 self._recording.end()

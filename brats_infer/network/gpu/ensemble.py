@@ -1,4 +1,4 @@
-"""An ensemble on a GPU: several cases at a time, and the CPU where the GPU is too small or fails."""
+"""An ensemble on a GPU: several cases at a time, and the CPU if the GPU is too small or fails."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -33,16 +33,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a case is computed."""
+    """The devices of a case's networks and sums."""
 
     networks: torch.device
     sums: torch.device
     note: str = ""
-    """What the user is told."""
+    """A remark for the user."""
 
 
 def placements(device: torch.device) -> list[Placement]:
-    """What to try for a case, each needing less of the GPU's memory than the one before."""
+    """The placements to try for a case, each with less GPU memory than the previous placement."""
     return [
         Placement(device, device),
         Placement(device, CPU, note="too large for the GPU's memory: its sums were kept on the CPU"),
@@ -51,7 +51,7 @@ def placements(device: torch.device) -> list[Placement]:
 
 
 class GivenUp(BaseException):
-    """In a thread that computes: the run ends, and nobody waits for the case."""
+    """Raised in a computing thread: the run ends, and nobody waits for the case."""
 
 
 class GpuEnsemble(Ensemble):
@@ -80,16 +80,16 @@ class GpuEnsemble(Ensemble):
         return super().prepare(cropped) if raw is None else {RAW: raw}
 
     def stop(self) -> None:
-        """Gives up the cases that other threads compute, before their next pass."""
+        """Cancels the cases in other threads, before their next pass."""
         self._stopped.set()
 
     @torch.inference_mode()
     def predict(self, inputs: Inputs, settings: Settings, complete: bool = False) -> Found:
         """As on the CPU.
 
-        A case for which the GPU is too small beside other cases has the GPU alone; then the sums move to the CPU, then
-        the networks too. All of it goes to the CPU where the GPU fails. What overflows fp16 is computed again in
-        float32. Notes say where a case was moved.
+        If GPU memory runs out beside other cases, the case gets the GPU alone. If it runs out again, the sums move to
+        the CPU, then the networks too. If the GPU fails, the whole case moves to the CPU. A case that overflows fp16
+        is computed again in float32. Notes report each move.
         """
         try:
             return self._found(inputs, settings, complete)
@@ -97,14 +97,14 @@ class GpuEnsemble(Ensemble):
             if not is_gpu_fault(error):
                 raise
             log.debug("the GPU failed", exc_info=error)
-        return self._found(inputs, settings, complete)  # networks go to the CPU where the fault stays
+        return self._found(inputs, settings, complete)  # if the fault persists, networks go to the CPU
 
     def _found(self, inputs: Inputs, settings: Settings, complete: bool) -> Found:
         probabilities, note = self._computed(inputs, settings)
         return replace(fetched(probabilities, self.task, complete), notes=(note,) if note else ())
 
     def _computed(self, inputs: Inputs, settings: Settings) -> tuple[Tensor, str]:
-        """Probabilities (R, X, Y, Z) where their sums are made, and what the user is told."""
+        """(probabilities (R, X, Y, Z) on the device of the sums, remark for the user)."""
         turn = turn_at(self.device)
         places: Sequence[Placement] = placements(self.device)
         try:
@@ -116,7 +116,7 @@ class GpuEnsemble(Ensemble):
             while True:
                 if places[0].networks != CPU:
                     _free_engines(self.device)
-                    release_memory()  # not in the handler: the error holds on to what it was raised over
+                    release_memory()  # outside the handler: the error keeps tensors alive
                 try:
                     return self._computed_at(places[0], inputs, settings)
                 except (RuntimeError, MemoryError) as error:
@@ -135,7 +135,7 @@ class GpuEnsemble(Ensemble):
             return Checked(full_precision(self._engine(index, place.networks)), self._check)
 
         def computed(engine_of: EngineOf) -> tuple[Tensor, bool]:
-            """And whether fp16 has made a NaN of it; until that is known, what it is computed from has to stay."""
+            """(mean, whether fp16 has overflowed to NaN). The inputs must stay until that is known."""
             with turn.lock:
                 found = self.mean(engine_of, there, settings)
                 asked = Asked(found.sum().isnan()) if place.networks != CPU else None
@@ -150,13 +150,13 @@ class GpuEnsemble(Ensemble):
         return host_memory(shape, torch.float32, self.device)
 
     def _closer_box(self, members: Sequence[int], outermost: Tensor, dust: int) -> Box:
-        """As on the CPU; other threads have their turn while this one waits and looks."""
+        """As on the CPU; other threads have their turn while this thread waits."""
         step = self._box_step(members)
         look = turn_at(self.device).look
         return look(outermost >= POSSIBLE, lambda possible: closer_box(possible.numpy(), step, dust))
 
     def _engine(self, index: int, device: torch.device) -> Engine:
-        """A member's engine on a device, made when it is first needed."""
+        """A member's engine on a device, created on first use."""
         if (index, device) not in self._engines:
             self._engines[index, device] = self._make_engine(self.networks[index], device)
         return self._engines[index, device]
@@ -195,9 +195,9 @@ class Checked:
 
 
 def fetched(probabilities: Tensor, task: Task, complete: bool) -> Found:
-    """As `found_in`: thresholds where the probabilities are, beside what the GPU computes of other cases.
+    """As `found_in`, with thresholds on the probabilities' device, in parallel with other cases on the GPU.
 
-    On the host where the GPU has no room. Raises ValueError on NaN.
+    On the host if the GPU has no memory left. Raises ValueError on NaN.
     """
     if probabilities.device == CPU:
         return found_in(probabilities, task, complete)
@@ -217,7 +217,7 @@ def fetched(probabilities: Tensor, task: Task, complete: bool) -> Found:
 
 
 def _left_behind(error: Exception, places: Sequence[Placement]) -> Sequence[Placement]:
-    """Of the places where a case may be computed, those to try. Raises the error if it will come again."""
+    """The placements still to try after an error. Raises the error if none can avoid it."""
     if not places:
         raise error
     if is_gpu_fault(error):

@@ -17,15 +17,15 @@ GPU_FAULTS = (
 
 
 def is_gpu_fault(error: Exception) -> bool:
-    """Whether a GPU failed at something else than memory. Of most such faults CUDA does not recover in a process."""
+    """Whether a GPU failed for another reason than memory. CUDA rarely recovers from such a fault in a process."""
     known = isinstance(error, RuntimeError) and any(text in str(error) for text in GPU_FAULTS)
     return known and not is_out_of_memory(error)
 
 
 def try_out(device: torch.device) -> None:
-    """Runs what networks are made of, as they run on a GPU: small, in fp16 and channels_last_3d.
+    """Runs the networks' layers on small tensors, in fp16 and channels_last_3d as on a GPU.
 
-    Raises RuntimeError where torch has no kernels for the device, or it has no room.
+    Raises RuntimeError if torch has no kernels for the device, or the device has no free memory.
     """
     channels = 16
     x = torch.ones(1, channels, 4, 4, 4, dtype=torch.float16, device=device).to(memory_format=torch.channels_last_3d)
@@ -37,14 +37,14 @@ def try_out(device: torch.device) -> None:
 
 
 def own_gpu() -> int:
-    """The index of the GPU of this process: torchrun starts several on a machine, and each takes one."""
+    """The GPU index of this process: torchrun starts several processes on a machine, and each takes one GPU."""
     rank = os.environ.get("LOCAL_RANK", "")
     usable = torch.cuda.device_count() if torch.cuda.is_available() else 0
     return int(rank) % usable if rank.isdecimal() and usable else 0
 
 
 def fault_of(index: int) -> str:
-    """Why the CUDA device of that number cannot be used, or nothing."""
+    """Why the CUDA device `index` cannot be used; empty if it works."""
     usable = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if index >= usable:
         return f"this machine offers {usable} usable CUDA devices"

@@ -1,4 +1,4 @@
-"""A network on a GPU: fp16, channels_last_3d, batches of one size as a CUDA graph."""
+"""A network on a GPU: fp16, channels_last_3d, repeated batches of one size as a CUDA graph."""
 
 import copy
 from dataclasses import dataclass, field
@@ -16,19 +16,19 @@ from model.unet import UNet
 
 @dataclass(frozen=True)
 class HalfEngine(TorchEngine):
-    """The network in fp16 and channels_last_3d, which a GPU's tensor cores want.
+    """The network in fp16 and channels_last_3d, the format of a GPU's tensor cores.
 
-    Its answer is NaN where fp16 overflows. Look for that once all is computed: every look waits for the GPU.
+    The result is NaN where fp16 overflows. Test for NaN once at the end: each test waits for the GPU.
     """
 
     half: UNet = field(kw_only=True)
-    """What `in_half` makes of the network."""
+    """The network converted by `in_half`."""
     recorder: Recorder = field(default_factory=Recorder, kw_only=True, repr=False)
 
     def __call__(self, batch: Tensor) -> Tensor:
-        if batch.device != self.device:  # where its sums are on the CPU, the GPU's memory is too short
+        if batch.device != self.device:  # sums on the CPU: the GPU has no memory for a graph
             return super().__call__(batch)
-        return self._padded(batch, partial(self.recorder, self._probabilities))  # of most brains these are of one size
+        return self._padded(batch, partial(self.recorder, self._probabilities))  # most brains are padded to one size
 
     def _logits(self, padded: Tensor) -> Tensor:
         samples = (one.to(torch.float16, memory_format=torch.channels_last_3d) for one in torch.split(padded, 1))
@@ -36,18 +36,18 @@ class HalfEngine(TorchEngine):
 
 
 def half_engine(network: UNet, device: torch.device) -> Engine:
-    """A copy of the network on a GPU, as a case may go back to the CPU; in float32 on any other device."""
+    """A copy of the network on a GPU, as a case may go back to the CPU; a `TorchEngine` on other devices."""
     there = copy.deepcopy(network).to(device)
     return HalfEngine(there, device, half=in_half(there)) if device.type == "cuda" else TorchEngine(there, device)
 
 
 def full_precision(engine: Engine) -> Engine:
-    """The same network in float32 if it computes in fp16. cuDNN computes it in TF32, which has the digits of fp16."""
+    """The same network in float32 if it computes in fp16. cuDNN uses TF32, with the digits of fp16."""
     return TorchEngine(engine.network, engine.device, torch.float32) if isinstance(engine, HalfEngine) else engine
 
 
 class SampleNorm(nn.Module):
-    """Instance norm of one sample, as the batch norm that it then is, which alone leaves channels_last_3d as it is."""
+    """Instance norm of one sample, computed as batch norm: only batch norm keeps channels_last_3d."""
 
     def __init__(self, norm: nn.InstanceNorm3d) -> None:
         super().__init__()
@@ -59,9 +59,9 @@ class SampleNorm(nn.Module):
 
 
 def in_half(network: UNet) -> UNet:
-    """A copy that takes one sample at a time, in fp16 and channels_last_3d; its norms add up in float32."""
+    """A copy in fp16 and channels_last_3d, for one sample at a time; its norms sum in float32."""
     half = copy.deepcopy(network)
-    nn.Module.to(half, memory_format=torch.channels_last_3d)  # type: ignore[call-overload] # which its types leave out
+    nn.Module.to(half, memory_format=torch.channels_last_3d)  # type: ignore[call-overload] # missing in its types
     for name, layer in list(half.named_modules()):
         if isinstance(layer, nn.Conv3d | nn.ConvTranspose3d):
             layer.half()

@@ -1,4 +1,4 @@
-"""Inputs that a GPU makes itself: z-scores of whole numbers, which are copied in half the time."""
+"""Computes z-scores on the GPU: raw integers are copied there in half the time."""
 
 from collections.abc import Sequence
 
@@ -13,11 +13,11 @@ from brats_infer.network.gpu.memory import host_memory
 from model.config import Member
 
 RAW = InputKind("raw", False, "")
-"""(4, X, Y, Z) whole numbers in place of the members' inputs."""
+"""The kind of raw images, (4, X, Y, Z) integers in place of the members' inputs."""
 
 
 def raw_images(cropped: Cropped, members: Sequence[Member], device: torch.device) -> Tensor | None:
-    """(4, X, Y, Z) in the order of files, where all members want z-scores of whole numbers of 16 bits at most."""
+    """(4, X, Y, Z) in the files' order; None unless all members take z-scores and all images are short integers."""
     types = [view.dtype for view in cropped.views]
     whole = all(one.kind in "iu" and one.itemsize <= 2 for one in types)
     if not whole or any(member.normalisation != Normalisation.ZSCORE for member in members):
@@ -31,10 +31,10 @@ def raw_images(cropped: Cropped, members: Sequence[Member], device: torch.device
 
 
 def inputs_on(device: torch.device, inputs: Inputs, members: Sequence[Member]) -> Inputs:
-    """(C, X, Y, Z) float32 of each kind, on a device.
+    """The members' inputs on a device: (C, X, Y, Z) float32 for each kind.
 
-    Copies are waited for. Else CUDA would be asked again when the pinned memory is freed, and if the GPU has failed
-    meanwhile, that ends the process.
+    Copies are synchronous. After an asynchronous copy, CUDA is called again when pinned memory is freed; if the GPU
+    has failed meanwhile, that call ends the process.
     """
     if RAW not in inputs:
         return {kind: x.to(device) for kind, x in inputs.items()}
@@ -43,9 +43,9 @@ def inputs_on(device: torch.device, inputs: Inputs, members: Sequence[Member]) -
 
 
 def zscores(images: Tensor) -> Tensor:
-    """(4, X, Y, Z) raw -> float32 (5, X, Y, Z) on the same device: z-scores as of `normalise`, and a mask of the brain.
+    """(4, X, Y, Z) raw -> float32 (5, X, Y, Z) on the same device: z-scores as in `normalise`, and the brain mask.
 
-    In float32 throughout, as whole numbers of 16 bits allow. Nothing in it waits for a GPU.
+    float32 suffices for integers of 16 bits. The function never waits for a GPU.
     """
     out = torch.empty((len(images) + 1, *images.shape[1:]), device=images.device)
     values = out[:-1].copy_(images)
@@ -53,7 +53,7 @@ def zscores(images: Tensor) -> Tensor:
     out[-1] = mask.any(dim=0)
     space = (1, 2, 3)
     count = mask.sum(space, keepdim=True).clamp_(min=1)
-    for _ in range(2):  # the mean of a large sum is rounded, that of what is left is exact
+    for _ in range(2):  # the first mean is rounded, the second corrects it
         values -= values.sum(space, keepdim=True) / count
         values *= mask
     deviation = values.square().sum(space, keepdim=True).div_(count).sqrt_()

@@ -1,4 +1,4 @@
-"""How many cases a run has under way beside a GPU, and how its threads share the GIL."""
+"""The numbers of cases in progress with a GPU, and how their threads share the GIL."""
 
 import sys
 from collections.abc import Iterator
@@ -10,18 +10,18 @@ from brats_infer.system.cores import usable_cores
 
 MOST_READING = 8
 COMPUTING = 5
-"""One case is computed, the next one waits in the GPU's queue, others are copied there and back."""
-SWITCH_INTERVAL = 5e-4  # seconds, for 5e-3: a GPU's threads ask for the GIL before each of many small steps
+"""One case computes, the next case waits in the GPU's queue, other cases are copied to and from the GPU."""
+SWITCH_INTERVAL = 5e-4  # seconds, instead of 5e-3: GPU threads need the GIL for each of many small steps
 
 
 def lanes() -> Lanes:
-    """Reading a case, and post-processing one, takes a core longer than a GPU takes for it."""
+    """Many readers and writers: a core reads or post-processes a case more slowly than the GPU computes it."""
     return Lanes(min(MOST_READING, max(2, usable_cores() // 2)), COMPUTING)
 
 
 @contextmanager
 def working() -> Iterator[Lanes]:
-    """Shortens the switch interval, and gives memory back to other programs at the end."""
+    """Shortens the GIL's switch interval, and frees cached GPU memory at the end."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(SWITCH_INTERVAL)
     try:

@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 
 def pinned_memory(shape: Sequence[int], dtype: torch.dtype) -> Tensor | None:
-    """Memory on the host from and to which a GPU copies several times as fast; None where there is too little of it."""
+    """Pinned host memory, which a GPU copies several times as fast; None if too little is free."""
     try:
         return torch.empty(shape, dtype=dtype, pin_memory=True)
     except RuntimeError as error:
@@ -22,34 +22,34 @@ def pinned_memory(shape: Sequence[int], dtype: torch.dtype) -> Tensor | None:
 
 
 def host_memory(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Pinned where the device is a GPU; else as numpy allocates it, in large pages."""
+    """Host memory: pinned for a GPU; else from numpy, which allocates large pages."""
     memory = pinned_memory(shape, dtype) if device.type == "cuda" else None
     return torch.from_numpy(np.empty(shape, str(dtype).removeprefix("torch."))) if memory is None else memory
 
 
 def pinned(x: Tensor) -> Tensor:
-    """In memory from which a GPU copies without waiting; as it is where there is too little of it."""
+    """A copy in pinned memory, from which a GPU copies without waiting; `x` itself if too little is free."""
     memory = pinned_memory(x.shape, x.dtype)
     return x if memory is None else memory.copy_(x)
 
 
 def on_host(x: Tensor) -> Tensor:
-    """On the CPU; from a GPU into pinned memory."""
+    """The tensor on the CPU; from a GPU into pinned memory."""
     target = pinned_memory(x.shape, x.dtype) if x.device.type == "cuda" else None
     return x.cpu() if target is None else target.copy_(x)
 
 
 @contextmanager
 def beside(device: torch.device) -> Iterator[None]:
-    """Nothing in it waits for what a GPU has been given to compute, nor does that wait: for copies and small work.
+    """Runs copies and small work on a side stream, in parallel with the GPU's queue.
 
-    What is computed in it is there when it ends.
+    Its results are complete when the context ends.
     """
     if device.type != "cuda":
         yield
         return
     stream = _side_stream(device)
-    # of the device: coming back to the stream of another one would make a context there, which takes memory
+    # the device too: restoring another device's stream would create a CUDA context there, which takes memory
     with torch.cuda.device(device), torch.cuda.stream(stream):
         yield
         stream.synchronize()
@@ -57,11 +57,11 @@ def beside(device: torch.device) -> Iterator[None]:
 
 @cache
 def _side_stream(device: torch.device) -> torch.cuda.Stream:
-    # one for all, as memory that is freed goes back to its own stream alone
+    # one for all: freed memory is reused in its own stream alone
     return torch.cuda.Stream(device, priority=-1)  # type: ignore[no-untyped-call]
 
 
 def release_memory() -> None:
-    """To other programs, and whatever else this process has a GPU compute."""
-    with suppress(RuntimeError):  # of a GPU that has failed, or that is recording
+    """Frees the allocator's cache, for other programs and for other GPU work of this process."""
+    with suppress(RuntimeError):  # from a GPU that has failed or is recording
         torch.cuda.empty_cache()

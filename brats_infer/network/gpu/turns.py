@@ -1,4 +1,4 @@
-"""Whose turn it is with a device, of several threads that have a case each."""
+"""Turns on a device for several threads, each with its own case."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class Asked:
-    """What a thread whose turn it is has given the device to compute."""
+    """A tensor that the device may still be computing."""
 
     def __init__(self, x: Tensor) -> None:
         self._x = x
@@ -25,11 +25,11 @@ class Asked:
 
     @property
     def here(self) -> bool:
-        """Whether it lies on the host, computed."""
+        """Whether the tensor is computed and on the host."""
         return self._computed is None
 
     def answer(self) -> Tensor:
-        """On the host, once it is computed, and without waiting for what others give the device meanwhile."""
+        """The computed tensor on the host. Does not wait for later work of other threads."""
         if self._computed is None:
             return self._x
         self._computed.synchronize()
@@ -38,9 +38,9 @@ class Asked:
 
 
 class Turn:
-    """Of the threads that give a device work, one at a time holds `lock`; while it waits for the answer, the next one.
+    """One thread at a time holds `lock` and queues work. While it waits for a result, the next thread holds `lock`.
 
-    So a GPU has the next case to compute before the last one's answer has been looked at.
+    So a GPU has the next case in its queue before a thread examines the last result.
     """
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class Turn:
         self._taken = False
 
     def look(self, x: Tensor, see: Callable[[Tensor], T]) -> T:
-        """What is seen in it on the host; others have their turn while a GPU computes it. For who holds `lock`."""
+        """Applies `see` to the tensor on the host. The caller holds `lock`, which is free while a GPU computes."""
         asked = Asked(x)
         if asked.here:
             return see(x)
@@ -62,7 +62,7 @@ class Turn:
 
     @contextmanager
     def shared(self) -> Iterator[None]:
-        """A case is there, beside others."""
+        """A case uses the device beside other cases."""
         with self._changed:
             self._changed.wait_for(lambda: not self._taken)
             self._cases += 1
@@ -75,7 +75,7 @@ class Turn:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """A case is there, and no other."""
+        """A case uses the device alone."""
         with self._changed:
             self._changed.wait_for(lambda: not self._taken)
             self._taken = True
@@ -93,5 +93,5 @@ _TURNS: dict[torch.device, Turn] = {}
 
 
 def turn_at(device: torch.device) -> Turn:
-    """One for all ensembles of a device: what they record shares its memory."""
-    return _TURNS.setdefault(device, Turn())  # in one step, as several threads may be the first
+    """The turn of a device. All ensembles share it, as their CUDA graphs share memory."""
+    return _TURNS.setdefault(device, Turn())  # atomic: several threads may come first
