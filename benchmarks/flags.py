@@ -110,7 +110,7 @@ def main() -> None:
     if not (work / "hard").exists():
         make_hard(phantoms, work / "hard")
     report = RunReport(work / "report", {})
-    results = segment_folder(work / "hard", work / "output", device="cpu", watcher=report.beside(Events()))
+    results = segment_folder(work / "hard", work / "output", device="cpu", events=report.beside(Events()))
     report.write(work / "hard", work / "output", "auto", results)
     flagged = {
         case["id"]: "unsure" in case["flags"] or "empty" in case["flags"]

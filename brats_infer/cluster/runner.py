@@ -24,7 +24,7 @@ ENDING = 20  # seconds that killed workers have to end: a machine may be out of 
 def on_ray(address: str) -> Runner:
     """Runs cases on the Ray cluster at HOST:PORT, or on one of this machine that lasts as long as the run ("local")."""
 
-    def run(cases: Sequence[Case], plan: Plan, watcher: Events) -> Iterator[CaseResult]:
+    def run(cases: Sequence[Case], plan: Plan, events: Events) -> Iterator[CaseResult]:
         """Yields the results in the order in which cases end.
 
         Raises UsageError without such a cluster or without the device in it, WeightsError as a plain run does,
@@ -34,7 +34,7 @@ def on_ray(address: str) -> Runner:
         ensembles = load_ensembles(plan, CPU)  # says what is wrong with them before any machine is asked
         start = start_of(cases, plan.device, ensembles)
         if not cases:
-            watcher.start(start)
+            events.start(start)
             return
         with ExitStack() as stack:
             mark = stack.enter_context(marked(plan.output))
@@ -42,10 +42,10 @@ def on_ray(address: str) -> Runner:
             nodes = stack.enter_context(joined(address))
             afterwards.callback(_tidy_up, plan, mark)  # a worker may go on until Ray has left
             slots = find_slots(nodes, plan.device)[: len(cases)]
-            watcher.start(start)
+            events.start(start)
             foreman = stack.enter_context(closing(Foreman(cases, plan, mark.path)))
             for result in foreman.run(slots):
-                watcher.result(result)
+                events.result(result)
                 yield result
 
     return run

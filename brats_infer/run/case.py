@@ -2,7 +2,8 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,95 +37,85 @@ class Shared:
 
 
 class CaseRun:
-    """Takes one case through the line. Each step may run in another thread; a case that has ended skips it."""
+    """Takes one case through the line. Each step may run in another thread, and passes on a case that has ended."""
 
     def __init__(self, case: Case, shared: Shared) -> None:
         self.case = case
         self.shared = shared
         self.seconds: dict[str, float] = {}
-        self.result: CaseResult | None = None
-        """None until the case has ended."""
         self.to_show: Cropped | None = None
         """The images for the event `finished`."""
 
-    def read(self) -> Read | None:
+    def read(self) -> Read | CaseResult:
         """Reads the case and prepares the networks' inputs."""
         self.shared.events.stage(self.case.id, "read")
         try:
             if self.shared.is_done(self.case):
-                self.result = CaseResult(self.case.id, Status.SKIPPED, self.case.task.name if self.case.task else None)
-                return None
-            task = _task_of(self.case)
-            began = time.perf_counter()
-            volumes = read_images(self.case.paths.values())
-            self._time("read", began)
-            began = time.perf_counter()
-            read = prepare(volumes, self.shared.ensembles[task.name])
-            self._time("preprocess", began)
+                return CaseResult(self.case.id, Status.SKIPPED, self.case.task.name if self.case.task else None)
+            ensemble = self._ensemble()
+            with self._timed("read"):
+                volumes = read_images(self.case.paths.values())
+            with self._timed("preprocess"):
+                read = prepare(volumes, ensemble)
         except Exception as error:
-            self._fail(error)
-            return None
+            return self._failed(error)
         if self.shared.events.finished:
             self.to_show = read.cropped
         return read
 
-    def predict(self, read: Read | None) -> Predicted | None:
+    def predict(self, read: Read | CaseResult) -> Predicted | CaseResult:
         """Runs the networks and applies the thresholds."""
-        if read is None:
-            return None
+        if isinstance(read, CaseResult):
+            return read
         self.shared.events.stage(self.case.id, "network")
-        began = time.perf_counter()
         settings = self.shared.settings
         complete = settings.probabilities is not None or self.shared.events.finished is not None
         try:
-            predicted = predict(read, self.shared.ensembles[_task_of(self.case).name], settings, complete)
+            with self._timed("network"):
+                return predict(read, self._ensemble(), settings, complete)
         except Exception as error:
-            self._fail(error)
-            return None
-        self._time("network", began)
-        return predicted
+            return self._failed(error)
 
-    def finish(self, predicted: Predicted | None) -> CaseResult:
+    def finish(self, predicted: Predicted | CaseResult) -> CaseResult:
         """Post-processes and writes. Raises OutputError."""
-        if predicted is not None:
-            self.shared.events.stage(self.case.id, "finish")
-            try:
-                self.result = self._written(predicted, _task_of(self.case))
-            except OutputError:
-                raise
-            except Exception as error:
-                self._fail(error)
-        assert self.result, "a case without a prediction has ended"
-        return self.result
+        if isinstance(predicted, CaseResult):
+            return predicted
+        self.shared.events.stage(self.case.id, "finish")
+        try:
+            return self._written(predicted, self._ensemble().task)
+        except OutputError:
+            raise
+        except Exception as error:
+            return self._failed(error)
 
     def _written(self, predicted: Predicted, task: Task) -> CaseResult:
-        settings, events = self.shared.settings, self.shared.events
-        began = time.perf_counter()
-        labelled = label(predicted, task, settings)
-        self._time("clean", began)
-        began = time.perf_counter()
-        geometry = labelled.restore.geometry
-        if settings.probabilities:
-            write_probabilities(settings.probabilities / self.case.output_name, labelled.probability_maps(), geometry)
-        write_labels(self.shared.output / self.case.output_name, labelled.labels, geometry)
-        self._time("write", began)
+        settings, events, name = self.shared.settings, self.shared.events, self.case.output_name
+        with self._timed("clean"):
+            labelled = label(predicted, task, settings)
+        with self._timed("write"):
+            geometry = labelled.restore.geometry
+            if settings.probabilities:
+                write_probabilities(settings.probabilities / name, labelled.probability_maps(), geometry)
+            write_labels(self.shared.output / name, labelled.labels, geometry)
         if events.finished and self.to_show:
             events.finished(Finished(self.case, self.to_show, labelled))
         warnings = (*labelled.warnings, *(f"{self.case.id}: {note}" for note in labelled.notes))
         return CaseResult(self.case.id, Status.WRITTEN, task.name, "", warnings, self.seconds, labelled.millilitres)
 
-    def _time(self, stage: str, began: float) -> None:
+    def _ensemble(self) -> Ensemble:
+        """The ensemble of the case's task. Raises CaseError for a case that cannot be segmented."""
+        if self.case.problem or self.case.task is None:
+            raise CaseError(self.case.problem or f"{self.case.id}: has no task: give --task")
+        return self.shared.ensembles[self.case.task.name]
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
         self.seconds[stage] = time.perf_counter() - began
 
-    def _fail(self, error: Exception) -> None:
-        self.result = fail_case(self.case, error, self.shared.output, self.shared.settings)
-
-
-def _task_of(case: Case) -> Task:
-    """Raises CaseError for a case that cannot be segmented."""
-    if case.problem or case.task is None:
-        raise CaseError(case.problem or f"{case.id}: has no task: give --task")
-    return case.task
+    def _failed(self, error: Exception) -> CaseResult:
+        return fail_case(self.case, error, self.shared.output, self.shared.settings)
 
 
 def fail_case(case: Case, error: Exception, output: Path, settings: Settings) -> CaseResult:

@@ -31,7 +31,7 @@ class Here(Executor):
 def run_cases(cases: Sequence[Case], shared: Shared, lanes: Lanes) -> Iterator[CaseResult]:
     """Segments cases and yields their results, in their order. Raises OutputError."""
     waiting = deque(cases)
-    ahead: deque[tuple[CaseRun, Future[Read | None]]] = deque()
+    ahead: deque[tuple[CaseRun, Future[Read | CaseResult]]] = deque()
     writing: deque[Future[CaseResult]] = deque()
     room = Semaphore(lanes.computing)
     with (
@@ -46,13 +46,13 @@ def run_cases(cases: Sequence[Case], shared: Shared, lanes: Lanes) -> Iterator[C
                 run = CaseRun(waiting.popleft(), shared)
                 ahead.append((run, reader.submit(run.read)))
 
-        def predict(run: CaseRun, reading: Future[Read | None]) -> Predicted | None:
+        def predict(run: CaseRun, reading: Future[Read | CaseResult]) -> Predicted | CaseResult:
             try:
                 return run.predict(reading.result())
             finally:
                 room.release()
 
-        def advance(run: CaseRun, reading: Future[Read | None]) -> Future[CaseResult]:
+        def advance(run: CaseRun, reading: Future[Read | CaseResult]) -> Future[CaseResult]:
             computing = computer.submit(predict, run, reading)
             finishing = writer.submit(lambda: run.finish(computing.result()))
             return teller.submit(_tell, finishing, shared.events)

@@ -31,7 +31,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run_with_report(folder: Path, output: str, report: str) -> list[CaseResult]:
     made = RunReport(folder / report, {"task": "gli"})
-    watcher = made.beside(Events())
+    events = made.beside(Events())
     results = segment_folder(
         folder / "input",
         folder / output,
@@ -39,7 +39,7 @@ def run_with_report(folder: Path, output: str, report: str) -> list[CaseResult]:
         weights=folder / "weights",
         device="cpu",
         settings=Settings(component_probability=0),  # a random network is sure of nothing
-        watcher=watcher,
+        events=events,
     )
     made.write(folder / "input", folder / output, "gli", results)
     return results

@@ -133,7 +133,7 @@ def test_maps_of_an_earlier_run_are_drawn_too(cohort: Path, tmp_path: Path) -> N
         weights=cohort / "weights",
         device="cpu",
         settings=settings,
-        watcher=made.beside(Events()),
+        events=made.beside(Events()),
     )
     assert results[1].status is Status.SKIPPED
     made.write(cohort / "input", cohort / "output", "gli", results)
@@ -160,9 +160,9 @@ def test_case_that_cannot_be_drawn_stops_no_other_picture(cohort: Path, tmp_path
 
 def segmented(cohort: Path, output: Path, made: RunReport) -> list[CaseResult]:
     """The cases of the cohort once more, told to that report."""
-    watcher = made.beside(Events())
+    events = made.beside(Events())
     folders = (cohort / "input", output)
-    return segment_folder(*folders, task="gli", weights=cohort / "weights", device="cpu", watcher=watcher)
+    return segment_folder(*folders, task="gli", weights=cohort / "weights", device="cpu", events=events)
 
 
 def test_picture_that_cannot_be_drawn_costs_no_label_map(
