@@ -14,10 +14,10 @@ network is so sure of every voxel that neither bf16 nor another order of sums ch
 PROGRAM = """
 from brats_infer.network import devices
 devices.computes_in_bf16 = lambda: {bf16}  # before others take it from there by name
-from brats_infer.network import engines
+from brats_infer.network import loading
 from brats_infer.commands import info
 if {engine!r} == "torch":
-    engines.openvino_works = lambda: False
+    loading.openvino_works = lambda: False
 from brats_infer.cli import main
 assert "runs on  cpu in {precision} with {engine}," in info.render(info.describe())
 main()

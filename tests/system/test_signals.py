@@ -67,15 +67,16 @@ def test_a_signal_in_an_import_that_swallows_exceptions_ends_the_run(
 @pytest.mark.parametrize(("name", "code"), CODES)
 def test_two_signals_at_once_are_one(folder: Path, tmp_path: Path, name: str, code: int) -> None:
     twice = f"""
-import brats_infer.run.folder as pipeline, time
-finish = pipeline.finish_case
+import time
+from brats_infer.run.case import CaseRun
+finish = CaseRun.finish
 def slow(*args):
     {KILL.format(name)}
     {KILL.format(name)}
     time.sleep(0.2)
     {KILL.format(name)}
     return finish(*args)
-pipeline.finish_case = slow
+CaseRun.finish = slow
 """
     assert told(run(folder, tmp_path / "out", code=twice)) == (code, True, False)
     assert all(path.name.endswith("-000.nii.gz") for path in (tmp_path / "out").iterdir())
