@@ -112,7 +112,7 @@ def _check_grid(path: Path, geometry: Geometry, case: Case) -> Iterator[Finding]
             continue
     if image is None:
         return
-    if difference := geometry.difference(image, "the images"):
+    if difference := geometry.difference(image, "the images") or geometry.offset(image, "the images"):
         yield Finding(f"{path}: {difference}: {ANEW}")
     for name in ("qform_code", "sform_code"):
         here, there = int(geometry.fields[name]), int(image.fields[name])

@@ -3,10 +3,12 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
+import nibabel.orientations as nio
 import numpy as np
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
@@ -15,7 +17,9 @@ from brats_infer.errors import CaseError
 
 MAX_VOXELS = 512**3  # of the largest image that is read; a whole head at 1 mm has 256^3
 MAX_INT16 = 32767  # largest side and code in NIfTI-1, the output format
-AFFINE_TOLERANCE = 1e-3  # mm, between the modalities of a case
+AFFINE_TOLERANCE = 1e-3  # mm; two grids closer than this are equal
+SLIGHT = 0.1  # of a voxel's shortest edge; two grids closer than this are one, with a warning
+PIXDIM_TOLERANCE = 1e-3  # share of a voxel's edge
 SPACING_MM = (0.01, 100.0)  # outside this range the affine is in another unit or invalid
 MIN_INDEPENDENCE = 1e-3  # determinant of the axes' directions: 1 at right angles, 0 in one plane
 GEOMETRY_FIELDS = (
@@ -61,16 +65,57 @@ class Geometry:
         return _qform(header)
 
     def difference(self, other: "Geometry", name: str) -> str | None:
-        """The difference to another grid, called `name`, as text; None if both grids are the same.
+        """The difference to another grid, called `name`, as text; None if both count as one grid.
 
-        Same grids have one shape, and no entry of their affines differs by more than 1e-3.
+        They do if they have one shape and no voxel lies a tenth of a voxel or more off. `offset` then tells whether
+        they are equal.
         """
         if self.shape != other.shape:
             return f"its shape {self.shape} is not {other.shape} of {name}"
-        if not is_same_affine(self.affine, other.affine):
-            distance = float(np.abs(self.affine - other.affine).max())
-            return f"its affine differs by {distance:.3g} mm from that of {name}"
+        if not self._is_near(other):
+            return f"its affine differs by {_largest_difference(self.affine, other.affine):.3g} mm from that of {name}"
         return None
+
+    def offset(self, other: "Geometry", name: str) -> str | None:
+        """A warning where `difference` is None but the grids are not equal; None if they are, up to 0.001 mm."""
+        if self.difference(other, name):
+            return None
+        distance = self._distance(other)
+        if distance <= AFFINE_TOLERANCE:
+            return None
+        return f"its voxels lie up to {distance:.2g} mm from those of {name}: both count as one grid"
+
+    def turn_onto(self, other: "Geometry") -> NDArray[np.float64] | None:
+        """The nibabel orientation transform that brings an array of this grid onto another one.
+
+        The identity if `difference` is None. None if no order and no flips of the axes make both one grid.
+        """
+        with np.errstate(all="ignore"):  # the affines may hold any number that float32 holds
+            to_other = np.linalg.solve(other.affine, self.affine)
+        if not np.isfinite(to_other).all():
+            return None
+        turn = np.asarray(nio.io_orientation(to_other), np.float64)
+        if np.isnan(turn).any():
+            return None
+        return None if self._turned(turn).difference(other, "") else turn
+
+    def _turned(self, turn: NDArray[np.float64]) -> "Geometry":
+        """The grid of an array of this grid after `nibabel.orientations.apply_orientation`."""
+        sides = [0, 0, 0]
+        for side, (to, _) in zip(self.shape, turn, strict=True):
+            sides[int(to)] = side
+        affine = self.affine @ nio.inv_ornt_aff(turn, self.shape)
+        return Geometry((sides[0], sides[1], sides[2]), affine, self.fields)
+
+    def _is_near(self, other: "Geometry") -> bool:
+        near = self._distance(other) < SLIGHT * min(*self.spacing, *other.spacing)
+        return near or is_same_affine(self.affine, other.affine)
+
+    def _distance(self, other: "Geometry") -> float:
+        """The largest distance in mm, along one axis, between the voxels of two grids of one shape."""
+        corners = np.array([*product(*((0, side - 1) for side in self.shape))])
+        ours, theirs = (corners @ affine[:3, :3].T + affine[:3, 3] for affine in (self.affine, other.affine))
+        return _largest_difference(ours, theirs)
 
     def put_into(self, header: nib.Nifti1Header) -> None:
         """Writes qform, sform, their codes, pixdim and units unchanged."""
@@ -78,6 +123,10 @@ class Geometry:
             header[name] = self.fields[name]
         header["pixdim"][:4] = self.fields["pixdim"]
         header["xyzt_units"] = self.fields["xyzt_units"]
+
+
+def _largest_difference(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    return float(np.abs(one - other).max())
 
 
 def size_text(lengths: Iterable[float]) -> str:
@@ -109,7 +158,17 @@ def geometry_of_header(path: Path, header: nib.Nifti1Header) -> tuple[Geometry, 
         warnings.append(f"{path}: has neither qform nor sform: its axes were taken as {axes}")
     elif sform is not None and qform is not None and not is_same_affine(sform, qform):
         warnings.append(f"{path}: qform and sform differ: the sform was used, both are written as they were")
+    if sform is not None and (said := _contradiction(header, geometry)):
+        warnings.append(f"{path}: {said}: the affine was used")
     return geometry, tuple(warnings)
+
+
+def _contradiction(header: nib.Nifti1Header, geometry: Geometry) -> str | None:
+    """The sizes of a voxel by pixdim and by the affine as text, if they differ; pixdim with a 0 says nothing."""
+    pixdim = np.abs(np.asarray(header["pixdim"][1:4], np.float64))
+    if not pixdim.all() or np.allclose(pixdim, geometry.spacing, rtol=PIXDIM_TOLERANCE, atol=0):
+        return None
+    return f"its pixdim says voxels of {size_text(pixdim)} mm, its affine {size_text(geometry.spacing)} mm"
 
 
 def _check_kind(path: Path, header: nib.Nifti1Header) -> None:

@@ -23,6 +23,7 @@ from model.atomic import write_atomically
 MAX_NONFINITE = 0.01  # share of NaN or Inf voxels that may be replaced by 0
 MAX_EXTENSIONS = 2**20  # bytes between header and voxels
 MAX_TRAILING = 2**16  # bytes behind the voxels
+LABEL_TOLERANCE = 0.05  # between a stored value and the label that it means
 HALF_A_STEP = 0.5 + 1e-6
 SLAB = 16  # slices
 PIECE = 2**20  # bytes
@@ -76,13 +77,37 @@ def read_images(paths: Iterable[Path]) -> dict[Path, Volume]:
 
 
 def read_labels(path: Path) -> tuple[NDArray[np.uint8], Geometry]:
-    """Reads a label map: uint8 (X, Y, Z). Raises CaseError if a value is not a whole number from 0 to 255."""
-    values, geometry, _ = _read_verified(path)
+    """Reads a label map: uint8 (X, Y, Z), and its grid. Raises CaseError as `read_label_map`."""
+    found = read_label_map(path)
+    return found.data, found.geometry
+
+
+def read_label_map(path: Path) -> Volume:
+    """Reads a label map: uint8 (X, Y, Z), with its grid and the file's oddities.
+
+    A scale factor, which some programs store, puts 1 at 1.0000153 or 0.996. Values up to 0.05 from a whole number are
+    that number. Raises CaseError if a value is no whole number from 0 to 255.
+    """
+    values, geometry, warnings = _read_verified(path)
+    labels, wrong = _whole_numbers(values)
+    if wrong is not None:
+        raise CaseError(
+            f"{path}: holds {wrong:.6g}, but values are no labels unless they are whole numbers from 0 to 255: "
+            "check that it is a label map, and export it as uint8"
+        )
+    return Volume(np.ascontiguousarray(labels), geometry, warnings)
+
+
+def _whole_numbers(values: NDArray[Any]) -> tuple[NDArray[np.uint8], float | None]:
+    """(values as uint8, the first value that is no whole number from 0 to 255, or None)."""
     with np.errstate(invalid="ignore"):  # values that do not fit fail the comparison
-        labels = values.astype(np.uint8)
-    if not np.array_equal(labels, values):
-        raise CaseError(f"{path}: holds values that are no labels (whole numbers from 0 to 255)")
-    return np.ascontiguousarray(labels), geometry
+        if values.dtype.kind in "iu":
+            labels = values.astype(np.uint8)
+            good = labels == values
+        else:
+            labels = (values + np.float32(0.5)).astype(np.uint8)
+            good = np.abs(values - labels) <= LABEL_TOLERANCE
+    return labels, None if good.all() else float(values[~good][0])
 
 
 def read_geometry(path: Path) -> Geometry:

@@ -178,8 +178,16 @@ def test_label_maps_are_whole_numbers_from_0_to_255(tmp_path: Path) -> None:
         assert geometry.shape == SHAPE
 
 
+@pytest.mark.parametrize(("slope", "inter"), [(6.1036086e-05, 2.0), (0.015686275, 0.0), (0.1, 0.0)])
+def test_scaled_labels_are_the_whole_numbers_that_they_mean(tmp_path: Path, slope: float, inter: float) -> None:
+    labels = np.random.default_rng(0).integers(0, 4, SHAPE)
+    path = save(tmp_path / "seg.nii.gz", np.rint((labels - inter) / slope).astype(np.int16))
+    edit_header(path, scl_slope=slope, scl_inter=inter)
+    assert np.array_equal(read_labels(path)[0], labels)
+
+
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("value", [0.5, -1, 256, 1.0001, np.nan, np.inf, -np.inf, 1e30, -255])
+@pytest.mark.parametrize("value", [0.5, -1, 256, 1.06, 0.94, -0.06, 255.06, np.nan, np.inf, -np.inf, 1e30, -255])
 def test_other_values_are_no_labels(tmp_path: Path, value: float) -> None:
     data = np.ones((20, 20, 20), np.float32)
     data[3, 4, 5] = value
