@@ -82,8 +82,14 @@ T2F = Modality("t2f", "FLAIR", ("-t2f", "_flair"))
 MODALITIES = (T1N, T1C, T2W, T2F)
 """Of every challenge, in the order of the network's input channels."""
 
+ID_OF_2023 = re.compile(r"BraTS-([A-Z]+(?:-RT)?)-\d+-\d+", re.IGNORECASE)
+ID_UNTIL_2021 = re.compile(r"brats(?:1\d|20|201\d|202[01])_.+", re.IGNORECASE)
+
 NCR, ED, ET = 1, 2, 3
 ET_2021 = 4
+"""The label of ET until 2021. From 2024 on 4 is the resection cavity, or another tissue."""
+IMAGE_NAMES_2021 = ("_t1ce", "_flair")
+"""Endings of image names that the challenges used until 2021 alone."""
 LABEL_NAMES = {NCR: "NCR", ED: "ED", ET: "ET"}
 REGIONS = (Region("WT", ED, 0.45, 50), Region("TC", NCR, 0.40, 50), Region("ET", ET, 0.45, 50))
 
@@ -131,6 +137,23 @@ def patient_of(case_id: str) -> str:
 def task_of_id(case_id: str) -> Task | None:
     """The challenge that a case ID belongs to, or None if the ID tells none."""
     return next((task for task in TASKS.values() if re.fullmatch(task.id_pattern, case_id)), None)
+
+
+def challenge_of_id(case_id: str) -> str | None:
+    """The challenge that an ID names, in lower case, also one that is not in `TASKS`; None if the ID names none."""
+    if found := ID_OF_2023.fullmatch(case_id):
+        return found[1].lower()
+    return "gli" if id_is_until_2021(case_id) else None
+
+
+def id_is_of_2023(case_id: str) -> bool:
+    """Whether an ID is of the challenges from 2023 on, such as BraTS-GLI-00001-000."""
+    return ID_OF_2023.fullmatch(case_id) is not None
+
+
+def id_is_until_2021(case_id: str) -> bool:
+    """Whether an ID is of a challenge until 2021, all of adult glioma: Brats18_…, BraTS20_…, BraTS2021_…"""
+    return ID_UNTIL_2021.fullmatch(case_id) is not None
 
 
 def task_named(name: str) -> Task:

@@ -1,20 +1,20 @@
 """`brats-opt report`: predictions beside references, as a page."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
 from brats_infer.commands.options.click_options import PATH, TARGET, debug, option
-from brats_infer.commands.options.scoring import scoring
+from brats_infer.commands.options.scoring import scoring, warn
 from brats_infer.errors import ExitCode
 from brats_infer.files.folders import prepare_folder
 from brats_infer.system.signals import raise_once
-from brats_infer.tasks import TASKS
 
 
 @click.command()
-@scoring
+@partial(scoring, required=True)
 @option("--images", type=PATH, required=True, help="The cases, as infer takes them.")
 @option("--out", type=TARGET, required=True, help="A folder for the page.")
 @option("--before", type=PATH, help="The label maps before post-processing, to be scored beside them.")
@@ -27,6 +27,8 @@ def report(ctx: click.Context, /, out: Path, task: str, predictions: Path, refer
 
     Exit codes as evaluate.
     """
+    from brats_infer.evaluate.challenge import task_for
+    from brats_infer.evaluate.pairs import find_pairs
     from brats_infer.report import compare_folders
 
     raise_once()
@@ -37,6 +39,8 @@ def report(ctx: click.Context, /, out: Path, task: str, predictions: Path, refer
         "before": given["before"],
     }
     prepare_folder(out, "--out", {f"the folder of --{name}": folder for name, folder in others.items() if folder})
-    scores = compare_folders(predictions, references, given["images"], out, TASKS[task], given["before"], given["jobs"])
+    chosen = task_for([pair.id for pair in find_pairs(predictions, references)], task)
+    scores = compare_folders(predictions, references, given["images"], out, chosen, given["before"], given["jobs"])
+    warn(scores.warnings, "the page shows all of them")
     click.echo(out / "index.html")
     ctx.exit(ExitCode.CASES_FAILED if scores.missing else ExitCode.OK)

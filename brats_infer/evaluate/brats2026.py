@@ -21,11 +21,11 @@ from subprocess import PIPE, STDOUT, Popen, run
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from isal import igzip
-
 from brats_infer.errors import CaseError, UsageError
+from brats_infer.evaluate.label_maps import read_pair
 from brats_infer.evaluate.pairs import Pair
 from brats_infer.evaluate.scores import Table
+from brats_infer.files.nifti import write_labels
 from brats_infer.tasks import TASKS, Task
 
 PROGRAMS = ("brats-evaluate", "brats-parse-metrics")
@@ -54,7 +54,7 @@ def find_programs(task: Task) -> Programs:
 
 
 def package_scores(
-    pairs: Sequence[Pair], programs: Programs, jobs: int, ended: Callable[[str], None]
+    pairs: Sequence[Pair], task: Task, programs: Programs, jobs: int, ended: Callable[[str], None]
 ) -> tuple[dict[str, Table], Table]:
     """Scores verified pairs of one challenge: {case ID: scores} and their mean, as the package forms them.
 
@@ -68,7 +68,7 @@ def package_scores(
     with TemporaryDirectory(prefix="brats-opt-") as temporary, ThreadPoolExecutor(jobs) as pool:
         folders = [Path(temporary) / f"part-{job}" for job in range(jobs)]
         for number, (name, pair) in enumerate(present.items()):
-            _stage(folders[number % jobs], name, pair)
+            _stage(folders[number % jobs], name, pair, task)
         parts = pool.map(lambda folder: _evaluate(folder, programs, lambda name: ended(present[name].id)), folders)
         entries = [entry for part in parts for entry in part]
         _check(entries, present)
@@ -79,17 +79,16 @@ def package_scores(
     return {pair.id: tables[name] for name, pair in numbered.items()}, tables["mean"]
 
 
-def _stage(folder: Path, name: str, pair: Pair) -> None:
-    """Puts a pair into a folder, under a name that the package takes for a case ID.
+def _stage(folder: Path, name: str, pair: Pair, task: Task) -> None:
+    """Writes a pair into a folder, under a name that the package takes for a case ID.
 
-    A compressed file is linked, another one is copied and compressed.
+    The package gets the maps as this project reads them: on one grid, as unscaled labels of the task.
     """
-    for side, path in (("references", pair.reference), ("predictions", pair.prediction)):
+    maps = read_pair(pair, task)
+    for side, labels in (("references", maps.reference), ("predictions", maps.prediction)):
         (folder / side).mkdir(parents=True, exist_ok=True)
-        if path and path.suffix == ".gz":
-            (folder / side / name).symlink_to(path.resolve())
-        elif path:
-            (folder / side / name).write_bytes(igzip.compress(path.read_bytes(), 1))
+        if labels is not None:
+            write_labels(folder / side / name, labels, maps.geometry)
 
 
 def _evaluate(folder: Path, programs: Programs, ended: Callable[[str], None]) -> list[dict[str, Any]]:

@@ -4,11 +4,12 @@ The challenge's own program defines them (github.com/rachitsaluja/BraTS-2023-Met
 stand in `tasks.py`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cc3d
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from brats_infer.evaluate.surface import (
     Floats,
@@ -20,7 +21,7 @@ from brats_infer.evaluate.surface import (
     surface_of,
 )
 from brats_infer.image.voxels import bounding_box, within
-from brats_infer.tasks import LesionMetrics, Task
+from brats_infer.tasks import LesionMetrics, Task, task_named
 
 Labels = NDArray[np.unsignedinteger]
 EPSILON = float(np.finfo(float).eps)
@@ -50,6 +51,19 @@ class RegionScores:
 
 
 @dataclass(frozen=True)
+class LesionScores:
+    """The scores of one lesion of the reference, or of one component that touches none."""
+
+    status: str
+    """"found", "missed" or "false"."""
+    volume_mm3: float
+    """Of the reference's lesion, or of the false component."""
+    dice: float
+    hd95: float
+    """mm"""
+
+
+@dataclass(frozen=True)
 class Match:
     """Lesions and predicted components of a region, labelled 1, 2, … in two arrays (X, Y, Z), and which touch."""
 
@@ -63,17 +77,30 @@ class Match:
     """{lesion: the components that touch its dilated mask}; only lesions with such a component."""
     touching_voxels: NDArray[np.intp]
     """(1 + lesions,): the voxels of the components that touch each lesion."""
-    invented: int
-    """Components that touch no lesion."""
+    invented: NDArray[np.intp]
+    """(N,): the voxels of each component that touches no lesion."""
 
 
 def lesionwise_scores(
-    prediction: NDArray[np.integer], reference: NDArray[np.integer], task: Task, spacing: Spacing = (1.0, 1.0, 1.0)
+    prediction: ArrayLike, reference: ArrayLike, task: Task | str, spacing: Sequence[float] = (1.0, 1.0, 1.0)
 ) -> dict[str, RegionScores]:
     """Scores a label map (X, Y, Z) against the reference (X, Y, Z): {region name: scores}, in the task's order.
 
-    `spacing` in mm. Raises ValueError if the shapes differ, an array is not 3-D, a spacing is not positive, or a map
-    holds a label that the task does not know.
+    Both are arrays of whole numbers, of any type. `task` is a challenge or its name, `spacing` the voxel's edges in mm.
+    Raises ValueError if the shapes differ, an array is not 3-D or holds other numbers, a spacing is not positive, or a
+    map holds a label that the task does not know; UsageError for an unknown name.
+    """
+    task = task_named(task) if isinstance(task, str) else task
+    maps = (_label_array("prediction", prediction), _label_array("reference", reference))
+    return {region: scores for region, (scores, _) in scores_and_lesions(*maps, task, spacing).items()}
+
+
+def scores_and_lesions(
+    prediction: NDArray[np.integer], reference: NDArray[np.integer], task: Task, spacing: Sequence[float]
+) -> dict[str, tuple[RegionScores, tuple[LesionScores, ...]]]:
+    """As `lesionwise_scores`, with the lesions of each region: those of the reference, then the invented ones.
+
+    Lesions that are too small to count are left out. The means over the lesions are the lesion-wise scores.
     """
     if prediction.shape != reference.shape or prediction.ndim != 3:
         raise ValueError(f"the label maps have the shapes {prediction.shape} and {reference.shape}, not one of 3 axes")
@@ -92,6 +119,20 @@ def lesionwise_scores(
         inner = bounding_box(predicted | true, margin)
         scores[region.name] = _score(predicted[inner], true[inner], prediction.size, spacing_mm, task.metrics)
     return scores
+
+
+def _label_array(name: str, given: ArrayLike) -> NDArray[np.integer]:
+    """An array of whole numbers, as integers. Raises ValueError for any other."""
+    labels = np.asarray(given)
+    if labels.dtype.kind in "iu":
+        return labels
+    if labels.dtype.kind != "f":
+        raise ValueError(f"the {name} is an array of {labels.dtype}, not of labels, which are whole numbers")
+    with np.errstate(invalid="ignore"):
+        whole: NDArray[np.integer] = labels.astype(np.int64)
+    if not (whole == labels).all():
+        raise ValueError(f"the {name} holds {labels[whole != labels][0]:.6g}, but labels are whole numbers")
+    return whole
 
 
 def unknown_labels(labels: NDArray[np.integer], task: Task) -> tuple[int, ...]:
@@ -131,20 +172,23 @@ def _widen(mask: Mask, axis: int) -> Mask:
     return wide
 
 
-def _score(predicted: Mask, reference: Mask, volume: int, spacing: Spacing, settings: LesionMetrics) -> RegionScores:
+def _score(
+    predicted: Mask, reference: Mask, volume: int, spacing: Spacing, settings: LesionMetrics
+) -> tuple[RegionScores, tuple[LesionScores, ...]]:
     """Scores one region from two cropped masks. `volume` is the number of voxels before cropping."""
     voxel_mm3 = spacing[0] * spacing[1] * spacing[2]
     match = match_lesions(predicted, reference, settings.dilation_iterations)
     counted = match.voxels * voxel_mm3 > settings.ignored_mm3
     legacy_hd95, lesion_hd95 = _hd95(match, np.flatnonzero(counted), spacing, settings.penalty_mm)
     dices = 2.0 * match.hits[counted] / (match.voxels + match.touching_voxels)[counted]
-    num_tp = int((match.touching_voxels[counted] > 0).sum())
-    number = int(counted.sum()) + match.invented
+    touched = match.touching_voxels[counted] > 0
+    num_tp, num_fp = int(touched.sum()), len(match.invented)
+    number = int(counted.sum()) + num_fp
     hit, positive, true = (int(np.count_nonzero(mask)) for mask in (predicted & reference, predicted, reference))
     nothing = positive == true == 0
-    return RegionScores(
+    scores = RegionScores(
         num_tp=num_tp,
-        num_fp=match.invented,
+        num_fp=num_fp,
         num_fn=int(counted.sum()) - num_tp,
         sensitivity=1.0 if nothing else hit / (true + EPSILON),
         specificity=(volume - true - positive + hit) / (volume - true + EPSILON),
@@ -152,8 +196,15 @@ def _score(predicted: Mask, reference: Mask, volume: int, spacing: Spacing, sett
         legacy_hd95=legacy_hd95,
         reference_volume=true * voxel_mm3,
         lesionwise_dice=float(dices.sum()) / number if number else 1.0,
-        lesionwise_hd95=(float(lesion_hd95.sum()) + match.invented * settings.penalty_mm) / number if number else 0.0,
+        lesionwise_hd95=(float(lesion_hd95.sum()) + num_fp * settings.penalty_mm) / number if number else 0.0,
     )
+    true_ones = zip(touched, match.voxels[counted] * voxel_mm3, dices, lesion_hd95, strict=True)
+    lesions = [
+        LesionScores("found" if found else "missed", float(mm3), float(dice), float(length))
+        for found, mm3, dice, length in true_ones
+    ]
+    lesions += [LesionScores("false", float(mm3), 0.0, settings.penalty_mm) for mm3 in match.invented * voxel_mm3]
+    return scores, tuple(lesions)
 
 
 def match_lesions(predicted: Mask, reference: Mask, iterations: int) -> Match:
@@ -177,7 +228,7 @@ def match_lesions(predicted: Mask, reference: Mask, iterations: int) -> Match:
         hits=np.bincount(lesions[predicted & reference], minlength=len(voxels)),
         touches={int(one): component[lesion == one] for one in np.unique(lesion)},
         touching_voxels=np.bincount(lesion, component_voxels[component], len(voxels)).astype(np.intp),
-        invented=len(component_voxels) - 1 - len(np.unique(component)),
+        invented=np.delete(component_voxels, [0, *np.unique(component)]),
     )
 
 

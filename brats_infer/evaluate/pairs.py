@@ -1,26 +1,18 @@
-"""Pairs of label maps to be scored: finds predictions and references, reads them, checks labels and grids."""
+"""Pairs of label maps to be scored: finds predictions and references by their names; opens no file."""
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from brats_infer.errors import CaseError, NoCasesError, UsageError
-from brats_infer.evaluate.lesionwise import unknown_labels
-from brats_infer.evaluate.surface import Spacing
-from brats_infer.files.geometry import Geometry
-from brats_infer.files.nifti import read_labels
-from brats_infer.files.search import IMAGE_ENDINGS
-from brats_infer.tasks import ET, ET_2021, Task
+from brats_infer.errors import NoCasesError, UsageError
+from brats_infer.files.search import IMAGE_ENDINGS, parse_name
 
 PREDICTION = "{ID}.nii.gz"
 REFERENCE = "{ID}-seg.nii.gz"
-OWN_GRID = "write it on the grid of the images"
-SPACING_DIGITS = 5  # float32 affines give 0.9999999 for 1 mm; a lesion of 50 mm3 would then fall below the limit
 REFERENCE_ENDINGS = tuple(f"{mark}seg{ending}" for mark in "-_" for ending in IMAGE_ENDINGS)
+CHANNEL = re.compile(r"_\d{4}$")  # of nnU-Net's images, as in BRATS_001_0000.nii.gz
 
 
 @dataclass(frozen=True)
@@ -36,56 +28,51 @@ class Pair:
 def find_pairs(predictions: Path, references: Path) -> list[Pair]:
     """The references of a folder with their predictions, by ID ascending. Files may lie in folders at any depth.
 
-    Raises UsageError for a folder that cannot be read, predictions without a reference and cases found twice;
-    NoCasesError without references or without any prediction.
+    Raises UsageError for a folder that cannot be read, predictions without a reference, cases found twice and a file
+    that is both; NoCasesError without references or without any prediction.
     """
-    known = find_labels(references, REFERENCE_ENDINGS)
+    known = find_references(references)
     if not known:
-        raise NoCasesError(f"{references}: holds no reference: expected {REFERENCE}, flat or in folders")
+        raise NoCasesError(
+            f"{references}: holds no reference: expected {REFERENCE} or {PREDICTION}, flat or in folders"
+        )
     found = find_labels(predictions, IMAGE_ENDINGS)
     if extra := [str(path) for case_id, path in found.items() if case_id not in known]:
         shown = ", ".join(extra[:5]) + (f" and {len(extra) - 5} more" if len(extra) > 5 else "")
         raise UsageError(f"no reference {REFERENCE} in {references} for {shown}: rename or remove them")
     if not found:
         raise NoCasesError(f"{predictions}: holds no prediction: expected {PREDICTION}, flat or in folders")
+    if same := next(
+        (path for case_id, path in found.items() if os.path.realpath(path) == os.path.realpath(known[case_id])), None
+    ):
+        raise UsageError(f"{same}: is the prediction and the reference: name the folder of the predictions")
     return [Pair(case_id, path, found.get(case_id)) for case_id, path in sorted(known.items())]
 
 
-def read_pair(pair: Pair, task: Task) -> tuple[NDArray[np.uint8] | None, NDArray[np.uint8], Spacing]:
-    """Prediction (None where it is missing), reference, both (X, Y, Z), and spacing in mm.
+def pair_of_files(prediction: Path, reference: Path) -> Pair:
+    """The pair of two files, whatever they are called. Its ID comes from the reference's name."""
+    return Pair(id_of_reference(reference), reference, prediction)
 
-    Raises CaseError as `read_known` does, and where the two grids differ.
+
+def find_references(root: Path) -> dict[str, Path]:
+    """{ID: file} of every {ID}-seg.nii.gz in a folder; if there is none, of every {ID}.nii.gz that is no image.
+
+    nnU-Net's folder labelsTr holds the latter. Raises UsageError as `find_labels`.
     """
-    reference, geometry = read_reference(pair.reference, task)
-    x, y, z = (round(edge, SPACING_DIGITS) for edge in geometry.spacing)
-    if pair.prediction is None:
-        return None, reference, (x, y, z)
-    prediction, predicted = read_known(pair.prediction, task)
-    if difference := predicted.difference(geometry, pair.reference.name):
-        raise CaseError(f"{pair.prediction}: {difference}: {OWN_GRID}")
-    return prediction, reference, (x, y, z)
+    if known := find_labels(root, REFERENCE_ENDINGS):
+        return known
+    plain = find_labels(root, IMAGE_ENDINGS)
+    return {
+        case_id: path
+        for case_id, path in plain.items()
+        if not parse_name(path.name) and CHANNEL.sub("", case_id) not in plain.keys() - {case_id}
+    }
 
 
-def read_known(path: Path, task: Task) -> tuple[NDArray[np.uint8], Geometry]:
-    """Reads a label map (X, Y, Z). Raises CaseError for a file that cannot be read or a label that the task lacks."""
-    return _known(path, task, *read_labels(path))
-
-
-def read_reference(path: Path, task: Task) -> tuple[NDArray[np.uint8], Geometry]:
-    """Reads an expert's label map as `read_known`, of any year: until 2021 the enhancing tumor was 4."""
-    labels, geometry = read_labels(path)
-    if ET not in labels and ET_2021 not in task.labels:
-        labels[labels == ET_2021] = ET
-    return _known(path, task, labels, geometry)
-
-
-def _known(path: Path, task: Task, labels: NDArray[np.uint8], geometry: Geometry) -> tuple[NDArray[np.uint8], Geometry]:
-    if unknown := unknown_labels(labels, task):
-        raise CaseError(
-            f"{path}: holds the label {', '.join(map(str, unknown))}, {task.name} knows 0 and {task.labels}: "
-            "map it to one of them, or choose another --task"
-        )
-    return labels, geometry
+def id_of_reference(path: Path) -> str:
+    """The case ID in the name of a reference."""
+    ending = next((e for e in (*REFERENCE_ENDINGS, *IMAGE_ENDINGS) if path.name.lower().endswith(e)), "")
+    return path.name[: len(path.name) - len(ending)]
 
 
 def find_labels(root: Path, endings: tuple[str, ...]) -> dict[str, Path]:

@@ -39,8 +39,23 @@ def write_csv(scores: CohortScores, path: Path) -> None:
     _write(path, stream.getvalue())
 
 
+def write_lesions(scores: CohortScores, path: Path) -> None:
+    """Writes a row for each lesion and region, without rounding: the reference's lesions, then the false ones.
+
+    Raises OutputError.
+    """
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(("case", "region", "lesion", "volume_ml", "dice", "hd95", "status"))
+    for case_id, regions in scores.lesions.items():
+        for region, lesions in regions.items():
+            for number, one in enumerate(lesions, start=1):
+                writer.writerow((case_id, region, number, one.volume_mm3 / 1000, one.dice, one.hd95, one.status))
+    _write(path, stream.getvalue())
+
+
 def write_json(scores: CohortScores, path: Path) -> None:
-    """Writes the rows under "cases", the mean of each region under "mean", IDs under "missing".
+    """Writes the rows under "cases", the mean of each region under "mean", IDs under "missing", and "warnings".
 
     NaN and infinite numbers, which only the metrics of 2026 have, become null. Raises OutputError.
     """
@@ -50,6 +65,7 @@ def write_json(scores: CohortScores, path: Path) -> None:
         "cases": [_finite(row) for row in _rows(scores)],
         "mean": [_finite({"region": region, **values}) for region, values in scores.mean.items()],
         "missing": list(scores.missing),
+        "warnings": list(scores.warnings),
     }
     _write(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 

@@ -1,14 +1,18 @@
 """The types of scores: of one case and of a cohort."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+
+from brats_infer.evaluate.lesionwise import LesionScores
 
 METRICS = ("2023", "2026")
 
 Table = dict[str, dict[str, float]]
 """{region: {column: number}}"""
+LesionTable = dict[str, tuple[LesionScores, ...]]
+"""{region: its lesions}"""
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,10 @@ class CohortScores:
     """The mean over all cases, as the challenge forms it."""
     missing: tuple[str, ...]
     """IDs of the references without a prediction, ascending."""
+    lesions: dict[str, LesionTable] = field(default_factory=dict)
+    """By case ID, for the metrics of 2023."""
+    warnings: tuple[str, ...] = ()
+    """Doubts about the IDs and the files, each a line that names a file or a case."""
 
 
 def mean_of(tables: Iterable[Table]) -> Table:

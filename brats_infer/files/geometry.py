@@ -97,10 +97,10 @@ class Geometry:
         turn = np.asarray(nio.io_orientation(to_other), np.float64)
         if np.isnan(turn).any():
             return None
-        return None if self._turned(turn).difference(other, "") else turn
+        return None if self.turned(turn).difference(other, "") else turn
 
-    def _turned(self, turn: NDArray[np.float64]) -> "Geometry":
-        """The grid of an array of this grid after `nibabel.orientations.apply_orientation`."""
+    def turned(self, turn: NDArray[np.float64]) -> "Geometry":
+        """The grid of an array after `nibabel.orientations.apply_orientation`, to compare: its fields stay as read."""
         sides = [0, 0, 0]
         for side, (to, _) in zip(self.shape, turn, strict=True):
             sides[int(to)] = side

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from brats_infer.errors import CaseError, OutputError
 from brats_infer.evaluate.cohort import evaluate_folders
-from brats_infer.evaluate.pairs import Pair, find_pairs, read_pair
+from brats_infer.evaluate.label_maps import read_pair, rounded_spacing
+from brats_infer.evaluate.pairs import Pair, find_pairs
 from brats_infer.evaluate.scores import CohortScores, Table
 from brats_infer.files.cases import Case
-from brats_infer.files.nifti import read_geometry
+from brats_infer.files.nifti import Volume
 from brats_infer.files.search import find_cases
 from brats_infer.image.crop import crop_labels
 from brats_infer.labelling.label_map import label_volumes, region_volumes
@@ -25,7 +26,7 @@ from brats_infer.report.page import write_page
 from brats_infer.report.picture import COLOURS, draw_picture, grey
 from brats_infer.report.record import LOW_DICE, head, peak_memory, write_record
 from brats_infer.report.run_report import DATA, PICTURES, make_parts, remove_others
-from brats_infer.report.sight import read_cropped_for, sight_of
+from brats_infer.report.sight import on_images, read_cropped, sight_of
 from brats_infer.report.volumes import write_volumes
 from brats_infer.tasks import LABEL_NAMES, Task
 
@@ -113,16 +114,19 @@ def _overlays(task: Task) -> list[dict[str, Any]]:
 
 def _show(pair: Pair, case: Case | None, task: Task, out: Path) -> _Shown:
     """Judges every region of a case, and draws the case if it has images."""
-    found, reference, spacing = read_pair(pair, task)
-    prediction = np.zeros_like(reference) if found is None else found
-    volumes = _volumes(prediction, task, float(np.prod(spacing)))
+    maps = read_pair(pair, task)
+    prediction = np.zeros_like(maps.reference) if maps.prediction is None else maps.prediction
+    volumes = _volumes(prediction, task, float(np.prod(maps.spacing)))
     try:
         if case is None:
             raise CaseError(f"{pair.id}: --images holds no such case: only its scores are shown")
-        cropped, warnings = read_cropped_for(case, read_geometry(pair.reference), pair.reference)
+        cropped, warnings = read_cropped(case)
+        placed = on_images(Volume(maps.reference, maps.geometry), pair.reference, cropped, pair.id)
+        prediction = on_images(Volume(prediction, maps.geometry), pair.reference, cropped, pair.id).data
     except CaseError as error:
-        return _Shown([], volumes, (str(error),), visible=False)
-    affine = cropped.restore.geometry.affine
+        return _Shown([], volumes, (*maps.warnings, str(error)), visible=False)
+    reference, warnings = placed.data, (*maps.warnings, *placed.warnings, *warnings)
+    affine, spacing = cropped.restore.geometry.affine, rounded_spacing(cropped.restore.geometry)
     judged = {region.name: judge(prediction, reference, task, region, spacing, affine) for region in task.regions}
     overlays = {name: crop_labels(parts, cropped.restore) for name, (parts, _) in judged.items()}
     sight = sight_of(pair.id, task, cropped, prediction, warnings)

@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brats_infer.errors import CaseError
-from brats_infer.evaluate.pairs import read_known
+from brats_infer.evaluate.label_maps import on_grid, read_known
 from brats_infer.files.cases import Case
-from brats_infer.files.geometry import Geometry
-from brats_infer.files.nifti import read_images
+from brats_infer.files.nifti import Volume, read_images
 from brats_infer.image.crop import Cropped, Restore, crop_labels, crop_to_brain
 from brats_infer.image.quality import check_content, oddities
 from brats_infer.image.voxels import bounding_box
@@ -56,23 +55,24 @@ def sight_of(
 def read_sight(case: Case, labels_path: Path) -> Sight:
     """Reads a case's images and its label map. Raises CaseError for files that cannot be read or do not fit."""
     assert case.task
-    labels, grid = read_known(labels_path, case.task)
-    cropped, warnings = read_cropped_for(case, grid, labels_path)
-    return sight_of(case.id, case.task, cropped, labels, warnings)
+    found = read_known(labels_path, case.task)
+    cropped, warnings = read_cropped(case)
+    labels = on_images(found, labels_path, cropped, case.id)
+    return sight_of(case.id, case.task, cropped, labels.data, (*warnings, *labels.warnings))
 
 
-def read_cropped_for(case: Case, grid: Geometry, of: Path) -> tuple[Cropped, tuple[str, ...]]:
-    """Reads and crops a case's images, with warnings of them.
+def on_images(labels: Volume, path: Path, cropped: Cropped, case_id: str) -> Volume:
+    """Labels of a file on the grid of the case's images. Raises CaseError if they do not fit it."""
+    return on_grid(labels, path, cropped.restore.geometry, f"the images of {case_id}", "check both folders")
 
-    Raises CaseError, also if `grid`, of the label map `of`, is not theirs.
-    """
+
+def read_cropped(case: Case) -> tuple[Cropped, tuple[str, ...]]:
+    """Reads and crops a case's images, with warnings of them. Raises CaseError."""
     if case.problem:
         raise CaseError(case.problem)
     volumes = read_images(case.paths.values())
     warnings = check_content(volumes)
     cropped = crop_to_brain(volumes)
-    if difference := grid.difference(cropped.restore.geometry, f"the images of {case.id}"):
-        raise CaseError(f"{of}: {difference}: check both folders")
     return cropped, (*warnings, *oddities(volumes, cropped))
 
 

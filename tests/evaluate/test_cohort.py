@@ -18,8 +18,7 @@ from rich.console import Console
 
 from brats_infer.errors import CaseError, NoCasesError, Terminated, UsageError
 from brats_infer.evaluate import evaluate_folders, lesionwise_scores, processes
-from brats_infer.evaluate.cohort import verify_pair
-from brats_infer.evaluate.pairs import find_pairs, read_reference
+from brats_infer.evaluate.label_maps import read_reference
 from brats_infer.files.geometry import Geometry
 from brats_infer.files.nifti import read_geometry, write_labels
 from brats_infer.system.signals import raise_once
@@ -112,23 +111,26 @@ def test_all_faults_are_named_at_once(folders: tuple[Path, Path]) -> None:
     assert f"{predictions}/{IDS[2]}.nii.gz: cannot be read" in message
 
 
-def test_enhancing_tumor_that_is_4_as_until_2021_is_scored_in_references_only(folders: tuple[Path, Path]) -> None:
+@pytest.mark.parametrize("until_2021", ["Brats18_TCIA02_{}_1", "BraTS20_Training_{}", "BraTS2021_{:05d}"])
+def test_enhancing_tumor_that_is_4_as_until_2021_is_scored_in_references_only(
+    folders: tuple[Path, Path], until_2021: str
+) -> None:
     plain = evaluate_folders(*folders, GLI, jobs=1)
     for number, case_id in enumerate(IDS):
-        old = labels(number)
+        old, name = labels(number), until_2021.format(number)
         old[old == 3] = 4
-        write_map(folders[1] / f"{case_id}-seg.nii.gz", old)
-    assert evaluate_folders(*folders, GLI, jobs=1) == plain
+        (folders[1] / f"{case_id}-seg.nii.gz").unlink()
+        write_map(folders[1] / f"{name}_seg.nii.gz", old)
+        (folders[0] / f"{case_id}.nii.gz").rename(folders[0] / f"{name}.nii.gz")
+    assert evaluate_folders(*folders, GLI, jobs=1).mean == plain.mean
     with_its_own = replace(GLI, regions=(*GLI.regions[:2], replace(GLI.regions[2], label=4)))
-    assert 4 in read_reference(folders[1] / f"{IDS[0]}-seg.nii.gz", with_its_own)[0]
-    with pytest.raises(CaseError, match="holds the label 4"):
-        verify_pair(find_pairs(*folders)[0], GLI)
-    write_map(folders[0] / f"{IDS[0]}.nii.gz", old)
-    with pytest.raises(CaseError, match=rf"predictions/{IDS[0]}\.nii\.gz: holds the label 4"):
+    assert 4 in read_reference(folders[1] / f"{name}_seg.nii.gz", with_its_own).data
+    write_map(folders[0] / f"{name}.nii.gz", old)
+    with pytest.raises(CaseError, match=rf"predictions/{name}\.nii\.gz: holds the label 4"):
         evaluate_folders(*folders, GLI, jobs=1)
 
 
-@pytest.mark.parametrize("mm", [5.0, 0.01])
+@pytest.mark.parametrize("mm", [5.0, 0.11])
 def test_a_prediction_moved_in_space_is_refused(folders: tuple[Path, Path], mm: float) -> None:
     path = folders[0] / f"{IDS[0]}.nii.gz"
     here = read_geometry(path)
@@ -163,6 +165,12 @@ def test_a_rotated_grid_of_1_mm_ignores_lesions_of_50_voxels(tmp_path: Path) -> 
     for folder, name in zip(folders, (f"{IDS[0]}.nii.gz", f"{IDS[0]}-seg.nii.gz"), strict=True):
         write_map(folder / name, reference if folder == folders[1] else np.zeros(SHAPE, np.uint8), angle=0.3)
     assert evaluate_folders(*folders, GLI, jobs=1).cases[IDS[0]]["WT"]["num_fn"] == 0
+
+
+def test_a_file_that_is_prediction_and_reference_is_named(folders: tuple[Path, Path]) -> None:
+    """It would score 1."""
+    with pytest.raises(UsageError, match=rf"{IDS[0]}\.nii\.gz: is the prediction and the reference"):
+        evaluate_folders(folders[0], folders[0], GLI)
 
 
 def test_folders_without_cases_are_said_to_be_so(folders: tuple[Path, Path], tmp_path: Path) -> None:

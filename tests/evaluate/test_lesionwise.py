@@ -5,6 +5,7 @@ from itertools import permutations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -165,3 +166,24 @@ def test_big_volumes_with_lesions_at_opposite_corners() -> None:
 def test_what_makes_no_sense_is_refused(prediction: Map, spacing: oracle.Spacing, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         lesionwise_scores(prediction, np.zeros((4, 4, 4), np.uint8), GLI, spacing)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "int64", "float32", "float64"])
+def test_arrays_of_whole_numbers_of_any_type_are_scored(dtype: str) -> None:
+    reference = np.zeros((20, 18, 16), np.uint8)
+    reference[2:9, 3:12, 2:10] = 2
+    prediction = np.roll(reference, 1, axis=0)
+    expected = lesionwise_scores(prediction, reference, GLI, (1.0, 1.0, 2.0))
+    given_as = prediction.astype(dtype), reference.astype(dtype)
+    assert lesionwise_scores(*given_as, "gli", spacing=[1, 1, 2]) == expected
+    assert lesionwise_scores(prediction.tolist(), torch.from_numpy(reference), "gli", (1, 1, 2)) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype", "said"),
+    [(1.5, float, "holds 1.5"), (np.nan, float, "holds nan"), (np.inf, float, "holds inf"), (1, bool, "array of bool")],
+)
+@pytest.mark.filterwarnings("error")
+def test_arrays_of_other_numbers_are_no_label_maps(value: float, dtype: type, said: str) -> None:
+    with pytest.raises(ValueError, match=f"the prediction .*{said}"):
+        lesionwise_scores(np.full((4, 4, 4), value, dtype), np.zeros((4, 4, 4), np.uint8), GLI)

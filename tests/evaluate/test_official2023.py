@@ -56,3 +56,15 @@ def test_all_26_pairs_are_there() -> None:
     assert len(OFFICIAL) == 26
     assert list(scored("gli").cases) == sorted(OFFICIAL)
     assert scored("gli").missing == ()
+
+
+@pytest.mark.parametrize("task", ["gli", "men"])
+def test_the_means_over_the_lesions_are_the_lesionwise_scores(task: str) -> None:
+    for case_id, regions in scored(task).lesions.items():
+        for region, lesions in regions.items():
+            columns = scored(task).cases[case_id][region]
+            counts = [sum(one.status == status for one in lesions) for status in ("found", "false", "missed")]
+            assert counts == [columns[name] for name in ("num_tp", "num_fp", "num_fn")]
+            if lesions:
+                assert columns["lesionwise_dice"] == pytest.approx(sum(one.dice for one in lesions) / len(lesions))
+                assert columns["lesionwise_hd95"] == pytest.approx(sum(one.hd95 for one in lesions) / len(lesions))

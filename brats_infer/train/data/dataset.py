@@ -1,6 +1,7 @@
 """Training cases: found on disk, preprocessed once into a cache, and memory-mapped from the cache."""
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from brats_infer.errors import CaseError, OutputError, UsageError
-from brats_infer.evaluate.pairs import REFERENCE_ENDINGS, find_labels, read_reference
+from brats_infer.evaluate.label_maps import on_grid, read_reference
+from brats_infer.evaluate.pairs import REFERENCE_ENDINGS, find_labels
 from brats_infer.files.cases import Case
 from brats_infer.files.nifti import read_images
 from brats_infer.files.search import find_cases
@@ -28,7 +30,9 @@ from brats_infer.tasks import Task, patient_of, task_named
 from brats_infer.train.data.label_dust import without_label_dust
 from model.atomic import remove_leftovers, write_atomically
 
-CACHE_VERSION = 2
+log = logging.getLogger(__name__)
+
+CACHE_VERSION = 3
 CENTRES = 4096  # voxels kept of each region and of the brain, as centres of patches
 CENTRES_OF = "centres-"  # and the number of the region; the brain comes last
 
@@ -238,10 +242,11 @@ def _read(case: Case, reference: Path, task: Task) -> tuple[NDArray[np.float32],
     if case.problem:
         raise CaseError(case.problem)
     cropped = crop_to_brain(read_images(case.paths.values()))
-    labels, geometry = read_reference(reference, task)
-    if difference := geometry.difference(cropped.restore.geometry, "the images"):
-        raise CaseError(f"{reference}: {difference}: use the label map of this case")
-    return cropped.images, regions_from_labels(crop_labels(labels, cropped.restore), task)
+    grid = cropped.restore.geometry
+    labels = on_grid(read_reference(reference, task), reference, grid, "the images", "use the label map of this case")
+    for warning in labels.warnings:
+        log.warning(warning)
+    return cropped.images, regions_from_labels(crop_labels(labels.data, cropped.restore), task)
 
 
 def training_case(

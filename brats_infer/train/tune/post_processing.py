@@ -1,6 +1,7 @@
 """`brats-opt tune thresholds`: searches thresholds and post-processing on stored probabilities (paper 2.5, 2.6)."""
 
 import hashlib
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from brats_infer.errors import CaseError
+from brats_infer.evaluate.label_maps import on_grid, read_reference, rounded_spacing
 from brats_infer.evaluate.lesionwise import lesionwise_scores
-from brats_infer.evaluate.pairs import SPACING_DIGITS, find_pairs, read_reference
+from brats_infer.evaluate.pairs import find_pairs
 from brats_infer.files.nifti import read_probabilities
 from brats_infer.image.voxels import bounding_box
 from brats_infer.labelling.label_map import labels_from_probabilities
@@ -22,6 +24,8 @@ from brats_infer.train.tune.study import search
 
 if TYPE_CHECKING:
     import optuna
+
+log = logging.getLogger(__name__)
 
 THRESHOLDS = (0.05, 0.95)
 DUST, DUST_STEP = (0, 1000), 10  # mm3
@@ -97,15 +101,16 @@ def tune_thresholds(
 def read_stored(case_id: str, probabilities: Path, reference: Path, task: Task) -> Stored:
     """Reads a case. Raises CaseError for files that cannot be read or have different grids."""
     found, geometry = read_probabilities(probabilities)
-    labels, of_labels = read_reference(reference, task)
+    given = read_reference(reference, task)
     if len(found) != len(task.regions):
         raise CaseError(f"{probabilities}: holds {len(found)} regions, not {len(task.regions)}: check --task")
-    if difference := geometry.difference(of_labels, reference.name):
-        raise CaseError(f"{probabilities}: {difference}: check both folders")
+    placed = on_grid(given, reference, geometry, probabilities.name, "check both folders")
+    for warning in placed.warnings:
+        log.warning(warning)
+    labels = placed.data
     margin = task.metrics.dilation_iterations + 1
     box = bounding_box((found[0] >= THRESHOLDS[0]) | (labels > 0), margin)
-    x, y, z = (round(edge, SPACING_DIGITS) for edge in geometry.spacing)
-    return Stored(case_id, np.ascontiguousarray(found[:, *box]), labels[box], (x, y, z))
+    return Stored(case_id, np.ascontiguousarray(found[:, *box]), labels[box], rounded_spacing(geometry))
 
 
 def threshold_of(region: Region) -> str:

@@ -174,12 +174,30 @@ def test_centres_lie_in_their_regions(folder: Path) -> None:
 
 def test_label_4_of_2021_is_et(folder: Path) -> None:
     expected = load(folder).training[0].regions
+    for path in [*folder.rglob(f"{IDS[0]}-*.nii.gz")]:
+        path.rename(path.with_name(path.name.replace(IDS[0], "BraTS2021_00000")))
     labels = labels_of()
     labels[labels == 3] = 4
+    write(folder / "labels" / "BraTS2021_00000-seg.nii.gz", labels)
+    split = load(folder)
+    assert split.training[-1].id == "BraTS2021_00000"
+    assert np.array_equal(split.training[-1].regions, expected)
+
+
+def test_label_map_of_other_axes_or_a_few_micrometres_off_is_placed_on_its_images_with_a_warning(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = load(folder).training[0].regions
     path = folder / "labels" / f"{IDS[0]}-seg.nii.gz"
-    write(path.with_name(f"{IDS[0]}_seg.nii.gz"), labels)
-    path.unlink()
+    moved = AFFINE.copy()
+    moved[:3, 3] += 0.004
+    ras = nib.as_closest_canonical(nib.Nifti1Image(labels_of(), moved))
+    write(path, np.asarray(ras.dataobj), ras.affine)
     assert np.array_equal(load(folder).training[0].regions, expected)
+    assert [message.split(": ", 1)[1] for message in caplog.messages] == [
+        "its axes are RAS, those of the images LPS: it was turned onto them",
+        "its voxels lie up to 0.004 mm from those of the images: both count as one grid",
+    ]
 
 
 def test_phantoms_come_from_a_folder_of_their_own(folder: Path) -> None:

@@ -1,0 +1,37 @@
+"""The challenge that case IDs name, beside the one that `--task` names."""
+
+from collections.abc import Sequence
+
+from brats_infer.errors import UsageError
+from brats_infer.tasks import TASKS, Task, challenge_of_id, task_named
+
+AUTO = "auto"
+
+
+def task_for(case_ids: Sequence[str], name: str) -> Task:
+    """The challenge called `name`; for "auto" the one that every ID names. Raises UsageError if they name none."""
+    if name != AUTO:
+        return task_named(name)
+    choice = f"give --task {'|'.join(TASKS)}"
+    named = {challenge_of_id(case_id): case_id for case_id in reversed(case_ids)}
+    if None in named:
+        raise UsageError(f"the case ID {named[None]} does not tell the challenge: {choice}")
+    if len(named) > 1:
+        shown = ", ".join(f"{case_id} ({challenge})" for challenge, case_id in named.items())
+        raise UsageError(f"the case IDs name several challenges, {shown}: score one at a time, or {choice}")
+    ((challenge, case_id),) = named.items()
+    if challenge not in TASKS:
+        raise UsageError(f"the case ID {case_id} is of the challenge {challenge}, whose rules are not known: {choice}")
+    return task_named(str(challenge))
+
+
+def contradiction(case_ids: Sequence[str], task: Task) -> str | None:
+    """A warning if IDs name another challenge than the task."""
+    others = [case_id for case_id in case_ids if challenge_of_id(case_id) not in (None, task.name)]
+    if not others:
+        return None
+    challenge = challenge_of_id(others[0])
+    return (
+        f"{len(others)} of {len(case_ids)} case IDs name another challenge than --task {task.name} "
+        f"({others[0]}: {challenge}): the rules of {task.name} score them, check --task"
+    )

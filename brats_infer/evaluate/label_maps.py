@@ -1,0 +1,113 @@
+"""Reads label maps: what their labels mean, and on which grid they lie."""
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import nibabel as nib
+import nibabel.orientations as nio
+import numpy as np
+from numpy.typing import NDArray
+
+from brats_infer.errors import CaseError
+from brats_infer.evaluate.lesionwise import unknown_labels
+from brats_infer.evaluate.pairs import Pair, id_of_reference
+from brats_infer.evaluate.surface import Spacing
+from brats_infer.files.geometry import Geometry
+from brats_infer.files.nifti import Volume, read_label_map
+from brats_infer.tasks import ET, ET_2021, IMAGE_NAMES_2021, Task, id_is_of_2023, id_is_until_2021
+
+OWN_GRID = "write it on the grid of the images"
+SPACING_DIGITS = 5  # float32 affines give 0.9999999 for 1 mm; a lesion of 50 mm3 would then fall below the limit
+
+
+@dataclass(frozen=True)
+class Maps:
+    """The two label maps of a pair, on the reference's grid."""
+
+    prediction: NDArray[np.uint8] | None
+    """(X, Y, Z), or None where it is missing."""
+    reference: NDArray[np.uint8]
+    """(X, Y, Z)"""
+    geometry: Geometry
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def spacing(self) -> Spacing:
+        """Edge lengths of a voxel in mm."""
+        return rounded_spacing(self.geometry)
+
+
+def read_pair(pair: Pair, task: Task) -> Maps:
+    """Reads a pair. Raises CaseError as `read_known` and `read_reference` do, and where the grids differ."""
+    reference = read_reference(pair.reference, task)
+    if pair.prediction is None:
+        return Maps(None, reference.data, reference.geometry, reference.warnings)
+    prediction = read_known(pair.prediction, task)
+    prediction = on_grid(prediction, pair.prediction, reference.geometry, pair.reference.name)
+    return Maps(prediction.data, reference.data, reference.geometry, (*prediction.warnings, *reference.warnings))
+
+
+def read_known(path: Path, task: Task) -> Volume:
+    """Reads a label map (X, Y, Z). Raises CaseError for a file that cannot be read or a label that the task lacks."""
+    return _known(path, task, read_label_map(path))
+
+
+def read_reference(path: Path, task: Task) -> Volume:
+    """Reads an expert's label map as `read_known`. In challenges until 2021 the label 4 is the enhancing tumor."""
+    found = read_label_map(path)
+    if ET_2021 not in task.labels and ET not in found.data and ET_2021 in found.data and _is_until_2021(path):
+        found.data[found.data == ET_2021] = ET
+    return _known(path, task, found)
+
+
+def on_grid(labels: Volume, path: Path, grid: Geometry, name: str, remedy: str = OWN_GRID) -> Volume:
+    """Labels of the file `path` on another grid, called `name`, if both cover the same voxels in the world.
+
+    Another order or flips of the axes are undone, with a warning. Raises CaseError for any other grid.
+    """
+    warnings = list(labels.warnings)
+    turn = labels.geometry.turn_onto(grid)
+    if turn is None:
+        raise CaseError(f"{path}: {labels.geometry.difference(grid, name)}: {remedy}")
+    turned = labels.geometry.turned(turn)
+    data = labels.data
+    if not np.array_equal(turn, nio.io_orientation(np.eye(4))):
+        here, there = ("".join(nib.aff2axcodes(one.affine)) for one in (labels.geometry, grid))
+        warnings.append(f"{path}: its axes are {here}, those of {name} {there}: it was turned onto them")
+        data = np.ascontiguousarray(nio.apply_orientation(data, turn))
+    if offset := turned.offset(grid, name):
+        warnings.append(f"{path}: {offset}")
+    return replace(labels, data=data, geometry=grid, warnings=tuple(warnings))
+
+
+def rounded_spacing(geometry: Geometry) -> Spacing:
+    """Edge lengths of a voxel in mm, without the noise of float32."""
+    x, y, z = (round(edge, SPACING_DIGITS) for edge in geometry.spacing)
+    return x, y, z
+
+
+def _known(path: Path, task: Task, found: Volume) -> Volume:
+    unknown = unknown_labels(found.data, task)
+    if unknown == (ET_2021,):
+        raise CaseError(
+            f"{path}: holds the label 4: from 2024 on that is the resection cavity, until 2021 it was ET: "
+            f"set it to 0 if it is a cavity, to {ET} if it is ET"
+        )
+    if unknown:
+        raise CaseError(
+            f"{path}: holds the label {', '.join(map(str, unknown))}, {task.name} knows 0 and {task.labels}: "
+            "map it to one of them, or choose another --task"
+        )
+    return found
+
+
+def _is_until_2021(path: Path) -> bool:
+    """Whether a label map is of a challenge until 2021: by its ID, its folder's name, or images beside it."""
+    case_id = id_of_reference(path)
+    if id_is_of_2023(case_id):
+        return False
+    if id_is_until_2021(case_id) or id_is_until_2021(path.absolute().parent.name):
+        return True
+    image = re.compile(rf"{re.escape(case_id)}(?:{'|'.join(IMAGE_NAMES_2021)})\.nii(?:\.gz)?", re.IGNORECASE)
+    return any(image.fullmatch(other.name) for other in path.parent.iterdir())
