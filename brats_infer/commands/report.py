@@ -41,6 +41,6 @@ def report(ctx: click.Context, /, out: Path, task: str, predictions: Path, refer
     prepare_folder(out, "--out", {f"the folder of --{name}": folder for name, folder in others.items() if folder})
     chosen = task_for([pair.id for pair in find_pairs(predictions, references)], task)
     scores = compare_folders(predictions, references, given["images"], out, chosen, given["before"], given["jobs"])
-    warn(scores.warnings, "the page shows all of them")
+    warn(scores.warnings, "the page shows those of each case")
     click.echo(out / "index.html")
     ctx.exit(ExitCode.CASES_FAILED if scores.missing else ExitCode.OK)

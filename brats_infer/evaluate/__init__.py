@@ -1,12 +1,20 @@
 """The official scores of the challenges.
 
 >>> from brats_infer.evaluate import lesionwise_scores
->>> lesionwise_scores(prediction, reference, task_named("gli"))["WT"].lesionwise_dice  # doctest: +SKIP
+>>> lesionwise_scores(prediction, reference, "gli", spacing=(1, 1, 1))["WT"].lesionwise_dice  # doctest: +SKIP
 """
 
 from brats_infer.evaluate.cohort import evaluate_folders
-from brats_infer.evaluate.lesionwise import RegionScores, lesionwise_scores
+from brats_infer.evaluate.lesionwise import LesionScores, RegionScores, lesionwise_scores, scores_and_lesions
 from brats_infer.evaluate.scores import CohortScores
 from brats_infer.evaluate.surface import hd95
 
-__all__ = ["CohortScores", "RegionScores", "evaluate_folders", "hd95", "lesionwise_scores"]
+__all__ = [
+    "CohortScores",
+    "LesionScores",
+    "RegionScores",
+    "evaluate_folders",
+    "hd95",
+    "lesionwise_scores",
+    "scores_and_lesions",
+]

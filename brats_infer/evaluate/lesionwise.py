@@ -90,18 +90,18 @@ def lesionwise_scores(
     Raises ValueError if the shapes differ, an array is not 3-D or holds other numbers, a spacing is not positive, or a
     map holds a label that the task does not know; UsageError for an unknown name.
     """
-    task = task_named(task) if isinstance(task, str) else task
-    maps = (_label_array("prediction", prediction), _label_array("reference", reference))
-    return {region: scores for region, (scores, _) in scores_and_lesions(*maps, task, spacing).items()}
+    return {region: scores for region, (scores, _) in scores_and_lesions(prediction, reference, task, spacing).items()}
 
 
 def scores_and_lesions(
-    prediction: NDArray[np.integer], reference: NDArray[np.integer], task: Task, spacing: Sequence[float]
+    prediction: ArrayLike, reference: ArrayLike, task: Task | str, spacing: Sequence[float] = (1.0, 1.0, 1.0)
 ) -> dict[str, tuple[RegionScores, tuple[LesionScores, ...]]]:
-    """As `lesionwise_scores`, with the lesions of each region: those of the reference, then the invented ones.
+    """As `lesionwise_scores`, with the lesions of each region: those of the reference, then the false ones.
 
     Lesions that are too small to count are left out. The means over the lesions are the lesion-wise scores.
     """
+    task = task_named(task) if isinstance(task, str) else task
+    prediction, reference = _label_array("prediction", prediction), _label_array("reference", reference)
     if prediction.shape != reference.shape or prediction.ndim != 3:
         raise ValueError(f"the label maps have the shapes {prediction.shape} and {reference.shape}, not one of 3 axes")
     if len(spacing) != 3 or not all(np.isfinite(s) and s > 0 for s in spacing):

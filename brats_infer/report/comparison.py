@@ -3,7 +3,7 @@
 import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,11 @@ def compare_folders(
     if before:
         find_pairs(before, references)  # raises before the scores are computed
     scores = evaluate_folders(predictions, references, task, jobs=jobs)
-    earlier = _scores_before(before, references, task, jobs) if before else {}
+    earlier: dict[str, Table] = {}
+    if before:
+        older = evaluate_folders(before, references, task, jobs=jobs)
+        earlier = {case_id: table for case_id, table in older.cases.items() if case_id not in older.missing}
+        scores = replace(scores, warnings=tuple(dict.fromkeys((*scores.warnings, *older.warnings))))
     try:
         make_parts(out)
 
@@ -82,12 +86,6 @@ def compare_folders(
     except OSError as error:
         raise OutputError(f"{out}: cannot be written ({error.strerror}): choose another --out") from error
     return scores
-
-
-def _scores_before(before: Path, references: Path, task: Task, jobs: int | None) -> dict[str, Table]:
-    """{case ID: scores} of the predictions before post-processing, without missing ones."""
-    found = evaluate_folders(before, references, task, jobs=jobs)
-    return {case_id: table for case_id, table in found.cases.items() if case_id not in found.missing}
 
 
 def _content(

@@ -7,6 +7,8 @@ import shutil
 import sys
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 
 from brats_infer.errors import CaseError, UsageError
@@ -23,7 +25,9 @@ entries = []
 for name in sorted(os.listdir(given["--ref_path"])):
     print(f"[1/1] Evaluating {{name}}...")
     for side in ("--ref_path", "--pred_path"):
-        gzip.open(os.path.join(given[side], name)).read()
+        voxels = gzip.open(os.path.join(given[side], name)).read()
+        with open({seen!r} + side, "ab") as kept:
+            kept.write(voxels)
     fault = {fault!r} if name.startswith("00001") else ""
     if fault == "fails":
         sys.exit("no memory left")
@@ -49,7 +53,7 @@ def stand_in(folder: Path, monkeypatch: pytest.MonkeyPatch, fault: str = "") -> 
     """Puts programs on the PATH that act like the package's; the fault strikes the second case."""
     folder.mkdir()
     for name, text in zip(PROGRAMS, (EVALUATE, PARSE), strict=True):
-        (folder / name).write_text(text.format(python=sys.executable, fault=fault))
+        (folder / name).write_text(text.format(python=sys.executable, fault=fault, seen=str(folder / "seen")))
         (folder / name).chmod(0o755)
     monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
 
@@ -84,6 +88,31 @@ def test_a_case_that_the_program_loses_is_an_error(
     stand_in(tmp_path / "bin", monkeypatch, fault)
     with pytest.raises(CaseError, match=message):
         evaluate_folders(*write_cohort(tmp_path), GLI, metrics="2026", jobs=2)
+
+
+def test_the_program_gets_the_maps_as_this_project_reads_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It knows no other axes than the reference's, no scale factors and no labels of 2021."""
+    seen = []
+    for name in ("plain", "odd"):
+        stand_in(tmp_path / name, monkeypatch)
+        (tmp_path / f"maps of {name}").mkdir()
+        predictions, references = write_cohort(tmp_path / f"maps of {name}")
+        for number, case_id in enumerate(IDS):
+            (predictions / f"{case_id}.nii.gz").rename(predictions / f"BraTS2021_0000{number}.nii.gz")
+            (references / f"{case_id}-seg.nii.gz").rename(references / f"BraTS2021_0000{number}_seg.nii.gz")
+        if name == "odd":
+            for path in predictions.iterdir():
+                image = nib.load(path)
+                nib.save(image.as_reoriented(np.array([[1, -1], [2, 1], [0, -1]])), path)
+            for path in references.iterdir():
+                image = nib.load(path)
+                stored = np.asarray(image.dataobj)
+                old = nib.Nifti1Image(np.where(stored == 3, 4, stored) * 1.0, image.affine)
+                old.set_data_dtype(np.int16)
+                nib.save(old, path)
+        evaluate_folders(predictions, references, GLI, metrics="2026", jobs=1)
+        seen.append([(tmp_path / name / f"seen{side}").read_bytes() for side in ("--ref_path", "--pred_path")])
+    assert seen[0] == seen[1]
 
 
 def test_without_the_program_the_message_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

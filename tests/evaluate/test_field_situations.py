@@ -3,6 +3,7 @@
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -226,3 +227,44 @@ def test_lesions_are_listed_one_a_row(tmp_path: Path) -> None:
     done = brats_opt("evaluate", *pair, "--metrics", "2026", "--lesions", tmp_path / "lesions.csv")
     assert done.returncode == 2
     assert "--lesions lists lesions by the metrics of 2023" in done.stderr
+
+
+def reported(folder: Path, images: Path, out: Path) -> tuple[dict[str, Any], str]:
+    """(the one case of the report of a folder, stderr)."""
+    folders = ("--predictions", folder / "pred", "--references", folder / "ref", "--images", images)
+    done = brats_opt("report", "--task", "gli", *folders, "--out", out, "--jobs", 1)
+    assert done.returncode == 0, done.stderr
+    (case,) = json.loads((out / "report.json").read_text())["cases"]
+    return case, done.stderr
+
+
+def test_report_tells_of_micrometres_and_shows_the_case(reports: Path, tmp_path: Path) -> None:
+    folder = reports / "micrometres"
+    case, said = reported(folder, folder / "in", tmp_path / "out")
+    assert case["mean_dice"] == 1
+    assert case["picture"]
+    assert "its voxels lie up to 0.004 mm from those of BraTS-GLI-00001-000-seg.nii.gz" in said
+    assert any("0.004 mm" in warning for warning in case["warnings"])
+
+
+def test_report_turns_label_maps_of_other_axes_onto_the_images(reports: Path, tmp_path: Path) -> None:
+    """Also a reference that lies otherwise than its images."""
+    upright, upright_said = reported(reports / "micrometres", reports / "micrometres" / "in", tmp_path / "upright")
+    assert "turned" not in upright_said
+    for side in ("pred", "ref"):
+        (tmp_path / side).mkdir()
+        for path in (reports / "micrometres" / side).iterdir():
+            nib.save(nib.as_closest_canonical(nib.load(path)), tmp_path / side / path.name)
+    turned, _ = reported(tmp_path, reports / "micrometres" / "in", tmp_path / "out")
+    assert any("its axes are RAS, those of the images of" in warning for warning in turned["warnings"])
+    assert turned["scores"] == upright["scores"]
+    assert turned["lesions"] == upright["lesions"]
+    case, said = reported(reports / "other-axes", reports / "micrometres" / "in", tmp_path / "other")
+    assert case["mean_dice"] == 1
+    assert "its axes are RAS" in said
+
+
+def test_report_tells_of_a_task_that_contradicts_the_ids(reports: Path, tmp_path: Path) -> None:
+    folder = reports / "task-and-id"
+    _, said = reported(folder, folder / "in", tmp_path / "out")
+    assert "1 of 1 case IDs name another challenge than --task gli (BraTS-MEN-00003-000: men)" in said
