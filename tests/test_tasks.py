@@ -13,7 +13,17 @@ from brats_infer.errors import UsageError
 from brats_infer.evaluate import evaluate_folders
 from brats_infer.report import RunReport
 from brats_infer.run.events import Events
-from brats_infer.tasks import ED, MODALITIES, NCR, TASKS, Region, task_named, task_of_id
+from brats_infer.tasks import (
+    ED,
+    MODALITIES,
+    NCR,
+    TASKS,
+    Region,
+    challenge_of_id,
+    id_is_until_2021,
+    task_named,
+    task_of_id,
+)
 from model.config import UNetConfig
 from tests.case_files import write_case
 from tests.small_networks import random_network, write_weights
@@ -108,3 +118,25 @@ def test_new_challenge_is_one_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     segment_folder(*folders, weights=tmp_path / "weights", device="cpu")
     scores = evaluate_folders(tmp_path / "output", tmp_path, made_up, jobs=1)
     assert scores.mean["CORE"]["lesionwise_dice"] == 1
+
+
+@pytest.mark.parametrize(
+    ("case_id", "challenge"),
+    [
+        ("BraTS-GLI-00001-000", "gli"),
+        ("BraTS-GLI-00001-100", "gli post-treatment"),
+        ("BraTS-MET-00001-000", "met"),
+        ("BraTS-MEN-RT-0001-1", "men-rt"),
+        ("Brats17_2013_2_1", "gli"),
+        ("BraTS20_Training_001", "gli"),
+        ("BraTS2021_00001", "gli"),
+        ("BraTS2023_00001", None),
+        ("BRATS_001", None),
+        ("p1", None),
+    ],
+)
+def test_challenge_of_an_id_is_told_also_where_no_task_has_it(case_id: str, challenge: str | None) -> None:
+    assert challenge_of_id(case_id) == challenge
+    assert id_is_until_2021(case_id) == (challenge == "gli" and "-" not in case_id)
+    found = task_of_id(case_id)
+    assert found is None or str(challenge).startswith(found.name)

@@ -25,13 +25,13 @@ def task_for(case_ids: Sequence[str], name: str) -> Task:
     return task_named(str(challenge))
 
 
-def contradiction(case_ids: Sequence[str], task: Task) -> str | None:
-    """A warning if IDs name another challenge than the task."""
+def of_another_challenge(case_ids: Sequence[str], task: Task) -> str | None:
+    """A warning if IDs name another challenge than the task; None if they do not."""
     others = [case_id for case_id in case_ids if challenge_of_id(case_id) not in (None, task.name)]
     if not others:
         return None
     challenge = challenge_of_id(others[0])
     return (
-        f"{len(others)} of {len(case_ids)} case IDs name another challenge than --task {task.name} "
-        f"({others[0]}: {challenge}): the rules of {task.name} score them, check --task"
+        f"--task {task.name}: {len(others)} of {len(case_ids)} case IDs tell another challenge, "
+        f"the first {others[0]} ({challenge}): the rules of {task.name} score them"
     )

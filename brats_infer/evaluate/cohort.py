@@ -8,7 +8,7 @@ from rich.console import Console
 
 from brats_infer.errors import UsageError
 from brats_infer.evaluate.brats2026 import find_programs, package_scores
-from brats_infer.evaluate.challenge import contradiction
+from brats_infer.evaluate.challenge import of_another_challenge
 from brats_infer.evaluate.label_maps import read_pair
 from brats_infer.evaluate.lesionwise import RegionScores, scores_and_lesions
 from brats_infer.evaluate.pairs import Pair, find_pairs
@@ -71,8 +71,8 @@ def evaluate_pairs(
         lesions = {case_id: one.lesions for case_id, one in scored.items()}
         warnings = {case_id: one.warnings for case_id, one in scored.items()}
         mean = mean_of(cases.values())
-    other_task = contradiction(list(cases), task)
-    told = (*([other_task] if other_task else []), *(warning for found in warnings.values() for warning in found))
+    doubt = of_another_challenge(list(cases), task)
+    told = (*([doubt] if doubt else []), *(warning for found in warnings.values() for warning in found))
     return CohortScores(task.name, metrics, cases, mean, missing, lesions, told)
 
 

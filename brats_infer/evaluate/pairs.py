@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from brats_infer.errors import NoCasesError, UsageError
-from brats_infer.files.search import IMAGE_ENDINGS, parse_name
+from brats_infer.files.search import IMAGE_ENDINGS
+from brats_infer.tasks import MODALITIES
 
 PREDICTION = "{ID}.nii.gz"
 REFERENCE = "{ID}-seg.nii.gz"
 REFERENCE_ENDINGS = tuple(f"{mark}seg{ending}" for mark in "-_" for ending in IMAGE_ENDINGS)
+IMAGES = tuple(suffix for modality in MODALITIES for suffix in modality.suffixes)
 CHANNEL = re.compile(r"_\d{4}$")  # of nnU-Net's images, as in BRATS_001_0000.nii.gz
 
 
@@ -65,7 +67,7 @@ def find_references(root: Path) -> dict[str, Path]:
     return {
         case_id: path
         for case_id, path in plain.items()
-        if not parse_name(path.name) and CHANNEL.sub("", case_id) not in plain.keys() - {case_id}
+        if not case_id.lower().endswith(IMAGES) and CHANNEL.sub("", case_id) not in plain.keys() - {case_id}
     }
 
 

@@ -73,7 +73,7 @@ class Geometry:
         if self.shape != other.shape:
             return f"its shape {self.shape} is not {other.shape} of {name}"
         if not self._is_near(other):
-            return f"its affine differs by {_largest_difference(self.affine, other.affine):.3g} mm from that of {name}"
+            return f"its affine differs by {np.abs(self.affine - other.affine).max():.3g} mm from that of {name}"
         return None
 
     def offset(self, other: "Geometry", name: str) -> str | None:
@@ -83,7 +83,7 @@ class Geometry:
         distance = self._distance(other)
         if distance <= AFFINE_TOLERANCE:
             return None
-        return f"its voxels lie up to {distance:.2g} mm from those of {name}: both count as one grid"
+        return f"its affine differs by {distance:.3g} mm from that of {name}, less than a tenth of a voxel: one grid"
 
     def turn_onto(self, other: "Geometry") -> NDArray[np.float64] | None:
         """The nibabel orientation transform that brings an array of this grid onto another one.
@@ -112,10 +112,9 @@ class Geometry:
         return near or is_same_affine(self.affine, other.affine)
 
     def _distance(self, other: "Geometry") -> float:
-        """The largest distance in mm, along one axis, between the voxels of two grids of one shape."""
-        corners = np.array([*product(*((0, side - 1) for side in self.shape))])
-        ours, theirs = (corners @ affine[:3, :3].T + affine[:3, 3] for affine in (self.affine, other.affine))
-        return _largest_difference(ours, theirs)
+        """The largest distance in mm between a voxel's places on two grids of one shape; it is at a corner."""
+        corners = np.array([*product(*((0, side - 1) for side in self.shape), (1,))])
+        return float(np.linalg.norm((corners @ (self.affine - other.affine).T)[:, :3], axis=1).max())
 
     def put_into(self, header: nib.Nifti1Header) -> None:
         """Writes qform, sform, their codes, pixdim and units unchanged."""
@@ -123,10 +122,6 @@ class Geometry:
             header[name] = self.fields[name]
         header["pixdim"][:4] = self.fields["pixdim"]
         header["xyzt_units"] = self.fields["xyzt_units"]
-
-
-def _largest_difference(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
-    return float(np.abs(one - other).max())
 
 
 def size_text(lengths: Iterable[float]) -> str:

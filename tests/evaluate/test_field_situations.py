@@ -107,8 +107,8 @@ def test_task_that_contradicts_the_ids_is_told_and_followed(reports: Path, tmp_p
     assert float(scores["BraTS-MEN-00003-000", "WT"]["lesionwise_hd95"]) == 13.0
     (line,) = [line for line in said.splitlines() if "another challenge" in line]
     assert line == (
-        "1 of 1 case IDs name another challenge than --task gli (BraTS-MEN-00003-000: men): "
-        "the rules of gli score them, check --task"
+        "warning: --task gli: 1 of 1 case IDs tell another challenge, the first BraTS-MEN-00003-000 (men): "
+        "the rules of gli score them"
     )
 
 
@@ -125,6 +125,7 @@ def test_task_auto_follows_the_ids(reports: Path, tmp_path: Path) -> None:
         (("a", "b"), "the case ID a does not tell the challenge: give --task gli|ssa|men"),
         (("BraTS-GLI-00001-000", "BraTS-MEN-00001-000"), "the case IDs name several challenges, "),
         (("BraTS-MET-00001-000",), "the case ID BraTS-MET-00001-000 is of the challenge met, whose rules"),
+        (("BraTS-GLI-00001-100",), "is of the challenge gli post-treatment, whose rules are not known: give --task"),
     ],
 )
 def test_task_auto_refuses_ids_that_do_not_tell_it(tmp_path: Path, case_ids: tuple[str, ...], said: str) -> None:
@@ -148,7 +149,7 @@ def test_micrometres_between_two_grids_are_a_warning(reports: Path, tmp_path: Pa
     scores, said = evaluated(reports / "micrometres", tmp_path / "scores.csv", "--json", kept)
     assert_perfect(scores)
     (warning,) = json.loads(kept.read_text())["warnings"]
-    assert "its voxels lie up to 0.004 mm from those of BraTS-GLI-00001-000-seg.nii.gz: both count as one" in warning
+    assert "its affine differs by 0.00693 mm from that of BraTS-GLI-00001-000-seg.nii.gz, less than a tenth" in warning
     assert warning in said
 
 
@@ -243,8 +244,8 @@ def test_report_tells_of_micrometres_and_shows_the_case(reports: Path, tmp_path:
     case, said = reported(folder, folder / "in", tmp_path / "out")
     assert case["mean_dice"] == 1
     assert case["picture"]
-    assert "its voxels lie up to 0.004 mm from those of BraTS-GLI-00001-000-seg.nii.gz" in said
-    assert any("0.004 mm" in warning for warning in case["warnings"])
+    assert "its affine differs by 0.00693 mm from that of BraTS-GLI-00001-000-seg.nii.gz, less than" in said
+    assert any("0.00693 mm" in warning for warning in case["warnings"])
 
 
 def test_report_turns_label_maps_of_other_axes_onto_the_images(reports: Path, tmp_path: Path) -> None:
@@ -267,4 +268,4 @@ def test_report_turns_label_maps_of_other_axes_onto_the_images(reports: Path, tm
 def test_report_tells_of_a_task_that_contradicts_the_ids(reports: Path, tmp_path: Path) -> None:
     folder = reports / "task-and-id"
     _, said = reported(folder, folder / "in", tmp_path / "out")
-    assert "1 of 1 case IDs name another challenge than --task gli (BraTS-MEN-00003-000: men)" in said
+    assert "1 of 1 case IDs tell another challenge, the first BraTS-MEN-00003-000 (men)" in said

@@ -36,6 +36,6 @@ def warn(warnings: Iterable[str], rest: str) -> None:
     lines = list(dict.fromkeys(warnings))
     screen = Screen()
     for line in lines[:MOST_WARNINGS]:
-        say(screen, printable(line))
+        say(screen, printable(f"warning: {line}"))
     if len(lines) > MOST_WARNINGS:
-        say(screen, f"{len(lines) - MOST_WARNINGS} more warnings: {rest}")
+        say(screen, f"warning: {len(lines) - MOST_WARNINGS} more warnings: {rest}")

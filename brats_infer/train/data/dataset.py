@@ -245,7 +245,7 @@ def _read(case: Case, reference: Path, task: Task) -> tuple[NDArray[np.float32],
     grid = cropped.restore.geometry
     labels = on_grid(read_reference(reference, task), reference, grid, "the images", "use the label map of this case")
     for warning in labels.warnings:
-        log.warning(warning)
+        log.warning("warning: %s", warning)
     return cropped.images, regions_from_labels(crop_labels(labels.data, cropped.restore), task)
 
 

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from brats_infer.errors import CaseError
+from brats_infer.evaluate.challenge import of_another_challenge
 from brats_infer.evaluate.label_maps import on_grid, read_reference, rounded_spacing
 from brats_infer.evaluate.lesionwise import lesionwise_scores
 from brats_infer.evaluate.pairs import find_pairs
@@ -64,6 +65,8 @@ def tune_thresholds(
     `search`.
     """
     pairs = find_pairs(probabilities, references)
+    if told := of_another_challenge([pair.id for pair in pairs], task):
+        log.warning("warning: %s", told)
     cases = [read_stored(pair.id, pair.prediction, pair.reference, task) for pair in pairs if pair.prediction]
     cases = [cases[i] for i in np.random.default_rng(seed).permutation(len(cases))]  # the first cases decide on pruning
 
@@ -106,7 +109,7 @@ def read_stored(case_id: str, probabilities: Path, reference: Path, task: Task) 
         raise CaseError(f"{probabilities}: holds {len(found)} regions, not {len(task.regions)}: check --task")
     placed = on_grid(given, reference, geometry, probabilities.name, "check both folders")
     for warning in placed.warnings:
-        log.warning(warning)
+        log.warning("warning: %s", warning)
     labels = placed.data
     margin = task.metrics.dilation_iterations + 1
     box = bounding_box((found[0] >= THRESHOLDS[0]) | (labels > 0), margin)
