@@ -82,7 +82,7 @@ T2F = Modality("t2f", "FLAIR", ("-t2f", "_flair"))
 MODALITIES = (T1N, T1C, T2W, T2F)
 """Of every challenge, in the order of the network's input channels."""
 
-ID_OF_2023 = re.compile(r"BraTS-([A-Z]+(?:-RT)?)-\d+-\d+", re.IGNORECASE)
+ID_OF_2023 = re.compile(r"BraTS-([A-Z]+(?:-RT)?)(?:-\d+){1,2}", re.IGNORECASE)
 ID_UNTIL_2021 = re.compile(r"brats(?:1\d|20|201\d|202[01])_.+", re.IGNORECASE)
 
 NCR, ED, ET = 1, 2, 3

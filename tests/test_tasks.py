@@ -127,6 +127,7 @@ def test_new_challenge_is_one_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ("BraTS-GLI-00001-100", "gli post-treatment"),
         ("BraTS-MET-00001-000", "met"),
         ("BraTS-MEN-RT-0001-1", "men-rt"),
+        ("BraTS-GoAT-00001", "goat"),
         ("Brats17_2013_2_1", "gli"),
         ("BraTS20_Training_001", "gli"),
         ("BraTS2021_00001", "gli"),

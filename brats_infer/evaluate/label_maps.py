@@ -1,6 +1,8 @@
 """Reads label maps: what their labels mean, and on which grid they lie."""
 
+import json
 import re
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,9 +17,18 @@ from brats_infer.evaluate.pairs import Pair, id_of_reference
 from brats_infer.evaluate.surface import Spacing
 from brats_infer.files.geometry import Geometry
 from brats_infer.files.nifti import Volume, read_label_map
-from brats_infer.tasks import ET, ET_2021, IMAGE_NAMES_2021, Task, id_is_of_2023, id_is_until_2021
+from brats_infer.tasks import ET, ET_2021, IMAGE_NAMES_2021, LABEL_NAMES, Task, id_is_of_2023, id_is_until_2021
 
 OWN_GRID = "write it on the grid of the images"
+DATASET = "dataset.json"
+WORDS = {
+    "WT": r"whole|^wt$",
+    "ED": r"o?edema|\bed\b|snfh|hyperintens",
+    "NCR": r"necro|non[-_ ]?enhanc|\b(?:ncr|net|netc)\b",
+    "TC": r"^tumou?r[-_ ]?core|^tc$",
+    "ET": r"enhanc|\bet\b",
+}
+"""{tissue or region: regular expression of its names in a dataset.json}; the first that fits counts."""
 SPACING_DIGITS = 5  # float32 affines give 0.9999999 for 1 mm; a lesion of 50 mm3 would then fall below the limit
 
 
@@ -88,6 +99,7 @@ def rounded_spacing(geometry: Geometry) -> Spacing:
 
 
 def _known(path: Path, task: Task, found: Volume) -> Volume:
+    _check_names(path, task)
     unknown = unknown_labels(found.data, task)
     if unknown == (ET_2021,):
         raise CaseError(
@@ -99,6 +111,32 @@ def _known(path: Path, task: Task, found: Volume) -> Volume:
             f"{path}: holds the label {', '.join(map(str, unknown))}, {task.name} knows 0 and {task.labels}: "
             "map it to one of them, or choose another --task"
         )
+    return found
+
+
+def _check_names(path: Path, task: Task) -> None:
+    """Raises CaseError if nnU-Net's dataset.json, beside a label map or above it, gives labels another meaning.
+
+    nnU-Net and the Medical Segmentation Decathlon exchange 1 and 2 of BraTS.
+    """
+    file = next((found for folder in path.absolute().parents[:2] if (found := folder / DATASET).is_file()), None)
+    meant: dict[str, tuple[int, ...]] = {LABEL_NAMES[label]: (label,) for label in task.labels if label in LABEL_NAMES}
+    meant |= {region.name: task.region_labels(region) for region in task.regions}
+    for text, labels in _names_in(file) if file else ():
+        name = next((name for name, words in WORDS.items() if re.search(words, text.lower())), "")
+        if name in meant and labels != meant[name] and (name, labels) != ("ET", (ET_2021,)):
+            raise CaseError(
+                f"{path}: {file} calls {labels} {text!r}, in {task.name} that is {meant[name]}: renumber the labels"
+            )
+
+
+def _names_in(file: Path) -> list[tuple[str, tuple[int, ...]]]:
+    """[(name, labels)] in a dataset.json of nnU-Net v1 ({"1": name}) or v2 ({name: 1} or {name: [1, 2]})."""
+    found = []
+    with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
+        for key, value in json.loads(file.read_text())["labels"].items():
+            name, labels = (value, [key]) if key.isdigit() else (key, value if isinstance(value, list) else [value])
+            found.append((str(name), tuple(sorted(int(label) for label in labels))))
     return found
 
 

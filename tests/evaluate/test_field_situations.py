@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from brats_infer.errors import CaseError
-from brats_infer.evaluate.label_maps import read_reference
+from brats_infer.evaluate.label_maps import read_known, read_reference
 from brats_infer.files.nifti import read_labels
 from brats_infer.tasks import task_named
 from tests.evaluate.small_cohort import labels, write_map
@@ -158,6 +158,44 @@ def test_same_names_of_references_and_predictions_are_pairs(reports: Path, tmp_p
     scores, _ = evaluated(folder, tmp_path / "scores.csv", "--task", "gli", references="labelsTr")
     assert list(scores) == [("BRATS_001", region) for region in ("WT", "TC", "ET")]
     assert_perfect(scores)
+
+
+NNUNET_V1 = {"0": "background", "1": "edema", "2": "non-enhancing tumor", "3": "enhancing tumour"}
+NNUNET_V2 = {"background": 0, "whole tumor": [1, 2, 3], "tumor core": [2, 3], "enhancing tumor": [3]}
+OURS = [
+    {"background": 0, "NCR": 1, "ED": 2, "ET": 3},
+    {"background": 0, "whole tumor": [1, 2, 3], "tumor core": [1, 3], "enhancing tumor": 3},
+    {"0": "background", "1": "necrotic core", "2": "edema", "4": "enhancing tumor"},
+    {"NETC": 1, "surrounding non-enhancing FLAIR hyperintensity": 2, "enhancing tumor core": 3},
+    {"WT": [1, 2, 3], "TC": [1, 3], "ET": [3], "a": {}, "1": None},
+    [],
+]
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (NNUNET_V1, "calls (1,) 'edema', in gli that is (2,): renumber the labels"),
+        (NNUNET_V2, "calls (2, 3) 'tumor core', in gli that is (1, 3): renumber the labels"),
+        *((names, None) for names in OURS),
+    ],
+)
+@pytest.mark.parametrize("place", ["labelsTr", "."])
+def test_same_names_of_nnu_net_whose_labels_mean_something_else_are_refused(
+    tmp_path: Path, names: Any, said: str | None, place: str
+) -> None:
+    """nnU-Net exchanges 1 and 2; beside labelsTr, and in its own output, dataset.json says so."""
+    path = tmp_path / place / "BraTS2021_00001.nii.gz"
+    path.parent.mkdir(exist_ok=True)
+    write_map(path, labels(0))
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": names}))
+    if said is None:
+        assert np.array_equal(read_reference(path, GLI).data, labels(0))
+        return
+    for read in (read_reference, read_known):
+        with pytest.raises(CaseError) as caught:
+            read(path, GLI)
+        assert str(caught.value) == f"{path}: {tmp_path / 'dataset.json'} {said}"
 
 
 def test_images_beside_references_of_the_same_names_are_no_references(tmp_path: Path) -> None:
