@@ -88,7 +88,7 @@ def on_grid(labels: Volume, path: Path, grid: Geometry, name: str, remedy: str =
         warnings.append(f"{path}: its axes are {here}, those of {name} {there}: it was turned onto them")
         data = np.ascontiguousarray(nio.apply_orientation(data, turn))
     if offset := turned.offset(grid, name):
-        warnings.append(f"{path}: {offset}")
+        warnings.append(f"{path}: {offset}: they were taken as one grid")
     return replace(labels, data=data, geometry=grid, warnings=tuple(warnings))
 
 

@@ -77,13 +77,13 @@ class Geometry:
         return None
 
     def offset(self, other: "Geometry", name: str) -> str | None:
-        """A warning where `difference` is None but the grids are not equal; None if they are, up to 0.001 mm."""
+        """The small difference, as text, where `difference` is None; None for equal grids, which 0.001 mm may part."""
         if self.difference(other, name):
             return None
         distance = self._distance(other)
         if distance <= AFFINE_TOLERANCE:
             return None
-        return f"its affine differs by {distance:.3g} mm from that of {name}, less than a tenth of a voxel: one grid"
+        return f"its affine differs by {distance:.3g} mm from that of {name}, less than a tenth of a voxel"
 
     def turn_onto(self, other: "Geometry") -> NDArray[np.float64] | None:
         """The nibabel orientation transform that brings an array of this grid onto another one.

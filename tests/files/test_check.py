@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import nibabel as nib
@@ -89,9 +90,9 @@ def cut(image: nib.Nifti1Image) -> nib.Nifti1Image:
     return image.slicer[:-1]
 
 
-def moved(image: nib.Nifti1Image) -> nib.Nifti1Image:
+def moved(image: nib.Nifti1Image, mm: float = 1.0) -> nib.Nifti1Image:
     affine = image.affine.copy()
-    affine[0, 3] += 1
+    affine[0, 3] += mm
     return nib.Nifti1Image(np.asarray(image.dataobj), affine)
 
 
@@ -117,9 +118,11 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "type": (rewritten(as_float), "not uint8"),
     "no label": (rewritten(with_half_a_label), "no labels"),
     "scale": (lambda output: edit_header(output / FIRST, scl_slope=2), "scales the labels"),
+    "scale of labels": (lambda output: edit_header(output / FIRST, scl_slope=1.0000153), "scales the labels"),
     "dimensions": (rewritten(in_four_dimensions), "4 dimensions"),
     "shape": (rewritten(cut), "shape"),
     "affine": (rewritten(moved), "affine"),
+    "affine by micrometres": (rewritten(partial(moved, mm=0.004)), "its affine differs by 0.004 mm from that of the"),
     "code": (rewritten(with_other_code), "sform_code"),
     "qform": (rewritten(with_other_qform), "its qform"),
     "label": (rewritten(with_label_7), "[7]"),
