@@ -196,7 +196,8 @@ def test_label_map_of_other_axes_or_a_few_micrometres_off_is_placed_on_its_image
     assert np.array_equal(load(folder).training[0].regions, expected)
     assert [message.split(": ", 2)[2] for message in caplog.messages] == [
         "its axes are RAS, those of the images LPS: it was turned onto them",
-        "its affine differs by 0.00693 mm from that of the images, less than a tenth of a voxel: they were taken as one grid",
+        "its affine differs by 0.00693 mm from that of the images, less than a tenth of a voxel: "
+        "they were taken as one grid",
     ]
 
 
