@@ -23,11 +23,11 @@ from model.atomic import write_atomically
 MAX_NONFINITE = 0.01  # share of NaN or Inf voxels that may be replaced by 0
 MAX_EXTENSIONS = 2**20  # bytes between header and voxels
 MAX_TRAILING = 2**16  # bytes behind the voxels
-LABEL_TOLERANCE = 0.05  # between a stored value and the label that it means
 HALF_A_STEP = 0.5 + 1e-6
 SLAB = 16  # slices
 PIECE = 2**20  # bytes
 MOST_UNPACKED = 1032  # times its size: no gzip file unpacks to more
+LABEL_TOLERANCE = 0.05  # between a stored value and the label that it means
 STEPS = 255  # from probability 0 to 1 in a file
 GZIP_MAGIC = b"\x1f\x8b"
 GZIP_BITS = zlib.MAX_WBITS + 16  # selects the gzip format
