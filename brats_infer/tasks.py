@@ -139,6 +139,14 @@ def task_of_id(case_id: str) -> Task | None:
     return next((task for task in TASKS.values() if re.fullmatch(task.id_pattern, case_id)), None)
 
 
+def task_named(name: str) -> Task:
+    """The challenge of that name. Raises UsageError for an unknown name."""
+    try:
+        return TASKS[name]
+    except KeyError:
+        raise UsageError(f"unknown task {name!r}: choose one of {', '.join(TASKS)}") from None
+
+
 def challenge_of_id(case_id: str) -> str | None:
     """The challenge that an ID names, in lower case, also one that is not in `TASKS`; None if the ID names none."""
     if re.fullmatch(r"BraTS-GLI-\d{5}-1\d{2}", case_id, re.IGNORECASE):
@@ -156,11 +164,3 @@ def id_is_of_2023(case_id: str) -> bool:
 def id_is_until_2021(case_id: str) -> bool:
     """Whether an ID is of a challenge until 2021, all of adult glioma: Brats18_…, BraTS20_…, BraTS2021_…"""
     return ID_UNTIL_2021.fullmatch(case_id) is not None
-
-
-def task_named(name: str) -> Task:
-    """The challenge of that name. Raises UsageError for an unknown name."""
-    try:
-        return TASKS[name]
-    except KeyError:
-        raise UsageError(f"unknown task {name!r}: choose one of {', '.join(TASKS)}") from None
