@@ -68,6 +68,7 @@ ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/bin:/bin \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility \
     BRATS_OPT_SHARD=1/1 \
     BRATS_OPT_ON_ERROR=blank \
+    BRATS_OPT_LINKS=inside \
     BRATS_OPT_BECOME_OWNER=1
 WORKDIR /app
 ENTRYPOINT ["tini", "-s", "--", "python", "/app/entrypoint.py"]

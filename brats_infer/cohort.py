@@ -11,6 +11,7 @@ from brats_infer.files.cases import Case
 from brats_infer.files.folders import OUTPUT, prepare_folder
 from brats_infer.files.resume import is_there
 from brats_infer.files.search import find_cases
+from brats_infer.files.tree import Links
 from brats_infer.network.devices import limit_threads
 from brats_infer.network.ensemble import Ensemble
 from brats_infer.network.loading import SHIPPED_WEIGHTS, load_ensemble, pick_device, working_on
@@ -54,11 +55,14 @@ def segment_folder(
     device: str = "auto",
     settings: Settings | None = None,
     shard: tuple[int, int] = (1, 1),
+    links: Links = Links.FOLLOW,
+    channels: Sequence[str] = (),
     events: Events | None = None,
     runner: Runner | None = None,
 ) -> list[CaseResult]:
     """Segments every case of a folder; writes `{ID}.nii.gz` for each; returns the results, sorted by ID.
 
+    `channels` names the contrasts of files that nnU-Net numbers, in order.
     `shard` (k, n) takes the k-th of n equal parts. `events` receives the run's progress. `runner` None runs the cases
     in this process; `brats_infer.cluster.runner.on_ray` returns a runner for Ray.
     Raises UsageError, NoCasesError, WeightsError or OutputError before any case is read; later only OutputError.
@@ -67,7 +71,7 @@ def segment_folder(
     settings = settings or Settings()
     if not 1 <= shard[0] <= shard[1]:
         raise UsageError(f"shard={shard}: give (k, n) with 1 <= k <= n")
-    cases = find_cases(input_folder, task)[shard[0] - 1 :: shard[1]]
+    cases = find_cases(input_folder, task, Links(links), channels)[shard[0] - 1 :: shard[1]]
     taken = {"the input folder": input_folder}
     prepare_folder(output_folder, "--output", taken)
     if settings.probabilities:

@@ -17,7 +17,9 @@ class Modality:
     name: str
     title: str
     suffixes: tuple[str, ...]
-    """Accepted endings of the file's stem: the 2023 name first, then that of 2018 to 2021."""
+    """Endings of the challenges' file stems: the 2023 name first, then that of 2018 to 2021."""
+    pattern: str
+    """Regular expression of all its names in the field, in lower case, without the separator before them."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +77,10 @@ GRID_SHAPE = (240, 240, 155)
 GRID_AFFINE = ((-1.0, 0.0, 0.0, 0.0), (0.0, -1.0, 0.0, 239.0), (0.0, 0.0, 1.0, 0.0), (0.0, 0.0, 0.0, 1.0))
 """The common grid of the challenges (SRI24): 1 mm, axes to the left, to the back, up."""
 
-T1N = Modality("t1n", "T1", ("-t1n", "_t1"))
-T1C = Modality("t1c", "T1 with contrast", ("-t1c", "_t1ce"))
-T2W = Modality("t2w", "T2", ("-t2w", "_t2"))
-T2F = Modality("t2f", "FLAIR", ("-t2f", "_flair"))
+T1N = Modality("t1n", "T1", ("-t1n", "_t1"), r"t1n|t1w?|t1w?[-_ ]?(?:pre|native)")
+T1C = Modality("t1c", "T1 with contrast", ("-t1c", "_t1ce"), r"t1c|t1w?[-_ ]?(?:ce|gd|gad|gadolinium|post|contrast)")
+T2W = Modality("t2w", "T2", ("-t2w", "_t2"), r"t2w?")
+T2F = Modality("t2f", "FLAIR", ("-t2f", "_flair"), r"t2f|(?:t2w?[-_ ]?)?flair")
 MODALITIES = (T1N, T1C, T2W, T2F)
 """Of every challenge, in the order of the network's input channels."""
 
@@ -125,6 +127,15 @@ TASKS = {
     )
 }
 
+OTHER_CHALLENGES = {
+    "BraTS-MET": r"BraTS-MET-\d{5}-\d{3}",
+    "BraTS-PED": r"BraTS-PED-\d{5}-\d{3}",
+    "BraTS-GLI post-treatment": r"BraTS-GLI-\d{5}-1\d{2}",
+    "BraTS-GoAT": r"BraTS-GoAT-\d{5}",
+    "BraTS-MEN-RT": r"BraTS-MEN-RT-\d{4}-\d",
+}
+"""{challenge without a member: regular expression of its case IDs}. It wins over the patterns of `TASKS`."""
+
 
 def patient_of(case_id: str) -> str:
     """The patient of a case: an ID of 2023 ends with the examination's number, a BIDS ID starts with the patient.
@@ -137,6 +148,11 @@ def patient_of(case_id: str) -> str:
 def task_of_id(case_id: str) -> Task | None:
     """The challenge that a case ID belongs to, or None if the ID tells none."""
     return next((task for task in TASKS.values() if re.fullmatch(task.id_pattern, case_id)), None)
+
+
+def other_challenge(case_id: str) -> str | None:
+    """The challenge without a member that a case ID belongs to, or None."""
+    return next((name for name, ids in OTHER_CHALLENGES.items() if re.fullmatch(ids, case_id)), None)
 
 
 def task_named(name: str) -> Task:

@@ -23,11 +23,14 @@ from brats_infer.commands.options.click_options import (
 from brats_infer.commands.options.parameters_file import read_parameters
 from brats_infer.errors import ExitCode, UsageError, WeightsError
 from brats_infer.files.folders import OUTPUT, prepare_folder
+from brats_infer.files.names import contrast_named
+from brats_infer.files.tree import Links
 from brats_infer.settings import DustFill, Mode, OnError, Settings
 from brats_infer.system.console import Voice, speak_as
 from brats_infer.system.ownership import become_owner
 from brats_infer.system.shards import Shard, shard_of
 from brats_infer.system.signals import end_at_once, raise_once
+from brats_infer.tasks import MODALITIES
 
 if TYPE_CHECKING:
     from brats_infer.cohort import Runner
@@ -44,6 +47,20 @@ Every option can also be given in the environment: BRATS_OPT_INPUT, BRATS_OPT_ON
 """
 
 
+class Channels(click.ParamType[tuple[str, ...]]):
+    """The four contrasts in the order of a data set's channels."""
+
+    name = "t1n,t1c,t2w,t2f"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        if isinstance(value, tuple):
+            return value
+        found = tuple(contrast_named(word) or "" for word in str(value).split(","))
+        if sorted(found) != sorted(modality.name for modality in MODALITIES):
+            self.fail(f"{value!r} does not name the four contrasts once each, as {self.name} does", param, ctx)
+        return found
+
+
 @click.command(cls=WithHeadings, epilog=EXAMPLES)
 @option("--input", "--data_path", "input_folder", type=PATH, default=Path("/input"), show_default=True, heading=FILES)
 @option(
@@ -52,6 +69,15 @@ Every option can also be given in the environment: BRATS_OPT_INPUT, BRATS_OPT_ON
 @option(
     "--report", type=TARGET, heading=FILES, help="A folder for a page with a viewer, pictures and figures of the run."
 )
+@option(
+    "--links",
+    type=ByValue(Links),
+    default=Links.FOLLOW.value,
+    show_default=True,
+    heading=FILES,
+    help="Follow links in --input, or only links to files inside it.",
+)
+@option("--channels", type=Channels(), heading=FILES, help="The contrasts of files that nnU-Net numbers, in order.")
 @option("--probabilities", type=TARGET, heading=FILES, help="A folder for the region probabilities.")
 @option(
     "--task",
@@ -190,6 +216,8 @@ def infer(
             device=given["device"],
             settings=Settings(**{field.name: given[field.name] for field in fields(Settings)}),
             shard=(shard.number, shard.count),
+            links=given["links"],
+            channels=given["channels"] or (),
             events=report.beside(events) if report else events,
             runner=_runner(given["ray"]),
         )

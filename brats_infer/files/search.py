@@ -1,192 +1,260 @@
-"""Finds the cases of an input folder by their file names; opens no file."""
+"""Finds the cases of an input folder by their file names; opens no image."""
 
 import logging
 import os
-from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import replace
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from brats_infer.errors import NoCasesError, UsageError, printable
-from brats_infer.files.cases import ID_RULE, Case, is_safe_id
-from brats_infer.tasks import MODALITIES, TASKS, Task, task_named, task_of_id
+from brats_infer.files.cases import Case, is_safe_id
+from brats_infer.files.layouts import (
+    DATASET,
+    GIVE_CHANNELS,
+    LAYOUT,
+    OTHER_TAKEN,
+    Group,
+    channels_beside,
+    find_meant,
+    group,
+    is_known,
+)
+from brats_infer.files.names import IMAGE_ENDINGS as IMAGE_ENDINGS
+from brats_infer.files.names import Rank, contrast_named, stem_of
+from brats_infer.files.tree import Folder, Links, Tree, other_formats, pointer_remedy, walk
+from brats_infer.tasks import MODALITIES, TASKS, Task, other_challenge, task_named, task_of_id
 
 log = logging.getLogger(__name__)
 
-IMAGE_ENDINGS = (".nii.gz", ".nii")
-LABELS = ("-seg", "_seg")
 NO_CASE = "lost+found"  # in the top folder of a disk
-MORE_THAN_A_MASK = 2  # images in a folder that may be a case with names of the user's own
-BARE_NAMES = {suffix[1:] for modality in MODALITIES for suffix in modality.suffixes}
-LAYOUT = "expected {ID}/{ID}-t1n.nii.gz, -t1c, -t2w and -t2f (or _t1, _t1ce, _t2 and _flair), one folder a case"
+FEW = 3  # lines for one reason; more are one line
+NO_ID = f"its name lacks the case ID: {LAYOUT}"
+ALONE = "no other image has its case ID"
 
 
-def find_cases(folder: Path, task_name: str = "auto") -> list[Case]:
-    """Finds the cases in a folder, nested or flat, sorted by ID.
+@dataclass
+class Found:
+    """The cases of a folder, and everything in it that no case takes."""
 
-    `task_name` is a challenge, or "auto" to take it from each case ID. Files without a known name are ignored.
+    cases: list[Case] = field(default_factory=list)
+    left_out: dict[Path, str] = field(default_factory=dict)
+    """{image, link or folder: why}"""
+    others: list[str] = field(default_factory=list)
+    """A text for each other format that lies there."""
+
+
+def find_cases(
+    folder: Path, task_name: str = "auto", links: Links = Links.FOLLOW, channels: Sequence[str] = ()
+) -> list[Case]:
+    """Finds the cases in a folder, nested or flat, sorted by ID. Logs a line for images that no case takes.
+
+    `task_name` is a challenge, or "auto" to take it from each case ID. `channels` names the contrasts of files that
+    nnU-Net numbers, in order.
     Raises UsageError if the folder cannot be read or no ID tells its task, NoCasesError if it holds no case.
     """
     task = None if task_name == "auto" else task_named(task_name)
-    cases = sorted(_without_name_clashes(_collect(folder)), key=lambda case: case.id)
+    found = search(folder, links, channels)
+    cases = sorted(found.cases, key=lambda case: case.id)
     if not cases:
-        raise NoCasesError(f"{folder}: holds no case: {LAYOUT}")
-    plain = [case.id for case in cases if is_safe_id(case.id)]
-    if plain and not task and not any(task_of_id(case.id) for case in cases):
-        raise UsageError(
-            f"{folder}: the case IDs ({plain[0]}, …) do not tell the challenge: give --task {'|'.join(TASKS)}"
-        )
+        raise NoCasesError("; ".join([f"{folder}: holds no case: {LAYOUT}", *_there(folder, found)]))
+    for line in lines_of(found):
+        log.warning("%s", line)
+    _check_ids(folder, cases, task)
     return [_with_task(case, task) for case in cases]
 
 
-def parse_name(file_name: str) -> tuple[str, str] | None:
-    """(case ID, modality name) of an image file's name, or None for any other file.
+def lines_of(found: Found) -> list[str]:
+    """The warnings of what no case takes: one a file, or one a reason if there are many."""
+    reasons: dict[str, list[Path]] = defaultdict(list)
+    for path, why in found.left_out.items():
+        reasons[why].append(path)
+    lines = []
+    for why, paths in reasons.items():
+        if len(paths) <= FEW:
+            lines += [f"{path}: is left out, {why}" for path in paths]
+        else:
+            lines.append(f"{len(paths)} are left out ({', '.join(map(str, paths[:FEW]))}, …), of each: {why}")
+    return [printable(f"warning: {line}") for line in (*lines, *(f"left out are {other}" for other in found.others))]
 
-    The modality and the ending may be in capitals, as in `_T1`.
+
+def _there(root: Path, found: Found) -> list[str]:
+    """What lies in a folder without a case, and what to do about it."""
+    texts = list(found.others)
+    bare = [path for path, why in found.left_out.items() if why == NO_ID and path.parent == root]
+    if bare:
+        names = ", ".join(path.name for path in bare[:FEW])
+        texts.append(
+            f"{len(bare)} names lack the case ID ({names}): rename them, or give --t1n, --t1c, --t2w and --t2f"
+        )
+    others = {path: why for path, why in found.left_out.items() if path not in bare}
+    if others and (root / DATASET).exists():
+        texts.append("4-D images (Medical Segmentation Decathlon) are not read: split each into its contrasts")
+    texts += lines_of(Found(left_out=others))
+    return texts
+
+
+def _check_ids(folder: Path, cases: Sequence[Case], task: Task | None) -> None:
+    """Raises UsageError if no case can be segmented, for a reason that one option would mend."""
+    plain = [case for case in cases if is_safe_id(case.id)]
+    if plain and all(str(case.problem).endswith(GIVE_CHANNELS) for case in plain):
+        raise UsageError(f"{plain[0].problem}")
+    if not plain or task or any(task_of_id(case.id) and not other_challenge(case.id) for case in cases):
+        return
+    if other := next((case for case in plain if other_challenge(case.id)), None):
+        raise UsageError(f"{folder}: {_of_other(other.id)}")
+    raise UsageError(
+        f"{folder}: the case IDs ({plain[0].id}, …) do not tell the challenge: give --task {'|'.join(TASKS)}"
+    )
+
+
+def _of_other(case_id: str) -> str:
+    return f"{case_id}: is of {other_challenge(case_id)}, which this version has no member for: take it out"
+
+
+def _with_task(case: Case, task: Task | None) -> Case:
+    if task is None and other_challenge(case.id):
+        return replace(case, problem=_of_other(case.id))
+    found = task or task_of_id(case.id)
+    if found is None and case.problem is None:
+        return replace(case, problem=f"{case.id}: this ID does not tell the challenge: give --task {'|'.join(TASKS)}")
+    return replace(case, task=found)
+
+
+def search(root: Path, links: Links = Links.FOLLOW, channels: Sequence[str] = ()) -> Found:
+    """A case for each ID in each folder, and a problem for each case name that leads to no image.
+
+    Raises UsageError if the folder cannot be read.
     """
-    stem = _stem(file_name)
-    if stem is None:
-        return None
-    for modality in MODALITIES:
-        for suffix in modality.suffixes:
-            case_id, end = stem[: -len(suffix)], stem[-len(suffix) :]
-            if end.lower() == suffix and case_id:
-                return case_id, modality.name
-    return None
-
-
-def _stem(file_name: str) -> str | None:
-    """An image file's name without its ending; None for any other file."""
-    ending = next((e for e in IMAGE_ENDINGS if file_name.lower().endswith(e)), None)
-    return None if ending is None or file_name.startswith(".") else file_name[: -len(ending)]
-
-
-def _collect(root: Path) -> list[Case]:
-    """A case for each ID in each folder, and a problem for each case name that leads to no image."""
-    folders, odd = _walk(root)
-    inside = Path(os.path.realpath(root))
-    cases: list[Case] = []
-    ids_below: dict[Path, set[str]] = defaultdict(set)  # at any depth
+    tree = walk(root, links)
+    found = Found()
+    odd = {path: why for path, why in tree.odd.items() if is_known(path.name)}
+    found.left_out = {path: why for path, why in tree.odd.items() if path not in odd}
+    groups: list[Group] = []
     of_cases: set[Path] = set()
-    for folder, names in folders:
-        found = _cases_in(folder, names, inside)
-        cases += found
-        for above in (folder, *folder.parents):
-            ids_below[above].update(case.id for case in found)
-        if folder != root and not found:
-            _judge_names(folder, names, odd, in_a_case=not of_cases.isdisjoint(folder.parents))
-        elif len(found) == 1:  # a folder of several cases belongs to none
-            of_cases.add(folder)
-    for folder, _ in folders:
-        found_ids = sorted(ids_below[folder])
-        if folder == root or folder in odd or not task_of_id(folder.name) or folder.name in found_ids:
-            continue
-        if not found_ids:
-            odd[folder] = f"holds no image: {LAYOUT}"
-        elif all(task_of_id(case_id) for case_id in found_ids):  # else the names may be the user's own
-            odd[folder] = f"holds images of {', '.join(found_ids[:3])}, not its own: rename one"
-    if cases:
-        _warn_of_no_image(root, folders)
-    ids = {case.id for case in cases}
+    for folder in tree.folders:
+        here = group(folder, channels or _channels_of(folder, root, links))
+        groups += here.groups
+        left_out = {path: NO_ID if _is_bare(folder, path) else why for path, why in here.left_out.items()}
+        in_a_case = not of_cases.isdisjoint(folder.path.parents)
+        if folder.path != root and not here.groups and NO_ID in left_out.values() and not in_a_case:
+            odd[folder.path] = f"its images' names lack the case ID: {LAYOUT}"
+        else:
+            found.left_out |= left_out
+        if len(here.groups) == 1:  # a folder of several cases belongs to none
+            of_cases.add(folder.path)
+        for name in folder.others:
+            if is_known(name) and not (folder.path / name).is_dir():
+                odd.setdefault(folder.path / name, f"is a file without an ending: {LAYOUT}")
+    groups = _surest(groups, found.left_out)
+    _find_meant(groups, tree, found.left_out)
+    _judge_known_folders(root, tree, groups, found, odd)
+    found.cases = [_case(each, Path(os.path.realpath(root)), links) for each in groups]
+    ids = {case.id for case in found.cases}
     lost = {path.name: f"{path}: {what}" for path, what in odd.items() if path.name not in ids}
-    return cases + [Case(case_id, None, {}, problem) for case_id, problem in lost.items()]
+    found.cases += [Case(case_id, None, {}, problem) for case_id, problem in lost.items()]
+    if found.cases:
+        found.left_out |= _folders_without_images(root, tree)
+    found.cases = _without_name_clashes(found.cases)
+    found.others = other_formats(tree.folders, look_inside=not found.cases)
+    return found
 
 
-def _warn_of_no_image(root: Path, folders: list[tuple[Path, list[str]]]) -> None:
-    """Warns of top folders without images, which may be incomplete cases. `_collect` reports known case names."""
-    with_images = {above for folder, names in folders if any(map(_stem, names)) for above in (folder, *folder.parents)}
-    for folder, _ in folders:
-        expected = task_of_id(folder.name) or folder.name == NO_CASE or folder in with_images
-        if folder.parent == root and not expected:
-            log.warning("%s: is left out, it holds no image: %s", printable(str(folder)), LAYOUT)
+def _channels_of(folder: Folder, root: Path, links: Links) -> Sequence[str]:
+    """The contrasts of a folder's numbered files, from dataset.json; without links never from outside the input."""
+    follow = links is Links.FOLLOW
+    return channels_beside(folder, look_above=follow or folder.path != root, follow=follow)
 
 
-def _judge_names(folder: Path, names: list[str], odd: dict[Path, str], in_a_case: bool) -> None:
-    """A folder without a case: bare names (t1n.nii.gz) outside a case are a problem, other images cause a warning."""
-    stems = [stem.lower() for name in names if (stem := _stem(name))]
-    bare = bool(BARE_NAMES & set(stems))
-    if bare and not in_a_case:
-        odd[folder] = f"its images' names lack the case ID: {LAYOUT}"
-    elif sum(not stem.endswith(LABELS) for stem in stems) >= (len(MODALITIES) if in_a_case else MORE_THAN_A_MASK):
-        what = "lack the case ID" if bare else "end in no contrast"
-        log.warning("%s: is left out, its images' names %s: %s", printable(str(folder)), what, LAYOUT)
+def _is_bare(folder: Folder, path: Path) -> bool:
+    """Whether the name of an image of the folder is a contrast and nothing else."""
+    return path.parent == folder.path and contrast_named(stem_of(path.name) or "") is not None
 
 
-def _walk(root: Path) -> tuple[list[tuple[Path, list[str]]], dict[Path, str]]:
-    """([(folder, file names)], {path: problem}) below a folder; links to folders are not followed.
+def _surest(groups: Sequence[Group], left_out: dict[Path, str]) -> list[Group]:
+    """Of groups of one output name, the one with surer names than all others, if there is one; else all of them.
 
-    A path with a problem has the name of a case, but is a link or an unreadable folder.
+    A single image under a name that no challenge uses is no case either.
     """
-    folders: list[tuple[Path, list[str]]] = []
-    odd: dict[Path, str] = {}
-
-    def refuse(error: OSError) -> None:
-        """Handles a folder that `os.walk` cannot read."""
-        folder = Path(error.filename)
-        reason = f"cannot be read ({error.strerror}): check the mount and its permissions"
-        if folder == root and isinstance(error, FileNotFoundError | NotADirectoryError):
-            raise UsageError(f"{root}: is not a folder: mount or name the folder that holds the cases")
-        if folder == root:
-            raise UsageError(f"{root}: {reason}")
-        if task_of_id(folder.name):
-            odd[folder] = reason
-        else:  # for example the lost+found of a disk
-            log.warning("%s: is left out, it %s", printable(str(folder)), reason)
-
-    for name, below, files in os.walk(root, onerror=refuse):
-        folder = Path(name)
-        below[:] = sorted(f for f in below if not f.startswith("."))
-        odd |= {
-            folder / f: "is a link, which is not followed: mount the folder itself"
-            for f in (*below, *files)
-            if task_of_id(f) and (folder / f).is_symlink()
-        }
-        for f in below:
-            if not task_of_id(f) and (folder / f).is_symlink():
-                log.warning("%s: is left out, it is a link: mount the folder itself", printable(str(folder / f)))
-        folders.append((folder, sorted(f for f in files if not f.startswith("."))))
-    return folders, odd
+    same_name: dict[str, list[Group]] = defaultdict(list)
+    for each in groups:
+        same_name[each.case_id.lower()].append(each)
+    kept = []
+    for same in same_name.values():
+        contrasts = [name for each in same for name in each.files]
+        if len(same) == 1 and len(contrasts) == 1 and same[0].rank > Rank.OFFICIAL and not is_known(same[0].case_id):
+            left_out |= {path: ALONE for paths in same[0].files.values() for path in paths}
+            continue
+        best = min(each.rank for each in same)
+        sure = [each for each in same if each.rank == best]
+        alone = len(sure) == 1 and len(set(contrasts)) < len(contrasts)  # else they may be parts of one case
+        kept += sure if alone else same
+        if alone:
+            others = [each for each in same if each is not sure[0]]
+            left_out |= {path: OTHER_TAKEN for each in others for paths in each.files.values() for path in paths}
+    return kept
 
 
-def _cases_in(folder: Path, names: list[str], inside: Path) -> list[Case]:
-    groups: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
-    for name in names:
-        if parsed := parse_name(name):
-            case_id, modality = parsed
-            groups[case_id][modality].append(folder / name)
-    for case_id in _derived(groups):
-        log.warning("%s: is left out, it seems to be made of a case beside it", printable(str(folder / case_id)))
-        del groups[case_id]
-    return [_case(case_id, folder, files, inside) for case_id, files in groups.items()]
+def _find_meant(groups: Sequence[Group], tree: Tree, left_out: dict[Path, str]) -> None:
+    """Names in the problem of each incomplete case the files that may be its lacking contrasts."""
+    folders = {folder.path: folder for folder in tree.folders}
+    cases = Counter(each.folder for each in groups)
+    for each in groups:
+        if each.lacking and not each.numbered:
+            find_meant(each, folders[each.folder], left_out, alone=cases[each.folder] == 1)
 
 
-def _derived(ids: Iterable[str]) -> list[str]:
-    """IDs of files that a program derived from a case, for example `BraTS-GLI-00001-000-brain`."""
-    whole = tuple(f"{case_id}{mark}" for case_id in ids if task_of_id(case_id) for mark in "-_.")
-    return [case_id for case_id in ids if case_id.startswith(whole) and not task_of_id(case_id)]
+def _judge_known_folders(root: Path, tree: Tree, groups: Iterable[Group], found: Found, odd: dict[Path, str]) -> None:
+    """Finds the folders with the ID of a case that is not in them."""
+    ids_below: dict[Path, set[str]] = defaultdict(set)  # at any depth
+    for each in groups:
+        for above in (each.folder, *each.folder.parents):
+            ids_below[above].add(each.case_id)
+    for folder in tree.folders:
+        ids = sorted(ids_below[folder.path])
+        if folder.path == root or folder.path in odd or not is_known(folder.path.name) or folder.path.name in ids:
+            continue
+        if ids and all(map(is_known, ids)):  # else the names may be the user's own
+            odd[folder.path] = f"holds images of {', '.join(ids[:3])}, not its own: rename one"
+        elif not ids:
+            odd[folder.path] = _holds_no_image(folder.path, tree, found.left_out)
 
 
-def _case(case_id: str, folder: Path, files: dict[str, list[Path]], inside: Path) -> Case:
-    paths = {modality.name: files[modality.name][0] for modality in MODALITIES if modality.name in files}
-    leaving = [path for path in paths.values() if not Path(os.path.realpath(path)).is_relative_to(inside)]
-    problem = _problem(case_id, folder, files)
+def _holds_no_image(folder: Path, tree: Tree, left_out: dict[Path, str]) -> str:
+    """What a case's folder holds instead of its images, which are taken out of `left_out`."""
+    images = [path for path in left_out if path.is_relative_to(folder) and stem_of(path.name) is not None]
+    for path in images:
+        del left_out[path]
+    if images:
+        return f"holds no image with a known name ({', '.join(path.name for path in images[:FEW])}): {LAYOUT}"
+    below = [each for each in tree.folders if each.path.is_relative_to(folder)]
+    return f"holds no image: {'; '.join(other_formats(below, look_inside=True)) or LAYOUT}"
+
+
+def _folders_without_images(root: Path, tree: Tree) -> dict[Path, str]:
+    """{top folder without an image: why}: it may be an incomplete case. Names of challenges are judged before."""
+    with_images = {above for each in tree.folders if each.images for above in (each.path, *each.path.parents)}
+    return {
+        each.path: f"it holds no image: {LAYOUT}"
+        for each in tree.folders
+        if each.path.parent == root and each.path not in with_images
+        if not is_known(each.path.name) and each.path.name != NO_CASE
+    }
+
+
+def _case(group: Group, inside: Path, links: Links) -> Case:
+    paths = {modality.name: group.files[modality.name][0] for modality in MODALITIES if modality.name in group.files}
+    leaving: list[Path] = []
+    if links is Links.INSIDE:
+        leaving = [path for path in paths.values() if not Path(os.path.realpath(path)).is_relative_to(inside)]
+    problem = group.problem
     if leaving:
         problem = problem or f"{leaving[0]}: is a link that leaves the input folder: copy the file there"
-    return Case(case_id, None, {name: path for name, path in paths.items() if path not in leaving}, problem)
-
-
-def _problem(case_id: str, folder: Path, files: dict[str, list[Path]]) -> str | None:
-    if not is_safe_id(case_id):
-        shown = repr(case_id if len(case_id) <= 57 else case_id[:54] + "...")
-        return f"{folder}: the case ID {shown} cannot be a file name: {ID_RULE}"
-    missing = [modality.name for modality in MODALITIES if modality.name not in files]
-    if missing:
-        found = ", ".join(path.name for paths in files.values() for path in paths)
-        return f"{folder}: {case_id} lacks {', '.join(missing)} (found {found}): {LAYOUT}"
-    for name, paths in files.items():
-        if len(paths) > 1:
-            return f"{folder}: {case_id} has {name} twice ({', '.join(path.name for path in paths)}): remove one"
-    return None
+    paths = {name: path for name, path in paths.items() if path not in leaving}
+    for path in paths.values():
+        if problem is None and (remedy := pointer_remedy(path)):
+            problem = f"{path}: {remedy}"
+    return Case(group.case_id, None, paths, problem)
 
 
 def _without_name_clashes(cases: list[Case]) -> list[Case]:
@@ -210,10 +278,3 @@ def _clashing(group: list[Case]) -> list[Case]:
     else:
         problem = f"{group[0].id}: {places} would all be written to one {group[0].output_name}: rename all but one"
     return [replace(case, problem=problem, ambiguous=True) for case in group]
-
-
-def _with_task(case: Case, task: Task | None) -> Case:
-    found = task or task_of_id(case.id)
-    if found is None and case.problem is None:
-        return replace(case, problem=f"{case.id}: this ID does not tell the challenge: give --task {'|'.join(TASKS)}")
-    return replace(case, task=found)

@@ -81,6 +81,8 @@ class Bench:
     output: Path = field(init=False)
     bad: dict[str, tuple[str, str]] = field(default_factory=dict)
     """{case ID: (name of the file, reason), as the line must say}"""
+    options: tuple[object, ...] = ()
+    """Of every run."""
 
     def __post_init__(self) -> None:
         self.output = self.root / "output"
@@ -104,7 +106,7 @@ class Bench:
 
     def command(self, *args: object, program: tuple[object, ...] = PROGRAM) -> list[object]:
         given = ("--input", self.input, "--output", self.output, "--weights", self.weights)
-        return [*program, *given, *args]
+        return [*program, *given, *self.options, *args]
 
     def run(self, *args: object, code: int = 0, program: tuple[object, ...] = PROGRAM, **changes: Any) -> Ended:
         """Runs it to its end: the exit code is this one, and nothing but the output folder has changed."""

@@ -59,7 +59,9 @@ def test_05_files_that_are_no_images(bench: Bench) -> None:
         (case / name).write_bytes(b"anything")
         (bench.input / name).write_bytes(b"anything")
     (case / "dicom").mkdir()
-    assert_told(bench.run(), {}, "failed")
+    ended = bench.run()
+    assert_told(ended, {}, "failed")
+    assert "t1.nii: is left out, its name lacks the case ID" in ended.stderr
     bench.assert_holds()
 
 
@@ -72,6 +74,7 @@ def test_31_link_out_of_the_input_folder(bench: Bench, inside: bool) -> None:
         path.rename(private / path.name)
         path.symlink_to(private / path.name)
 
+    bench.options = ("--links", "inside")
     bench.spoil("is a link that leaves the input folder", link)
     if inside:
         bench.bad.clear()
@@ -80,6 +83,9 @@ def test_31_link_out_of_the_input_folder(bench: Bench, inside: bool) -> None:
         (bench.input / "BraTS-GLI-77777-000").symlink_to(private)
         bench.bad["BraTS-GLI-77777-000"] = ("BraTS-GLI-77777-000", "is a link, which is not followed")
         bench.assert_rejected()
+        bench.options = ()
+        (bench.input / "BraTS-GLI-77777-000").unlink()
+        assert_told(bench.run(), {"BraTS-GLI-10000-000": ("", "")}, "written")
 
 
 NAMES = ("BraTS..GLI", "a\nb", "x" * 200, "größe", "-rf", "a b", "a;b", "<script>alert(1)<", "\x1b[31m", "con\u202etxt")

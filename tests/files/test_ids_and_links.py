@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from brats_infer.errors import UsageError
 from brats_infer.files.cases import is_safe_id
-from brats_infer.files.search import find_cases, parse_name
+from brats_infer.files.names import Name, Rank, parse_stem, stem_of
+from brats_infer.files.search import find_cases
+from brats_infer.files.tree import Links
 from tests.case_files import NAMES_2021, NAMES_2023, touch_case
 from tests.files.inputs import ID, OTHER, only, problems
 
@@ -54,19 +56,25 @@ def test_a_safe_id_stays_inside_the_output_folder(case_id: str) -> None:
 @given(st.text(min_size=1, max_size=20), st.sampled_from([*NAMES_2023.items(), *NAMES_2021.items()]))
 def test_a_name_is_taken_apart_into_what_it_was_made_of(case_id: str, modality: tuple[str, str]) -> None:
     name, suffix = modality
-    expected = None if case_id.startswith(".") else (case_id, name)
-    assert parse_name(f"{case_id}{suffix}.nii.gz") == expected
-    assert parse_name(f"{case_id}{suffix}.nii") == expected
-    assert parse_name(f"{case_id}{suffix}.nrrd") is None
-    assert parse_name(f"{case_id}{suffix}") is None
+    stem = f"{case_id}{suffix}"
+    assert parse_stem(stem) == Name(case_id, name, Rank.OFFICIAL)
+    expected = None if case_id.startswith(".") else stem
+    assert stem_of(f"{stem}.nii.gz") == stem_of(f"{stem}.nii") == expected
+    assert stem_of(f"{stem}.nrrd") is stem_of(stem) is None
 
 
-def test_a_linked_file_may_not_leave_the_input(tmp_path: Path) -> None:
-    outside = touch_case(tmp_path / "outside", ID)
-    folder = touch_case(tmp_path / "in", ID)
+def linked_case(root: Path) -> Path:
+    """A case folder in `root/in`, one image of which is a link to a file in `root/outside`."""
+    outside = touch_case(root / "outside", ID)
+    folder = touch_case(root / "in", ID)
     (folder / f"{ID}-t1c.nii.gz").unlink()
     (folder / f"{ID}-t1c.nii.gz").symlink_to(outside / f"{ID}-t1c.nii.gz")
-    case = only(find_cases(tmp_path / "in"))
+    return folder
+
+
+def test_a_blind_run_reads_no_linked_file_outside_the_input(tmp_path: Path) -> None:
+    linked_case(tmp_path)
+    case = only(find_cases(tmp_path / "in", links=Links.INSIDE))
     assert "leaves the input folder" in str(case.problem)
     assert f"{ID}-t1c.nii.gz" in str(case.problem)
     assert "t1c" not in case.paths  # so that not even its header is read
@@ -77,50 +85,86 @@ def test_a_folder_whose_name_only_begins_like_the_inputs_is_outside(tmp_path: Pa
     folder = touch_case(tmp_path / "input", ID)
     (folder / f"{ID}-t1c.nii.gz").unlink()
     (folder / f"{ID}-t1c.nii.gz").symlink_to(outside / f"{ID}-t1c.nii.gz")
-    assert "leaves the input folder" in str(problems(tmp_path / "input")[ID])
+    (case,) = find_cases(tmp_path / "input", links=Links.INSIDE)
+    assert "leaves the input folder" in str(case.problem)
 
 
-def test_a_linked_file_inside_the_input_is_followed(tmp_path: Path) -> None:
+def test_ones_own_folder_of_links_is_followed(tmp_path: Path) -> None:
+    """Row 18: files of DataLad, and curated folders of linked cases."""
+    folder = linked_case(tmp_path)
+    curated = tmp_path / "curated"
+    curated.mkdir()
+    (curated / ID).symlink_to(folder)
+    (curated / OTHER).symlink_to(touch_case(tmp_path / "elsewhere", OTHER))
+    cases = find_cases(curated)
+    assert [(case.id, case.problem) for case in cases] == [(ID, None), (OTHER, None)]
+    assert cases[0].paths["t1c"] == curated / ID / f"{ID}-t1c.nii.gz"
+
+
+@pytest.mark.parametrize("links", Links)
+def test_a_linked_file_inside_the_input_is_followed(tmp_path: Path, links: Links) -> None:
     folder = touch_case(tmp_path, ID)
     (tmp_path / ".store").mkdir()
     (folder / f"{ID}-t1c.nii.gz").rename(tmp_path / ".store" / "content")
     (folder / f"{ID}-t1c.nii.gz").symlink_to(Path("..") / ".store" / "content")
-    assert problems(tmp_path) == {ID: None}
+    assert only(find_cases(tmp_path, links=links)).problem is None
 
 
-def test_links_that_lead_nowhere_or_in_circles_stop_no_other_case(tmp_path: Path) -> None:
-    touch_case(tmp_path, OTHER)
-    folder = touch_case(tmp_path, ID)
+@pytest.mark.parametrize("links", Links)
+def test_links_that_lead_nowhere_or_in_circles_stop_no_other_case(tmp_path: Path, links: Links) -> None:
+    touch_case(tmp_path / "in", OTHER)
+    folder = touch_case(tmp_path / "in", ID)
     (folder / f"{ID}-t1c.nii.gz").unlink()
     (folder / f"{ID}-t1c.nii.gz").symlink_to(folder / f"{ID}-t1c.nii.gz")
-    (tmp_path / "circle").symlink_to(tmp_path)
-    assert problems(tmp_path)[OTHER] is None
+    (tmp_path / "in" / "circle").symlink_to(tmp_path)
+    (tmp_path / "in" / "one").symlink_to(tmp_path / "in" / "other")
+    (tmp_path / "in" / "other").symlink_to(tmp_path / "in" / "one")
+    found = {case.id: case for case in find_cases(tmp_path / "in", links=links)}
+    assert list(found) == [ID, OTHER]
+    assert found[OTHER].problem is None
 
 
+@pytest.mark.parametrize("links", Links)
 @pytest.mark.parametrize("target_exists", [True, False])
-def test_a_linked_case_folder_is_not_followed_and_not_dropped(tmp_path: Path, target_exists: bool) -> None:
+def test_a_linked_case_folder_is_followed_or_fails_and_is_not_dropped(
+    tmp_path: Path, target_exists: bool, links: Links
+) -> None:
     outside = touch_case(tmp_path / "outside", ID)
     touch_case(tmp_path / "in", OTHER)
     (tmp_path / "in" / ID).symlink_to(outside)
     if not target_exists:
         shutil.rmtree(outside)
-    found = problems(tmp_path / "in")
+    found = {case.id: case.problem for case in find_cases(tmp_path / "in", links=links)}
     assert found[OTHER] is None
-    assert "is a link, which is not followed" in str(found[ID])
+    followed = links is Links.FOLLOW and target_exists
+    reason = "is a link, which is not followed" if target_exists else "is a link that leads nowhere"
+    assert found[ID] is None if followed else reason in str(found[ID])
 
 
-def test_a_linked_folder_of_any_other_name_is_left_out_aloud(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_linked_folder_of_any_other_name_is_left_out_of_a_blind_run_aloud(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     touch_case(tmp_path / "in", ID)
     (tmp_path / "in" / "patient7").symlink_to(touch_case(tmp_path / "outside", "patient7"))
-    assert problems(tmp_path / "in") == {ID: None}
-    assert "patient7: is left out, it is a link" in caplog.text
+    assert [case.id for case in find_cases(tmp_path / "in", links=Links.INSIDE)] == [ID]
+    assert "patient7: is left out, is a link, which is not followed" in caplog.text
 
 
-def test_a_link_to_a_case_that_is_found_anyway_changes_nothing(tmp_path: Path) -> None:
-    folder = touch_case(tmp_path / "all", ID)
-    (tmp_path / "selected").mkdir()
-    (tmp_path / "selected" / ID).symlink_to(folder)
-    assert problems(tmp_path) == {ID: None}
+@pytest.mark.parametrize("names", [("all", "selected"), ("z-all", "selected")])
+def test_a_link_to_a_case_that_is_found_anyway_changes_nothing(tmp_path: Path, names: tuple[str, str]) -> None:
+    folder = touch_case(tmp_path / names[0], ID)
+    (tmp_path / names[1]).mkdir()
+    (tmp_path / names[1] / ID).symlink_to(folder)
+    case = only(find_cases(tmp_path))
+    assert case.problem is None
+    assert case.paths["t1n"].parent == folder
+
+
+def test_a_link_under_the_name_of_another_case_fails_and_is_not_dropped(tmp_path: Path) -> None:
+    (tmp_path / OTHER).symlink_to(touch_case(tmp_path, ID))
+    found = problems(tmp_path)
+    assert found[ID] is None
+    assert f"{OTHER}: is a link to {tmp_path / ID}, which is read under that name" in str(found[OTHER])
 
 
 def test_the_input_itself_may_be_a_link(tmp_path: Path) -> None:
