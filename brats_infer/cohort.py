@@ -1,7 +1,8 @@
-"""A folder of cases: finds them, prepares the output folders, starts a runner."""
+"""A folder of cases, or one case from four files: finds them, prepares the output folders, starts a runner."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -10,7 +11,7 @@ from brats_infer.errors import UsageError
 from brats_infer.files.cases import Case
 from brats_infer.files.folders import OUTPUT, prepare_folder
 from brats_infer.files.resume import is_there
-from brats_infer.files.search import find_cases
+from brats_infer.files.search import case_of_files, find_cases
 from brats_infer.files.tree import Links
 from brats_infer.network.devices import limit_threads
 from brats_infer.network.ensemble import Ensemble
@@ -19,7 +20,9 @@ from brats_infer.run.case import Shared
 from brats_infer.run.events import CaseResult, Events, Start
 from brats_infer.run.folder import run_cases
 from brats_infer.settings import Settings
-from brats_infer.tasks import Task
+from brats_infer.tasks import Task, other_challenge, task_of_id
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -71,16 +74,60 @@ def segment_folder(
     settings = settings or Settings()
     if not 1 <= shard[0] <= shard[1]:
         raise UsageError(f"shard={shard}: give (k, n) with 1 <= k <= n")
-    cases = find_cases(input_folder, task, Links(links), channels)[shard[0] - 1 :: shard[1]]
+    cases = find_cases(input_folder, task, Links(links), channels)
+    if task != "auto":
+        _warn_of_other_ids(cases, task)
     taken = {"the input folder": input_folder}
-    prepare_folder(output_folder, "--output", taken)
-    if settings.probabilities:
-        prepare_folder(settings.probabilities, "--probabilities", {**taken, OUTPUT: output_folder})
+    return _segment(
+        cases[shard[0] - 1 :: shard[1]],
+        taken,
+        Plan(input_folder, output_folder, weights, (), device, settings),
+        events,
+        runner or _run_here,
+    )
+
+
+def segment_files(
+    images: Mapping[str, Path],
+    label_map: Path,
+    *,
+    task: str = "auto",
+    weights: Path | str = SHIPPED_WEIGHTS,
+    device: str = "auto",
+    settings: Settings | None = None,
+    events: Events | None = None,
+) -> CaseResult:
+    """Segments one case from its four files, {contrast: file}; writes the map `label_map`, whose name is the case's ID.
+
+    `task` "auto" takes the challenge from that ID or from the names of the files. Raises as `segment_folder`.
+    """
+    case = case_of_files(images, label_map, task)
+    plan = Plan(label_map.parent, label_map.parent, Path(weights), (), device, settings or Settings())
+    return _segment([case], {}, plan, events, _run_here)[0]
+
+
+def _segment(
+    cases: Sequence[Case], taken: Mapping[str, Path], plan: Plan, events: Events | None, runner: Runner
+) -> list[CaseResult]:
+    """Prepares the output folders, which must differ from `taken`, and runs the cases; results are sorted by ID."""
+    prepare_folder(plan.output, "--output", taken)
+    if plan.settings.probabilities:
+        prepare_folder(plan.settings.probabilities, "--probabilities", {**taken, OUTPUT: plan.output})
     with_task = [case for case in cases if case.task]
     sound = [case for case in with_task if not case.problem] or with_task  # weights are always checked
     tasks = {case.task.name: case.task for case in sound if case.task}
-    plan = Plan(input_folder, output_folder, weights, tuple(tasks.values()), device, settings)
-    return sorted((runner or _run_here)(cases, plan, events or Events()), key=lambda result: result.id)
+    plan = replace(plan, tasks=tuple(tasks.values()))
+    return sorted(runner(cases, plan, events or Events()), key=lambda result: result.id)
+
+
+def _warn_of_other_ids(cases: Sequence[Case], task: str) -> None:
+    """Warns, in one line, of cases whose IDs belong to another challenge than the given one."""
+    own = {case.id: other_challenge(case.id) or getattr(task_of_id(case.id), "name", task) for case in cases}
+    others = {case_id: challenge for case_id, challenge in own.items() if challenge != task}
+    if others:
+        first, challenge = next(iter(others.items()))
+        count = f"{len(others)} of {len(cases)} case IDs"
+        log.warning("warning: --task %s: %s tell another challenge, the first %s (%s)", task, count, first, challenge)
 
 
 def load_ensembles(plan: Plan, device: torch.device) -> dict[str, Ensemble]:

@@ -14,6 +14,7 @@ from brats_infer.commands.options.click_options import (
     SHIPPED,
     TARGET,
     ByValue,
+    Command,
     Part,
     Probability,
     WithHeadings,
@@ -42,6 +43,7 @@ Examples:
   brats-opt --input cases --output labels
   brats-opt --input cases --output labels --report report --mode sliding-window --flips
   brats-opt --input cases --output labels --task ssa --on-error blank --resume
+  brats-opt --t1n t1.nii.gz --t1c t1c.nii.gz --t2w t2.nii.gz --t2f flair.nii.gz --output map.nii.gz --task gli
 
 Every option can also be given in the environment: BRATS_OPT_INPUT, BRATS_OPT_ON_ERROR, BRATS_OPT_FLIPS=1.
 """
@@ -61,6 +63,14 @@ class Channels(click.ParamType[tuple[str, ...]]):
         return found
 
 
+def four_files(command: Command) -> Command:
+    """Adds an option for the file of each contrast."""
+    for modality in reversed(MODALITIES):
+        text = f"One case from four files: its {modality.title}; --output is then a file {{ID}}.nii.gz."
+        command = option(f"--{modality.name}", type=PATH, heading=FILES, help=text)(command)
+    return command
+
+
 @click.command(cls=WithHeadings, epilog=EXAMPLES)
 @option("--input", "--data_path", "input_folder", type=PATH, default=Path("/input"), show_default=True, heading=FILES)
 @option(
@@ -77,6 +87,7 @@ class Channels(click.ParamType[tuple[str, ...]]):
     heading=FILES,
     help="Follow links in --input, or only links to files inside it.",
 )
+@four_files
 @option("--channels", type=Channels(), heading=FILES, help="The contrasts of files that nnU-Net numbers, in order.")
 @option("--probabilities", type=TARGET, heading=FILES, help="A folder for the region probabilities.")
 @option(
@@ -188,51 +199,70 @@ class Channels(click.ParamType[tuple[str, ...]]):
 def infer(
     ctx: click.Context, /, parameters_file: Path | None, becoming_owner: bool, voice: Voice | None, **given: Any
 ) -> None:
-    """Segment every case of a folder.
+    """Segment every case of a folder, or one case from four files.
 
     From --input/{ID}/{ID}-{t1n,t1c,t2w,t2f}.nii.gz to --output/{ID}.nii.gz.
     """
     raise_once()
     speak_as(voice or Voice.PLAIN)
+    files = {modality.name: given[modality.name] for modality in MODALITIES if given[modality.name]}
+    source, target = given["input_folder"], given["output_folder"]
+    if files:
+        _refuse_beside_files(ctx, given)
+        source, target = next(iter(files.values())).parent, target.parent
     if becoming_owner:
-        inputs = (given["input_folder"], given["weights"], given["additional_files"], parameters_file)
-        outputs = (given["output_folder"], given["report"], given["probabilities"])
+        inputs = (*(files.values() or [source]), given["weights"], given["additional_files"], parameters_file)
+        outputs = (target, given["report"], given["probabilities"])
         become_owner([path for path in outputs if path], [path for path in inputs if path])
     given |= _from_file(ctx, parameters_file)
-    shard = given["shard"] or shard_of(os.environ)
+    shard = Shard(1, 1) if files else given["shard"] or shard_of(os.environ)
     with end_at_once():
-        from brats_infer.cohort import segment_folder
+        from brats_infer.cohort import segment_files, segment_folder
         from brats_infer.commands.progress_bar import Progress
         from brats_infer.run.events import Events, Status
 
-        report = _report_of(given, shard)
+        taken = {} if files else {"the input folder": source, OUTPUT: target}
+        report = _report_of(given, shard, taken)
     with Progress(str(shard), voice=voice or Voice.PLAIN) as progress:
         events = Events(progress.start, progress.stage, result=progress.advance)
-        results = segment_folder(
-            given["input_folder"],
-            given["output_folder"],
-            task=given["task"],
-            weights=_weights(ctx, given["weights"], given["additional_files"]),
-            device=given["device"],
-            settings=Settings(**{field.name: given[field.name] for field in fields(Settings)}),
-            shard=(shard.number, shard.count),
-            links=given["links"],
-            channels=given["channels"] or (),
-            events=report.beside(events) if report else events,
-            runner=_runner(given["ray"]),
-        )
+        common: dict[str, Any] = {
+            "task": given["task"],
+            "weights": _weights(ctx, given["weights"], given["additional_files"]),
+            "device": given["device"],
+            "settings": Settings(**{field.name: given[field.name] for field in fields(Settings)}),
+            "events": report.beside(events) if report else events,
+        }
+        if files:
+            results = [segment_files(files, given["output_folder"], **common)]
+        else:
+            results = segment_folder(
+                source,
+                target,
+                shard=(shard.number, shard.count),
+                links=given["links"],
+                channels=given["channels"] or (),
+                runner=_runner(given["ray"]),
+                **common,
+            )
     if report:
-        report.write(given["input_folder"], given["output_folder"], given["task"], results)
+        report.write(source, target, given["task"], results)
     ctx.exit(ExitCode.CASES_FAILED if any(r.status is Status.FAILED for r in results) else ExitCode.OK)
 
 
-def _report_of(given: dict[str, Any], shard: Shard) -> "RunReport | None":
-    """The report, if `--report` is given; each part of the cases has its own."""
+def _refuse_beside_files(ctx: click.Context, given: dict[str, Any]) -> None:
+    """Raises UsageError for options of folders beside the four files."""
+    wrong = [name for name in ("resume", "ray", "channels") if given[name]]
+    wrong += ["input"] if _on_command_line(ctx, "input_folder") else []
+    if wrong:
+        raise UsageError(f"--{wrong[0]}: is for a folder of cases: leave it out beside --t1n, --t1c, --t2w and --t2f")
+
+
+def _report_of(given: dict[str, Any], shard: Shard, taken: dict[str, Path]) -> "RunReport | None":
+    """The report, if `--report` is given; each part of the cases has its own. Its folder is none of `taken`."""
     if not given["report"]:
         return None
     from brats_infer.report import RunReport
 
-    taken = {"the input folder": given["input_folder"], OUTPUT: given["output_folder"]}
     if given["probabilities"]:
         taken["the folder of the probabilities"] = given["probabilities"]
     folder: Path = given["report"]

@@ -3,12 +3,12 @@
 import logging
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from brats_infer.errors import NoCasesError, UsageError, printable
-from brats_infer.files.cases import Case, is_safe_id
+from brats_infer.files.cases import ID_RULE, Case, is_safe_id
 from brats_infer.files.layouts import (
     DATASET,
     GIVE_CHANNELS,
@@ -21,7 +21,7 @@ from brats_infer.files.layouts import (
     is_known,
 )
 from brats_infer.files.names import IMAGE_ENDINGS as IMAGE_ENDINGS
-from brats_infer.files.names import Rank, contrast_named, stem_of
+from brats_infer.files.names import Rank, contrast_named, parse_stem, stem_of
 from brats_infer.files.tree import Folder, Links, Tree, other_formats, pointer_remedy, walk
 from brats_infer.tasks import MODALITIES, TASKS, Task, other_challenge, task_named, task_of_id
 
@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 NO_CASE = "lost+found"  # in the top folder of a disk
 FEW = 3  # lines for one reason; more are one line
+MAP_ENDING = ".nii.gz"
 NO_ID = f"its name lacks the case ID: {LAYOUT}"
 ALONE = "no other image has its case ID"
 
@@ -62,6 +63,31 @@ def find_cases(
         log.warning("%s", line)
     _check_ids(folder, cases, task)
     return [_with_task(case, task) for case in cases]
+
+
+def case_of_files(images: Mapping[str, Path], label_map: Path, task_name: str = "auto") -> Case:
+    """The case of four files, {contrast: file}, whose ID is the name of its label map.
+
+    `task_name` "auto" takes the challenge from that ID or from the files' names. Raises UsageError for files that
+    cannot be one case, and for a task that is not told.
+    """
+    if lacking := [modality.name for modality in MODALITIES if modality.name not in images]:
+        raise UsageError(f"--{lacking[0]}: is missing: give one file for each contrast")
+    if not label_map.name.endswith(MAP_ENDING) or not is_safe_id(case_id := label_map.name.removesuffix(MAP_ENDING)):
+        raise UsageError(f"--output {label_map}: is no name of a label map ({ID_RULE}): give a file {{ID}}.nii.gz")
+    paths = {modality.name: images[modality.name] for modality in MODALITIES}
+    real = [os.path.realpath(path) for path in (*paths.values(), label_map)]
+    if twice := next((path for path in real if real.count(path) > 1), None):
+        raise UsageError(f"{twice}: is given twice: name four images, and another file as --output")
+    names = [parse_stem(stem_of(path.name) or "") for path in paths.values()]
+    ids = [case_id, *(name.case_id for name in names if name)]
+    task = task_named(task_name) if task_name != "auto" else next(filter(None, map(task_of_id, ids)), None)
+    if task_name == "auto" and (other := next((each for each in ids if other_challenge(each)), None)):
+        raise UsageError(_of_other(other))
+    if task is None:
+        raise UsageError(f"{label_map}: its name does not tell the challenge: give --task {'|'.join(TASKS)}")
+    pointers = (f"{path}: {remedy}" for path in paths.values() if (remedy := pointer_remedy(path)))
+    return Case(case_id, task, paths, next(pointers, None))
 
 
 def lines_of(found: Found) -> list[str]:
@@ -129,7 +155,7 @@ def search(root: Path, links: Links = Links.FOLLOW, channels: Sequence[str] = ()
     tree = walk(root, links)
     found = Found()
     odd = {path: why for path, why in tree.odd.items() if is_known(path.name)}
-    found.left_out = {path: why for path, why in tree.odd.items() if path not in odd}
+    found.left_out = {path: f"it {why}" for path, why in tree.odd.items() if path not in odd}
     groups: list[Group] = []
     of_cases: set[Path] = set()
     for folder in tree.folders:
@@ -138,7 +164,7 @@ def search(root: Path, links: Links = Links.FOLLOW, channels: Sequence[str] = ()
         left_out = {path: NO_ID if _is_bare(folder, path) else why for path, why in here.left_out.items()}
         in_a_case = not of_cases.isdisjoint(folder.path.parents)
         if folder.path != root and not here.groups and NO_ID in left_out.values() and not in_a_case:
-            odd[folder.path] = f"its images' names lack the case ID: {LAYOUT}"
+            odd[folder.path] = f"holds images whose names lack the case ID: {LAYOUT}"
         else:
             found.left_out |= left_out
         if len(here.groups) == 1:  # a folder of several cases belongs to none
@@ -150,9 +176,12 @@ def search(root: Path, links: Links = Links.FOLLOW, channels: Sequence[str] = ()
     _find_meant(groups, tree, found.left_out)
     _judge_known_folders(root, tree, groups, found, odd)
     found.cases = [_case(each, Path(os.path.realpath(root)), links) for each in groups]
-    ids = {case.id for case in found.cases}
-    lost = {path.name: f"{path}: {what}" for path, what in odd.items() if path.name not in ids}
-    found.cases += [Case(case_id, None, {}, problem) for case_id, problem in lost.items()]
+    ids = {each.case_id for each in groups}
+    for path, what in odd.items():
+        if path.name in ids:
+            found.left_out[path] = f"it {what}"
+        else:
+            found.cases.append(Case(path.name, None, {}, f"{path}: {what}"))
     if found.cases:
         found.left_out |= _folders_without_images(root, tree)
     found.cases = _without_name_clashes(found.cases)
@@ -204,15 +233,17 @@ def _find_meant(groups: Sequence[Group], tree: Tree, left_out: dict[Path, str]) 
             find_meant(each, folders[each.folder], left_out, alone=cases[each.folder] == 1)
 
 
-def _judge_known_folders(root: Path, tree: Tree, groups: Iterable[Group], found: Found, odd: dict[Path, str]) -> None:
-    """Finds the folders with the ID of a case that is not in them."""
+def _judge_known_folders(root: Path, tree: Tree, groups: Sequence[Group], found: Found, odd: dict[Path, str]) -> None:
+    """Finds the folders with the ID of a case that is not in them, nor anywhere else."""
+    all_ids = {each.case_id for each in groups}
     ids_below: dict[Path, set[str]] = defaultdict(set)  # at any depth
     for each in groups:
         for above in (each.folder, *each.folder.parents):
             ids_below[above].add(each.case_id)
     for folder in tree.folders:
         ids = sorted(ids_below[folder.path])
-        if folder.path == root or folder.path in odd or not is_known(folder.path.name) or folder.path.name in ids:
+        name = folder.path.name
+        if folder.path == root or folder.path in odd or not is_known(name) or name in all_ids:
             continue
         if ids and all(map(is_known, ids)):  # else the names may be the user's own
             odd[folder.path] = f"holds images of {', '.join(ids[:3])}, not its own: rename one"

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from brats_infer.files.check import check_output
+from brats_infer.files.nifti import read_labels
 from tests.case_files import raw_header
 from tests.container.engine import IMAGE, OFFLINE, ONE_THREAD, SECONDS, command, contents, docker, folders, run
 
@@ -191,3 +192,16 @@ def test_named_volumes_fresh_and_used(
         assert done.returncode == 0, done.stderr
         subprocess.run(fetch, check=True, timeout=SECONDS)
         assert contents(output) == expected
+
+
+def test_a_link_out_of_the_input_is_not_followed(small: Path, output: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(small, tmp_path / "input"))
+    case_id = "BraTS-GLI-01000-000"
+    shutil.rmtree(folder / case_id)
+    (folder / case_id).symlink_to(f"/elsewhere/{case_id}")
+    volumes = (*folders(folder, output), f"{small}:/elsewhere:ro")
+    done = run(volumes=volumes)
+    assert done.returncode == 0, done.stderr
+    assert f"{case_id}: is a link, which is not followed" in done.stderr
+    assert not read_labels(output / f"{case_id}.nii.gz")[0].any()
+    assert "blank" not in run("--links", "follow", volumes=volumes).stderr

@@ -147,7 +147,7 @@ def test_a_linked_folder_of_any_other_name_is_left_out_of_a_blind_run_aloud(
     touch_case(tmp_path / "in", ID)
     (tmp_path / "in" / "patient7").symlink_to(touch_case(tmp_path / "outside", "patient7"))
     assert [case.id for case in find_cases(tmp_path / "in", links=Links.INSIDE)] == [ID]
-    assert "patient7: is left out, is a link, which is not followed" in caplog.text
+    assert "patient7: is left out, it is a link, which is not followed" in caplog.text
 
 
 @pytest.mark.parametrize("names", [("all", "selected"), ("z-all", "selected")])

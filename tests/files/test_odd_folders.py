@@ -41,7 +41,7 @@ def test_a_folder_of_images_without_an_id_fails_and_is_not_dropped(tmp_path: Pat
     (tmp_path / "patient3" / name).touch()
     found = problems(tmp_path)
     assert found[ID] is None
-    assert "patient3: its images' names lack the case ID" in str(found["patient3"])
+    assert "patient3: holds images whose names lack the case ID" in str(found["patient3"])
 
 
 def test_images_without_an_id_in_a_folder_of_a_case_are_its_own_business(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_a_folder_of_images_without_an_id_beside_many_cases_in_one_folder_fails(
         (tmp_path / "patient3" / f"{name}.nii.gz").touch()
     found = problems(tmp_path)
     assert (found[ID], found[OTHER]) == (None, None)
-    assert "patient3: its images' names lack the case ID" in str(found["patient3"])
+    assert "patient3: holds images whose names lack the case ID" in str(found["patient3"])
 
 
 @pytest.mark.parametrize("names", [["_T1", "_T1CE", "_T2", "_FLAIR"], ["-T1n", "-T1C", "-t2W", "-T2F"]])
@@ -177,6 +177,17 @@ def test_a_folder_without_ids_whose_name_differs_only_in_capitals_clashes_too(tm
     found = problems(tmp_path, "gli")
     assert len(found) == 2
     assert all(f"{folder} and patient would all be written to one" in str(problem) for problem in found.values())
+
+
+def test_another_folder_of_a_cases_name_is_left_out_aloud(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    touch_case(tmp_path / "all", ID)
+    for folder, names in (("bare", ("t1n", "t1c")), ("copies", (f"{ID}-t1n_n4", f"{ID}-t1c_n4"))):
+        (tmp_path / folder / ID).mkdir(parents=True)
+        for name in names:
+            (tmp_path / folder / ID / f"{name}.nii.gz").touch()
+    assert problems(tmp_path) == {ID: None}
+    assert f"{tmp_path / 'bare' / ID}: is left out, it holds images whose names lack the case ID" in caplog.text
+    assert f"{tmp_path / 'copies' / ID / ID}-t1n_n4.nii.gz: is left out, " in caplog.text
 
 
 def test_contrasts_of_a_case_in_folders_of_their_own_are_named(tmp_path: Path) -> None:

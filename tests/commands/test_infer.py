@@ -1,0 +1,143 @@
+"""`brats-opt infer` on real files: one case from four files, links, numbered channels, contradicting IDs."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from brats_infer.cohort import segment_folder
+from brats_infer.errors import UsageError
+from brats_infer.files.search import case_of_files
+from tests.case_files import write_case
+from tests.files.inputs import ID, MODALITIES
+from tests.small_networks import random_network, write_weights
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`input` with one case, `weights`, and `expected` with its label map."""
+    folder = tmp_path_factory.mktemp("infer")
+    for name in ("input", "weights"):
+        (folder / name).mkdir()
+    write_case(folder / "input", ID)
+    write_weights(folder / "weights", [random_network(seed=5)])
+    segment_folder(folder / "input", folder / "expected", weights=folder / "weights", device="cpu")
+    return folder
+
+
+def brats_opt(folder: Path, *args: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, ROOT / "entrypoint.py", "--weights", folder / "weights", *(str(arg) for arg in args)],
+        env={**os.environ, "BRATS_OPT_DEVICE": "cpu", **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def four(folder: Path) -> dict[str, Path]:
+    """{contrast: file} under names that say nothing."""
+    files = {}
+    for contrast in MODALITIES:
+        files[contrast] = folder / f"scan {contrast}.nii.gz"
+        shutil.copy(folder / "input" / ID / f"{ID}-{contrast}.nii.gz", files[contrast])
+    return files
+
+
+def test_one_case_from_four_files_gets_its_map_beside_them(folder: Path) -> None:
+    files = four(folder)
+    options = [word for contrast, path in files.items() for word in (f"--{contrast}", path)]
+    output = folder / "new" / "map.nii.gz"
+    done = brats_opt(folder, *options, "--output", output, "--task", "gli", "--report", folder / "new" / "report")
+    assert done.returncode == 0, done.stderr
+    assert output.read_bytes() == (folder / "expected" / f"{ID}.nii.gz").read_bytes()
+    assert sorted(path.name for path in output.parent.iterdir()) == ["map.nii.gz", "report"]
+    assert (folder / "new" / "report" / "pictures" / "map.png").is_file()
+    refused = brats_opt(folder, *options, "--output", output, "--input", folder / "input")
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert "--input: is for a folder of cases: leave it out beside --t1n" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("changes", "output", "task", "message"),
+    [
+        ({"t2f": None}, "map.nii.gz", "gli", "--t2f: is missing"),
+        ({}, "map.nii", "gli", r"map\.nii: is no name of a label map"),
+        ({}, "a b.nii.gz", "gli", "is no name of a label map"),
+        ({"t1c": "scan t1n.nii.gz"}, "map.nii.gz", "gli", r"scan t1n\.nii\.gz: is given twice"),
+        ({}, "scan t1n.nii.gz", "gli", "is no name of a label map"),
+        ({"t1n": "t1n.nii.gz"}, "t1n.nii.gz", "gli", r"t1n\.nii\.gz: is given twice"),
+        ({}, "map.nii.gz", "auto", "its name does not tell the challenge: give --task"),
+        ({"t1n": "BraTS-MET-00001-000-t1n.nii.gz"}, "map.nii.gz", "auto", "is of BraTS-MET"),
+    ],
+)
+def test_four_files_that_are_no_case_are_refused(
+    tmp_path: Path, changes: dict[str, str | None], output: str, task: str, message: str
+) -> None:
+    names = {**{contrast: f"scan {contrast}.nii.gz" for contrast in MODALITIES}, **changes}
+    images = {contrast: tmp_path / name for contrast, name in names.items() if name}
+    with pytest.raises(UsageError, match=message):
+        case_of_files(images, tmp_path / output, task)
+
+
+def test_four_files_of_a_challenge_tell_their_task(tmp_path: Path) -> None:
+    images = {contrast: tmp_path / f"BraTS-SSA-00002-000-{contrast}.nii.gz" for contrast in MODALITIES}
+    case = case_of_files(images, tmp_path / "map.nii.gz")
+    assert case.task is not None
+    assert (case.id, case.task.name, case.paths) == ("map", "ssa", images)
+
+
+def test_a_pointer_among_four_files_fails_with_its_remedy(tmp_path: Path) -> None:
+    images = {contrast: tmp_path / f"{contrast}.nii.gz" for contrast in MODALITIES}
+    images["t2w"].write_text("version https://git-lfs.github.com/spec/v1\n")
+    assert "run git lfs pull" in str(case_of_files(images, tmp_path / "map.nii.gz", "gli").problem)
+
+
+def test_a_run_follows_links_unless_the_image_or_an_option_forbids_it(folder: Path, tmp_path: Path) -> None:
+    """Row 18."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / ID).symlink_to(folder / "input" / ID)
+    common = ("--input", tmp_path / "in", "--output", tmp_path / "out")
+    done = brats_opt(folder, *common)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / f"{ID}.nii.gz").read_bytes() == (folder / "expected" / f"{ID}.nii.gz").read_bytes()
+    blind = brats_opt(folder, *common, BRATS_OPT_LINKS="inside")
+    assert blind.returncode == 3
+    assert f"{tmp_path / 'in' / ID}: is a link, which is not followed" in blind.stderr
+
+
+def test_the_image_follows_no_links() -> None:
+    environment = (ROOT / "Dockerfile").read_text()
+    assert "BRATS_OPT_LINKS=inside" in environment
+
+
+def test_numbered_channels_are_segmented_in_the_given_order(folder: Path, tmp_path: Path) -> None:
+    order = ("t2f", "t1n", "t1c", "t2w")
+    (tmp_path / "imagesTs").mkdir()
+    for number, contrast in enumerate(order):
+        name = f"BRATS_001_000{number}.nii.gz"
+        shutil.copy(folder / "input" / ID / f"{ID}-{contrast}.nii.gz", tmp_path / "imagesTs" / name)
+    common = ("--input", tmp_path / "imagesTs", "--output", tmp_path / "out", "--task", "gli")
+    done = brats_opt(folder, *common, "--channels", "FLAIR,T1w,t1gd,t2w")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "BRATS_001.nii.gz").read_bytes() == (folder / "expected" / f"{ID}.nii.gz").read_bytes()
+    refused = brats_opt(folder, *common, "--channels", "t1n,t1n,t2w,t2f")
+    assert refused.returncode == 2
+    assert "does not name the four contrasts once each" in refused.stderr
+
+
+def test_a_task_that_contradicts_the_ids_is_told_once(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Row 5."""
+    for case_id in (ID, "BraTS-MEN-00003-000", "BraTS-MEN-00004-000", "patient7"):
+        write_case(tmp_path / "in", case_id)
+    segment_folder(tmp_path / "in", tmp_path / "out", task="gli", weights=folder / "weights", device="cpu")
+    (line,) = caplog.messages
+    assert line == "warning: --task gli: 2 of 4 case IDs tell another challenge, the first BraTS-MEN-00003-000 (men)"
