@@ -7,11 +7,11 @@ from pathlib import Path
 
 import torch
 
-from brats_infer.errors import UsageError
+from brats_infer.errors import UsageError, printable
 from brats_infer.files.cases import Case
 from brats_infer.files.folders import OUTPUT, prepare_folder
 from brats_infer.files.resume import is_there
-from brats_infer.files.search import case_of_files, find_cases
+from brats_infer.files.search import case_of_files, contradiction, find_cases
 from brats_infer.files.tree import Links
 from brats_infer.network.devices import limit_threads
 from brats_infer.network.ensemble import Ensemble
@@ -20,7 +20,7 @@ from brats_infer.run.case import Shared
 from brats_infer.run.events import CaseResult, Events, Start
 from brats_infer.run.folder import run_cases
 from brats_infer.settings import Settings
-from brats_infer.tasks import Task, other_challenge, task_of_id
+from brats_infer.tasks import Task
 
 log = logging.getLogger(__name__)
 
@@ -75,8 +75,8 @@ def segment_folder(
     if not 1 <= shard[0] <= shard[1]:
         raise UsageError(f"shard={shard}: give (k, n) with 1 <= k <= n")
     cases = find_cases(input_folder, task, Links(links), channels)
-    if task != "auto":
-        _warn_of_other_ids(cases, task)
+    if task != "auto" and (warning := contradiction(cases, task)):
+        log.warning("%s", printable(warning))
     taken = {"the input folder": input_folder}
     return _segment(
         cases[shard[0] - 1 :: shard[1]],
@@ -118,16 +118,6 @@ def _segment(
     tasks = {case.task.name: case.task for case in sound if case.task}
     plan = replace(plan, tasks=tuple(tasks.values()))
     return sorted(runner(cases, plan, events or Events()), key=lambda result: result.id)
-
-
-def _warn_of_other_ids(cases: Sequence[Case], task: str) -> None:
-    """Warns, in one line, of cases whose IDs belong to another challenge than the given one."""
-    own = {case.id: other_challenge(case.id) or getattr(task_of_id(case.id), "name", task) for case in cases}
-    others = {case_id: challenge for case_id, challenge in own.items() if challenge != task}
-    if others:
-        first, challenge = next(iter(others.items()))
-        count = f"{len(others)} of {len(cases)} case IDs"
-        log.warning("warning: --task %s: %s tell another challenge, the first %s (%s)", task, count, first, challenge)
 
 
 def load_ensembles(plan: Plan, device: torch.device) -> dict[str, Ensemble]:

@@ -90,6 +90,17 @@ def case_of_files(images: Mapping[str, Path], label_map: Path, task_name: str = 
     return Case(case_id, task, paths, next(pointers, None))
 
 
+def contradiction(cases: Sequence[Case], task_name: str) -> str | None:
+    """A warning, in one line, of cases whose IDs belong to another challenge than the given one; None without any."""
+    own = {case.id: other_challenge(case.id) or getattr(task_of_id(case.id), "name", task_name) for case in cases}
+    others = {case_id: challenge for case_id, challenge in own.items() if challenge != task_name}
+    if not others:
+        return None
+    first, challenge = next(iter(others.items()))
+    count = f"{len(others)} of {len(cases)} case IDs"
+    return f"warning: --task {task_name}: {count} tell another challenge, the first {first} ({challenge})"
+
+
 def lines_of(found: Found) -> list[str]:
     """The warnings of what no case takes: one a file, or one a reason if there are many."""
     reasons: dict[str, list[Path]] = defaultdict(list)

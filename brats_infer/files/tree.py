@@ -101,7 +101,7 @@ def _walk_without_links(root: Path, start: Path, links: Links, tree: Tree, seen:
         others = [f for f in files if f not in images and not f.startswith(".")]
         for f in below:
             if stem_of(f) is not None and (f not in linked or links is Links.FOLLOW):
-                inside = _image_inside(folder / f)
+                inside = image_inside(folder / f)
                 if inside is None:
                     others.append(f)
                 else:
@@ -136,7 +136,7 @@ def _refusing(root: Path, tree: Tree) -> Callable[[OSError], None]:
     return refuse
 
 
-def _image_inside(folder: Path) -> Path | None:
+def image_inside(folder: Path) -> Path | None:
     """The only file of a folder that is called like an image, if it is an image; None for any other folder."""
     try:
         inside = [path for path in folder.iterdir() if not path.name.startswith(".")]

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import re
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,8 +20,10 @@ from brats_infer.errors import CaseError, OutputError, UsageError
 from brats_infer.evaluate.label_maps import on_grid, read_reference
 from brats_infer.evaluate.pairs import REFERENCE_ENDINGS, find_labels
 from brats_infer.files.cases import Case
+from brats_infer.files.names import stem_of
 from brats_infer.files.nifti import read_images
 from brats_infer.files.search import find_cases
+from brats_infer.files.tree import image_inside
 from brats_infer.image.crop import crop_labels, crop_to_brain
 from brats_infer.image.normalise import Normalisation, histogram_reference, network_input
 from brats_infer.labelling.regions import regions_from_labels
@@ -34,6 +37,7 @@ log = logging.getLogger(__name__)
 
 CACHE_VERSION = 3
 CENTRES = 4096  # voxels kept of each region and of the brain, as centres of patches
+LABEL_WORD = re.compile(r"seg|label|mask|truth|(?<![a-z])gt(?![a-z])")
 CENTRES_OF = "centres-"  # and the number of the region; the brain comes last
 
 
@@ -71,6 +75,10 @@ class Split:
     """Synthetic cases to train on."""
     fresh: Callable[[int, torch.device], TrainingCase] | None = None
     """Makes the synthetic case of a seed on a device; replaces `phantoms`."""
+    left_out: tuple[str, ...] = ()
+    """A text for each case of the folder without a label map: its ID, and what lies there instead."""
+    skipped: int = 0
+    """Cases with a label map that are left alone."""
 
     @property
     def synthetic(self) -> bool:
@@ -103,7 +111,10 @@ def load_split(
     """
     task = task_named(task_name)
     cases = find_cases(folder, task_name)
-    used = _with_labels(folder, cases)
+    references = references_of(folder, cases)
+    used = [(case, references[case.id]) for case in cases if case.id in references]
+    skipped = sum(case.id in skip for case, _ in used)
+    left_out = tuple(without_labels(case) for case in cases if case.id not in references and case.id not in skip)
     if unknown := (set(hold_out) | set(skip)) - {case.id for case in cases}:
         raise UsageError(f"{folder}: holds no case {', '.join(sorted(unknown))}: check --hold-out and --skip")
     used = [(case, reference) for case, reference in used if case.id not in skip]
@@ -121,7 +132,8 @@ def load_split(
     if normalisation == Normalisation.HISTOGRAM:
         histogram = histogram_reference(_read(case, reference, task)[0] for case, reference in training or extra)
     load = partial(_load, task, normalisation, histogram, cache)
-    return Split(load(training, spacing, clean), load(validation, 1, False), histogram, load(extra, spacing, clean))
+    sides = load(training, spacing, clean), load(validation, 1, False)
+    return Split(*sides, histogram, load(extra, spacing, clean), None, left_out, skipped)
 
 
 def _check_held_out(validation: Labelled, training: Labelled, extra: Labelled, phantoms: Path | None) -> None:
@@ -143,13 +155,38 @@ def labelled_cases(folder: Path, task_name: str) -> list[tuple[Case, Path]]:
 
     Raises UsageError for a case with two label maps, NoCasesError for a folder without cases.
     """
-    return _with_labels(folder, find_cases(folder, task_name))
-
-
-def _with_labels(folder: Path, cases: Sequence[Case]) -> list[tuple[Case, Path]]:
-    """As `labelled_cases`, for cases that were found before."""
-    references = find_labels(folder, REFERENCE_ENDINGS)
+    cases = find_cases(folder, task_name)
+    references = references_of(folder, cases)
     return [(case, references[case.id]) for case in cases if case.id in references]
+
+
+def references_of(folder: Path, cases: Sequence[Case]) -> dict[str, Path]:
+    """{ID: label map} of the cases that have one, also in a folder called like it (Kaggle). Raises UsageError."""
+    found = find_labels(folder, REFERENCE_ENDINGS)
+    for case in cases:
+        for ending in REFERENCE_ENDINGS if case.id not in found and case.paths else ():
+            if inside := image_inside(_folder_of(case) / f"{case.id}{ending}"):
+                found[case.id] = inside
+    return found
+
+
+def without_labels(case: Case) -> str:
+    """Why a case without a label map is left out, and which images beside it may be that map."""
+    beside: list[str] = []
+    if case.paths:
+        taken = {path.name for path in (*case.paths.values(), *(path.parent for path in case.paths.values()))}
+        for name in sorted(path.name for path in _folder_of(case).iterdir()):
+            stem = (stem_of(name) or "").lower()
+            is_label = LABEL_WORD.search(stem) and not name.lower().endswith(REFERENCE_ENDINGS)
+            beside += [name] if stem and (is_label or name.startswith(case.id)) and name not in taken else []
+    hint = f" ({', '.join(beside[:3])} lies beside it: rename it if it is that map)" if beside else ""
+    return f"{case.id}: has no label map {case.id}-seg.nii.gz{hint}"
+
+
+def _folder_of(case: Case) -> Path:
+    """The folder of a case's images, outside of folders called like an image."""
+    folder = next(iter(case.paths.values())).parent
+    return folder if stem_of(folder.name) is None else folder.parent
 
 
 def _load(

@@ -324,4 +324,5 @@ def test_what_is_left_out_is_told_once(folder: Path, caplog: pytest.LogCaptureFi
     for name in ("dwi", "adc"):
         write(folder / "notes" / f"scan-{name}.nii.gz", images_of(0)[0])
     load(folder)
-    assert [record.getMessage().partition(":")[0] for record in caplog.records] == [str(folder / "notes")]
+    told = [record.getMessage().partition(": is left out")[0] for record in caplog.records]
+    assert told == [f"warning: {folder / 'notes' / name}" for name in ("scan-adc.nii.gz", "scan-dwi.nii.gz")]
