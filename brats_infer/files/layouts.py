@@ -49,6 +49,11 @@ class Group:
         return [modality.name for modality in MODALITIES if modality.name not in self.files]
 
     @property
+    def is_incomplete(self) -> bool:
+        """Whether the case's problem is that it lacks a contrast."""
+        return bool(self.lacking) and not self.numbered and is_safe_id(self.case_id)
+
+    @property
     def problem(self) -> str | None:
         """Why the case cannot be used, by its names alone."""
         if not is_safe_id(self.case_id):
@@ -149,7 +154,7 @@ def _without_derived(done: Grouped) -> None:
 
 def _without_parts(done: Grouped) -> None:
     """Takes an incomplete group for part of another one that its ID goes on from: `sub-01_acq-gd` of `sub-01`."""
-    incomplete = [each for each in done.groups if each.lacking and not each.numbered]
+    incomplete = [each for each in done.groups if each.is_incomplete]
     wholes = tuple(f"{each.case_id}{mark}" for each in incomplete for mark in "-_. ")
     for each in incomplete:
         if each.case_id.startswith(wholes) and not is_known(each.case_id):

@@ -212,7 +212,7 @@ def _is_bare(folder: Folder, path: Path) -> bool:
 
 
 def _surest(groups: Sequence[Group], left_out: dict[Path, str]) -> list[Group]:
-    """Of groups of one output name, the one with surer names than all others, if there is one; else all of them.
+    """Of groups of one output name, the whole one with surer names than all others; without one, all of them.
 
     A single image under a name that no challenge uses is no case either.
     """
@@ -227,7 +227,7 @@ def _surest(groups: Sequence[Group], left_out: dict[Path, str]) -> list[Group]:
             continue
         best = min(each.rank for each in same)
         sure = [each for each in same if each.rank == best]
-        alone = len(sure) == 1 and len(set(contrasts)) < len(contrasts)  # else they may be parts of one case
+        alone = len(sure) == 1 and sure[0].problem is None
         kept += sure if alone else same
         if alone:
             others = [each for each in same if each is not sure[0]]
@@ -239,8 +239,9 @@ def _find_meant(groups: Sequence[Group], tree: Tree, left_out: dict[Path, str]) 
     """Names in the problem of each incomplete case the files that may be its lacking contrasts."""
     folders = {folder.path: folder for folder in tree.folders}
     cases = Counter(each.folder for each in groups)
+    ids = Counter(each.case_id.lower() for each in groups)
     for each in groups:
-        if each.lacking and not each.numbered:
+        if each.is_incomplete and ids[each.case_id.lower()] == 1:  # else the problem is another one
             find_meant(each, folders[each.folder], left_out, alone=cases[each.folder] == 1)
 
 
