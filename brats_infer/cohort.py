@@ -74,15 +74,23 @@ def segment_folder(
     settings = settings or Settings()
     if not 1 <= shard[0] <= shard[1]:
         raise UsageError(f"shard={shard}: give (k, n) with 1 <= k <= n")
+    if links not in set(Links):
+        raise UsageError(f"links={links!r}: choose one of {', '.join(Links)}")
     cases = find_cases(input_folder, task, Links(links), channels)
-    if task != "auto" and (warning := contradiction(cases, task)):
-        log.warning("%s", printable(warning))
+    warning = contradiction(cases, task) if task != "auto" else None
+    heard = events or Events()
+
+    def start(known: Start) -> None:  # the weights are there: a run that ends before its work says one line alone
+        if warning:
+            log.warning("%s", printable(warning))
+        heard.start(known)
+
     taken = {"the input folder": input_folder}
     return _segment(
         cases[shard[0] - 1 :: shard[1]],
         taken,
         Plan(input_folder, output_folder, weights, (), device, settings),
-        events,
+        replace(heard, start=start),
         runner or _run_here,
     )
 

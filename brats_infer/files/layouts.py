@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -162,25 +162,24 @@ def _without_parts(done: Grouped) -> None:
             done.left_out |= {path: NO_CONTRAST for paths in each.files.values() for path in paths}
 
 
-def find_meant(group: Group, folder: Folder, left_out: dict[Path, str], alone: bool) -> None:
-    """Sets `group.meant`, the files of its folder that may be a lacking contrast; takes them out of `left_out`.
+def find_meant(group: Group, spare: Mapping[str, Path], others: Sequence[str], alone: bool) -> list[Path]:
+    """Sets `group.meant`: the files of its folder that may be a lacking contrast; returns the images among them.
 
-    `alone` says whether the folder holds no other case.
+    `spare` are the images that no case takes, {name: file}; `others` the names of other files; `alone` says whether the
+    folder holds no other case.
     """
     likely: list[tuple[str, str]] = []
-    others: list[tuple[str, str]] = []
-    for name, path in folder.images.items():
-        if path in left_out:
+    unlikely: list[tuple[str, str]] = []
+    for name in spare:
+        if alone or name.startswith(group.case_id):
             contrast = contrast_in(stem_of(name) or "")
             is_likely = contrast is not None and contrast.name in group.lacking
             suffix = contrast.suffixes[0] if contrast and is_likely else f"-{group.lacking[0]}"
             remedy = f"is under a name that is not known: rename it to {group.case_id}{suffix}.nii.gz if it is that"
-            if alone or name.startswith(group.case_id):
-                (likely if is_likely else others).append((name, remedy))
-    chosen = likely or others
-    for name, _ in chosen:
-        del left_out[folder.images[name]]
-    group.meant = chosen + [(name, what) for name in folder.others if (what := _remedy(name, group.case_id))]
+            (likely if is_likely else unlikely).append((name, remedy))
+    chosen = likely or unlikely
+    group.meant = chosen + [(name, what) for name in others if (what := _remedy(name, group.case_id))]
+    return [spare[name] for name, _ in chosen]
 
 
 def _remedy(name: str, case_id: str) -> str | None:

@@ -3,7 +3,7 @@
 import logging
 import os
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -237,12 +237,18 @@ def _surest(groups: Sequence[Group], left_out: dict[Path, str]) -> list[Group]:
 
 def _find_meant(groups: Sequence[Group], tree: Tree, left_out: dict[Path, str]) -> None:
     """Names in the problem of each incomplete case the files that may be its lacking contrasts."""
-    folders = {folder.path: folder for folder in tree.folders}
     cases = Counter(each.folder for each in groups)
     ids = Counter(each.case_id.lower() for each in groups)
+    incomplete: dict[Path, list[Group]] = defaultdict(list)
     for each in groups:
         if each.is_incomplete and ids[each.case_id.lower()] == 1:  # else the problem is another one
-            find_meant(each, folders[each.folder], left_out, alone=cases[each.folder] == 1)
+            incomplete[each.folder].append(each)
+    for folder in tree.folders:
+        spare = {name: path for name, path in folder.images.items() if path in left_out}
+        for each in incomplete[folder.path] if spare or folder.others else ():
+            for path in find_meant(each, spare, folder.others, alone=cases[folder.path] == 1):
+                del left_out[path]
+            spare = {name: path for name, path in spare.items() if path in left_out}
 
 
 def _judge_known_folders(root: Path, tree: Tree, groups: Sequence[Group], found: Found, odd: dict[Path, str]) -> None:
@@ -252,6 +258,7 @@ def _judge_known_folders(root: Path, tree: Tree, groups: Sequence[Group], found:
     for each in groups:
         for above in (each.folder, *each.folder.parents):
             ids_below[above].add(each.case_id)
+    contents = _contents(tree, found.left_out)
     for folder in tree.folders:
         ids = sorted(ids_below[folder.path])
         name = folder.path.name
@@ -260,17 +267,27 @@ def _judge_known_folders(root: Path, tree: Tree, groups: Sequence[Group], found:
         if ids and all(map(is_known, ids)):  # else the names may be the user's own
             odd[folder.path] = f"holds images of {', '.join(ids[:3])}, not its own: rename one"
         elif not ids:
-            odd[folder.path] = _holds_no_image(folder.path, tree, found.left_out)
+            odd[folder.path] = _holds_no_image(*contents[folder.path], found.left_out)
 
 
-def _holds_no_image(folder: Path, tree: Tree, left_out: dict[Path, str]) -> str:
+def _contents(tree: Tree, left_out: Iterable[Path]) -> dict[Path, tuple[list[Folder], list[Path]]]:
+    """{folder: (itself and the folders in it, images in it that no case takes)}"""
+    contents: dict[Path, tuple[list[Folder], list[Path]]] = defaultdict(lambda: ([], []))
+    for folder in tree.folders:
+        for above in (folder.path, *folder.path.parents):
+            contents[above][0].append(folder)
+    for path in left_out:
+        for above in path.parents if stem_of(path.name) is not None else ():
+            contents[above][1].append(path)
+    return contents
+
+
+def _holds_no_image(below: Sequence[Folder], images: Sequence[Path], left_out: dict[Path, str]) -> str:
     """What a case's folder holds instead of its images, which are taken out of `left_out`."""
-    images = [path for path in left_out if path.is_relative_to(folder) and stem_of(path.name) is not None]
     for path in images:
-        del left_out[path]
+        left_out.pop(path, None)
     if images:
         return f"holds no image with a known name ({', '.join(path.name for path in images[:FEW])}): {LAYOUT}"
-    below = [each for each in tree.folders if each.path.is_relative_to(folder)]
     return f"holds no image: {'; '.join(other_formats(below, look_inside=True)) or LAYOUT}"
 
 
