@@ -23,7 +23,7 @@ from brats_infer.files.cases import Case
 from brats_infer.files.names import stem_of
 from brats_infer.files.nifti import read_images
 from brats_infer.files.search import find_cases
-from brats_infer.files.tree import image_inside
+from brats_infer.files.tree import image_inside, pointer_remedy
 from brats_infer.image.crop import crop_labels, crop_to_brain
 from brats_infer.image.normalise import Normalisation, histogram_reference, network_input
 from brats_infer.labelling.regions import regions_from_labels
@@ -239,7 +239,8 @@ def _fingerprint(settings: bytes, paths: Iterable[Path]) -> str:
         try:
             status = path.stat()
         except OSError as error:  # a link without its target, for example
-            raise CaseError(f"{path}: cannot be read ({error.strerror}): copy it again") from error
+            reason = pointer_remedy(path) or f"cannot be read ({error.strerror}): copy it again"
+            raise CaseError(f"{path}: {reason}") from error
         digest.update(f"{path.resolve()} {status.st_size} {status.st_mtime_ns}".encode())
     return digest.hexdigest()[:16]
 
@@ -274,10 +275,17 @@ def labelled_ids(folder: Path, task_name: str, skip: Sequence[str]) -> list[str]
     return [case.id for case, _ in labelled_cases(folder, task_name) if case.id not in skip]
 
 
+def check_fetched(reference: Path) -> None:
+    """Raises CaseError for a label map that only points to its content (git-annex, Git LFS)."""
+    if remedy := pointer_remedy(reference):
+        raise CaseError(f"{reference}: {remedy}")
+
+
 def _read(case: Case, reference: Path, task: Task) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """(4, X, Y, Z) raw images and (R, X, Y, Z) masks on the canonical crop. Raises CaseError."""
     if case.problem:
         raise CaseError(case.problem)
+    check_fetched(reference)
     cropped = crop_to_brain(read_images(case.paths.values()))
     grid = cropped.restore.geometry
     labels = on_grid(read_reference(reference, task), reference, grid, "the images", "use the label map of this case")

@@ -22,7 +22,7 @@ from brats_infer.system.console import Screen, say
 from brats_infer.system.cores import usable_cores
 from brats_infer.tasks import Task, patient_of, task_named
 from brats_infer.train.choices import TrainOptions
-from brats_infer.train.data.dataset import Split, load_split, references_of, without_labels
+from brats_infer.train.data.dataset import Split, check_fetched, load_split, references_of, without_labels
 from brats_infer.train.data.fresh import phantom_maker
 from brats_infer.train.data.splits import Fold
 from brats_infer.train.distributed import is_first
@@ -170,6 +170,7 @@ def _examine(case: Case, reference: Path | None, task: Task) -> _Examined:
     odd: list[str] = []
     grid = ""
     try:
+        check_fetched(reference)
         raw, geometry = read_labels(reference)
         labels = tuple(int(label) for label in np.unique(raw) if label)
         volumes = read_images(case.paths.values())

@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from brats_infer.errors import NoCasesError
+from brats_infer.errors import CaseError, NoCasesError
 from brats_infer.tasks import TASKS
 from brats_infer.train.choices import TrainOptions
 from brats_infer.train.data.dataset import labelled_ids
@@ -125,6 +125,20 @@ def test_a_damaged_image_leaves_its_case_out_and_the_others_in(kaggle: Path) -> 
         str(kaggle / IDS[1] / f"{IDS[1]}_seg.nii"),
         IDS[2],
     ]
+
+
+@pytest.mark.parametrize("linked", [True, False])
+def test_a_label_map_that_is_a_pointer_is_named_with_its_remedy(kaggle: Path, tmp_path: Path, linked: bool) -> None:
+    path = kaggle / IDS[0] / f"{IDS[0]}_seg.nii"
+    path.unlink()
+    if linked:
+        path.symlink_to("../.git/annex/objects/xx/none.nii")
+    else:
+        path.write_text("/annex/objects/SHA256E-s12--aaaa.nii\n")
+    message = f"{path}: is a git-annex pointer without its image: run git annex get"
+    assert survey(kaggle, GLI).left_out[0].startswith(message)
+    with pytest.raises(CaseError, match=message):
+        load(kaggle, tmp_path / "cache", Fold(None, ()))
 
 
 def test_ids_of_another_challenge_than_the_task_are_told(tmp_path: Path) -> None:
