@@ -164,9 +164,9 @@ def task_named(name: str) -> Task:
 
 
 def challenge_of_id(case_id: str) -> str | None:
-    """The challenge that an ID names, in lower case, also one that is not in `TASKS`; None if the ID names none."""
-    if re.fullmatch(r"BraTS-GLI-\d{5}-1\d{2}", case_id, re.IGNORECASE):
-        return "gli post-treatment"
+    """The challenge that an ID names, also one that is not in `TASKS`; None if the ID names none."""
+    if other := other_challenge(case_id):
+        return other
     if found := ID_OF_2023.fullmatch(case_id):
         return found[1].lower()
     return "gli" if id_is_until_2021(case_id) else None

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from brats_infer.errors import CaseError, UsageError
-from brats_infer.evaluate.pairs import read_reference
+from brats_infer.evaluate.label_maps import read_reference
 from brats_infer.files.cases import Case
 from brats_infer.files.geometry import size_text
 from brats_infer.files.nifti import Volume, read_images, read_labels
