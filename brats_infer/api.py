@@ -1,33 +1,37 @@
 """One case in Python: images in, labels and probabilities out, without a folder."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import TypeAlias
 
+import nibabel as nib
 import numpy as np
+import SimpleITK as sitk  # noqa: N813 - the package's own custom
 import torch
+from nibabel.spatialimages import SpatialImage
 from numpy.typing import ArrayLike, NDArray
 
-from brats_infer.errors import CaseError, UsageError
-from brats_infer.files.geometry import Geometry, check_affine
-from brats_infer.files.nifti import Volume, check_same_grid, read_images, write_labels
-from brats_infer.image.crop import crop_labels
-from brats_infer.labelling.confidence import expected_dice
+from brats_infer.errors import UsageError
+from brats_infer.files.geometry import Geometry
+from brats_infer.files.nifti import Volume, read_images, write_labels
+from brats_infer.image.exchanged import exchanged
+from brats_infer.image.in_memory import volumes_in_memory
+from brats_infer.labelling.confidence import confidence_in
 from brats_infer.labelling.label_map import region_volumes
 from brats_infer.network.devices import limit_threads
 from brats_infer.network.ensemble import Ensemble
-from brats_infer.network.loading import SHIPPED_WEIGHTS, load_ensemble, pick_device
+from brats_infer.network.loading import SHIPPED_WEIGHTS, load_ensemble, pick_device, refuse_fork
 from brats_infer.pipeline import label, predict, prepare
 from brats_infer.settings import Settings
 from brats_infer.tasks import MODALITIES, Task, task_named
 from model.checkpoint import MANIFEST
 
-ARRAYS = Path("images")
-"""Stands for the folder in messages about arrays."""
-LAST_ROW = (0, 0, 0, 1)
+Image: TypeAlias = os.PathLike[str] | str | bytes | ArrayLike | SpatialImage | sitk.Image
+"""A NIfTI file, an array or tensor (X, Y, Z), or an image of nibabel or SimpleITK."""
 _ONE_AT_A_TIME = Lock()
 
 
@@ -51,6 +55,14 @@ class Segmentation:
         """(4, 4), voxels to mm."""
         return self.geometry.affine
 
+    def to_nibabel(self) -> nib.Nifti1Image:
+        """The labels as an image of nibabel (uint8) on the input's own grid."""
+        header = nib.Nifti1Header()
+        header.set_data_dtype(np.uint8)
+        header.set_data_shape(self.labels.shape)
+        self.geometry.put_into(header)
+        return nib.Nifti1Image(self.labels, self.geometry.affine, header)
+
     def save(self, path: Path | str) -> None:
         """Writes the labels as NIfTI. Raises UsageError for a name that does not end in .nii.gz, OutputError."""
         if not str(path).endswith(".nii.gz"):
@@ -59,7 +71,7 @@ class Segmentation:
 
 
 def segment(
-    images: Mapping[str, Path | str | ArrayLike],
+    images: Mapping[str, Image],
     *,
     task: str,
     affine: ArrayLike | None = None,
@@ -69,26 +81,28 @@ def segment(
 ) -> Segmentation:
     """Segments one case.
 
-    `images` are {"t1n", "t1c", "t2w", "t2f": a NIfTI file or an array (X, Y, Z)}, skull-stripped and on one grid,
-    background 0 or masked. Arrays need `affine` (4, 4), voxels to mm. The settings on_error, resume and probabilities
-    have no effect here. The networks stay loaded for the next call. Calls in several threads compute one at a time.
+    `images` are {"t1n", "t1c", "t2w", "t2f": a NIfTI file, an array or tensor (X, Y, Z), or an image of nibabel or
+    SimpleITK}, skull-stripped and on one grid, background 0, masked or NaN. Arrays and tensors need `affine` (4, 4),
+    voxels to mm. The settings on_error, resume and probabilities have no effect here. The networks stay loaded for the
+    next call. Calls in several threads compute one at a time. A process that was forked after a call cannot compute.
     Raises UsageError, WeightsError, and CaseError for unusable images.
     """
+    refuse_fork()
     chosen, settings = task_named(task), settings or Settings()
     volumes = _volumes(images, affine)
     ensemble = _ensemble(Path(weights), _state_of(Path(weights)), chosen, str(device))
     read = prepare(volumes, ensemble)
     with _ONE_AT_A_TIME:  # there may be no memory for two
-        predicted = predict(read, ensemble, settings, complete=True)
-    labelled = label(predicted, chosen, settings)
-    on_crop = crop_labels(labelled.labels, labelled.restore)
+        predicted = predict(read, ensemble, settings)
+    labelled = label(predicted, chosen, settings, complete=True)
+    expected, doubts = confidence_in(labelled.labels, labelled.found, labelled.brain, labelled.restore, chosen)
     return Segmentation(
         labelled.labels,
         labelled.probability_maps(),
         labelled.restore.geometry,
         {**labelled.millilitres, **region_volumes(labelled.millilitres, chosen)},
-        expected_dice(labelled.found.probabilities, on_crop, chosen),
-        (*labelled.warnings, *labelled.notes),
+        expected,
+        (*labelled.warnings, *exchanged(read.cropped), *labelled.notes, *doubts),
     )
 
 
@@ -107,42 +121,21 @@ def _ensemble(weights: Path, state: int, task: Task, device: str) -> Ensemble:
     return load_ensemble(weights, task, pick_device(device))
 
 
-def _numbers(name: str, values: object, dtype: type[np.floating[Any]]) -> NDArray[Any]:
-    try:
-        given = np.ma.filled(values, 0) if isinstance(values, np.ma.MaskedArray) else np.asarray(values)
-        with np.errstate(over="ignore"):  # too large numbers become Inf
-            return given.astype(dtype, casting="same_kind" if given.dtype.kind == "c" else "unsafe")
-    except (TypeError, ValueError) as error:
-        raise CaseError(f"{name}: is no array of numbers ({error})") from error
-
-
-def _volumes(images: Mapping[str, Path | str | ArrayLike], affine: ArrayLike | None) -> dict[Path, Volume]:
+def _volumes(images: Mapping[str, Image], affine: ArrayLike | None) -> dict[Path, Volume]:
     """The checked images, in the order of the network's channels. Raises UsageError and CaseError."""
     names = [modality.name for modality in MODALITIES]
+    if not isinstance(images, Mapping):
+        raise UsageError(f"images: is of the type {type(images).__name__}: give a dict with {', '.join(names)}")
     if set(images) != set(names):
         raise UsageError(f"images of {', '.join(map(str, images))} were given: give those of {', '.join(names)}")
-    given = [images[name] for name in names]
-    files = [Path(image) for image in given if isinstance(image, Path | str)]
-    if len(files) == len(given):
-        if affine is not None:
-            raise UsageError("files have an affine of their own: leave affine= out")
-        if twice := next((file for file in files if files.count(file) > 1), None):
-            raise UsageError(f"{twice}: is given for two contrasts: give four files")
-        return read_images(files)
-    if files:
+    given = {name: images[name] for name in names}
+    files = [Path(os.fsdecode(image)) for image in given.values() if isinstance(image, str | bytes | os.PathLike)]
+    if not files:
+        return volumes_in_memory(given, affine)
+    if len(files) < len(given):
         raise UsageError("files and arrays are mixed: give four of one kind")
-    if affine is None:
-        raise UsageError("arrays without an affine: give affine=, the matrix (4, 4) from voxels to mm")
-    arrays = {ARRAYS / name: _numbers(name, image, np.float32) for name, image in zip(names, given, strict=True)}
-    for path, array in arrays.items():
-        if array.ndim != 3 or not array.size or not np.isfinite(array).all():
-            raise CaseError(f"{path}: has the shape {array.shape} or is not finite: give an array (X, Y, Z) of numbers")
-    matrix = _numbers("affine", affine, np.float64)
-    if matrix.shape != (4, 4) or not np.array_equal(matrix[3], LAST_ROW):
-        raise UsageError("affine: give a matrix (4, 4), from voxels to mm, whose last row is 0, 0, 0, 1")
-    check_affine(ARRAYS, Geometry((1, 1, 1), matrix, {}))
-    volumes = {
-        path: Volume(a, Geometry.of_affine((a.shape[0], a.shape[1], a.shape[2]), matrix)) for path, a in arrays.items()
-    }
-    check_same_grid(volumes)
-    return volumes
+    if affine is not None:
+        raise UsageError("files have an affine of their own: leave affine= out")
+    if twice := next((file for file in files if files.count(file) > 1), None):
+        raise UsageError(f"{twice}: is given for two contrasts: give four files")
+    return read_images(files)

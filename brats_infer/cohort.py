@@ -13,9 +13,12 @@ from brats_infer.files.folders import OUTPUT, prepare_folder
 from brats_infer.files.resume import is_there
 from brats_infer.files.search import case_of_files, contradiction, find_cases
 from brats_infer.files.tree import Links
+from brats_infer.image.exchanged import exchanged
+from brats_infer.labelling.confidence import confidence_in
 from brats_infer.network.devices import limit_threads
 from brats_infer.network.ensemble import Ensemble
 from brats_infer.network.loading import SHIPPED_WEIGHTS, load_ensemble, pick_device, working_on
+from brats_infer.pipeline import Labelled
 from brats_infer.run.case import Shared
 from brats_infer.run.events import CaseResult, Events, Start
 from brats_infer.run.folder import run_cases
@@ -42,7 +45,10 @@ class Plan:
         def is_done(case: Case) -> bool:
             return self.settings.resume and is_there(case, self.output, self.settings.probabilities)
 
-        return Shared(self.output, self.settings, ensembles, is_done, events or Events())
+        def judge(labelled: Labelled, task: Task) -> tuple[dict[str, float | None], tuple[str, ...]]:
+            return confidence_in(labelled.labels, labelled.found, labelled.brain, labelled.restore, task)
+
+        return Shared(self.output, self.settings, ensembles, is_done, events or Events(), judge, exchanged)
 
 
 Runner = Callable[[Sequence[Case], Plan, Events], Iterator[CaseResult]]

@@ -3,7 +3,7 @@
 `run.case` wraps it for folders; `api`, validation in training and the paper's experiments call it directly.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +36,7 @@ class Predicted:
     """The networks' result for a case, on the same crop."""
 
     found: Found
+    """With complete probabilities, also outside the brain."""
     brain: NDArray[np.bool_]
     restore: Restore
     warnings: tuple[str, ...]
@@ -50,7 +51,8 @@ class Labelled:
     millilitres: dict[str, float]
     """Volume of each label."""
     found: Found
-    """On the crop, inside the brain."""
+    """On the crop; the labels are inside the brain."""
+    brain: NDArray[np.bool_]
     restore: Restore
     warnings: tuple[str, ...]
     """Each names a file or folder."""
@@ -77,21 +79,20 @@ def prepare(volumes: dict[Path, Volume], ensemble: Ensemble) -> Read:
     return Read(cropped, ensemble.prepare(cropped), tuple(warnings))
 
 
-def predict(case: Read, ensemble: Ensemble, settings: Settings, complete: bool = False) -> Predicted:
-    """Runs the networks and applies the regions' thresholds.
+def predict(case: Read, ensemble: Ensemble, settings: Settings) -> Predicted:
+    """Runs the networks and applies the regions' thresholds."""
+    found = ensemble.predict(case.inputs, settings, True)
+    return Predicted(found, case.cropped.brain, case.cropped.restore, case.warnings)
 
-    `complete` keeps the probabilities outside the labels' box. A resampled case always keeps them.
+
+def label(predicted: Predicted, task: Task, settings: Settings, complete: bool = False) -> Labelled:
+    """Post-processes the labels and puts them back on the input's own grid.
+
+    `complete` is for `probability_maps`: the probabilities outside the brain become 0. Those of a resampled case do.
     """
-    brain, restore = case.cropped.brain, case.cropped.restore
-    found = ensemble.predict(case.inputs, settings, complete or restore.resampled)
-    return Predicted(found, brain, restore, case.warnings)
-
-
-def label(predicted: Predicted, task: Task, settings: Settings) -> Labelled:
-    """Post-processes the labels and puts them back on the input's own grid."""
-    restore = predicted.restore
-    found = inside_brain(predicted.found, predicted.brain)
+    restore, brain = predicted.restore, predicted.brain
+    found = inside_brain(replace(predicted.found, complete=complete or restore.resampled), brain)
     labels = label_map(found, restore, task, settings)
     millilitres = label_volumes(labels, task, restore.geometry.voxel_mm3)
     notes = found.notes if labels.any() else (*found.notes, NO_TUMOR)
-    return Labelled(labels, millilitres, found, restore, predicted.warnings, notes)
+    return Labelled(labels, millilitres, found, brain, restore, predicted.warnings, notes)

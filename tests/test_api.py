@@ -1,6 +1,9 @@
 """One case in Python."""
 
 import itertools
+import multiprocessing
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,6 +11,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk  # noqa: N813 - the package's own custom
 import torch
 
 from brats_infer import Segmentation, api, pipeline, segment, segment_folder
@@ -58,6 +62,45 @@ def test_files_give_the_label_map_that_the_folder_gives(folder: Path, files: dic
     assert found.probabilities.shape == (3, *found.labels.shape)
     assert found.probabilities.max() > 0.5
     assert found.expected_dice == expected_dice(found.probabilities, found.labels, TASKS["gli"])
+
+
+def test_the_labels_come_back_as_an_image_of_nibabel_on_the_input_s_grid(
+    folder: Path, files: dict[str, Path], tmp_path: Path
+) -> None:
+    """Field report python-api."""
+    found = run(folder, files)
+    image, given = found.to_nibabel(), nib.load(files["t1n"])
+    assert isinstance(image, nib.Nifti1Image)
+    assert image.get_data_dtype() == np.uint8
+    np.testing.assert_array_equal(image.dataobj, found.labels)
+    np.testing.assert_array_equal(image.affine, given.affine)
+    for name in ("qform_code", "sform_code", "pixdim", "xyzt_units", "srow_x", "qoffset_y", "quatern_d"):
+        np.testing.assert_array_equal(image.header[name], nib.load(folder / "output" / f"{ID}.nii.gz").header[name])
+
+
+def test_images_of_the_field_s_libraries_give_the_map_of_the_files(folder: Path, files: dict[str, Path]) -> None:
+    """Field report python-api: nibabel, SimpleITK, tensors with gradients, one more axis, NaN outside the brain."""
+    expected = run(folder, files)
+    loaded = {name: nib.load(path) for name, path in files.items()}
+    arrays = {name: image.get_fdata(dtype=np.float32) for name, image in loaded.items()}
+    affine = loaded["t1n"].affine
+    kinds: dict[str, tuple[Mapping[str, Any], Any]] = {
+        "nibabel": (loaded, None),
+        "nibabel and affine": (loaded, affine),
+        "SimpleITK": ({name: sitk.ReadImage(str(path)) for name, path in files.items()}, None),
+        "tensors": ({name: torch.from_numpy(x).requires_grad_() for name, x in arrays.items()}, affine),
+        "last axis": ({name: x[..., np.newaxis] for name, x in arrays.items()}, affine),
+        "first axis": ({name: x[np.newaxis] for name, x in arrays.items()}, affine),
+        "NaN": ({name: np.where(x == 0, np.nan, x) for name, x in arrays.items()}, affine),
+        "bytes": ({name: str(path).encode() for name, path in files.items()}, None),
+    }
+    for kind, (images, given) in kinds.items():
+        found = run(folder, images, affine=given)
+        np.testing.assert_array_equal(found.labels, expected.labels, kind)
+        np.testing.assert_allclose(found.affine, affine, atol=1e-6)
+        told = [warning for warning in found.warnings if warning not in expected.warnings]
+        assert all("NaN voxels were taken as background" in warning for warning in told)
+        assert len(told) == 4 * (kind == "NaN")
 
 
 def test_mode_and_flips_are_obeyed(folder: Path, files: dict[str, Path]) -> None:
@@ -140,6 +183,8 @@ def test_what_is_missing_or_unusable_is_said(folder: Path, files: dict[str, Path
         run(folder, files).save("map.nii")
     with pytest.raises(UsageError, match=r"t1n\.nii\.gz: is given for two contrasts"):
         run(folder, {**files, "t1c": files["t1n"]})
+    with pytest.raises(UsageError, match="images: is of the type ndarray: give a dict with t1n, t1c, t2w, t2f"):
+        run(folder, np.stack(list(arrays.values())), affine=np.eye(4))  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="mixed"):
         run(folder, {**arrays, "t2w": files["t2w"]}, affine=np.eye(4))
     with pytest.raises(UsageError, match="an affine of their own"):
@@ -154,3 +199,37 @@ def test_what_is_odd_is_said_of_images_without_a_folder_too(
     resampled, empty = run(folder, arrays, affine=np.diag([2.0, 2, 2, 1])).warnings
     assert resampled.startswith("images: voxels of 2x2x2 mm were resampled")
     assert empty.startswith("no tumor was found")
+
+
+def labels_sum(folder: Path, files: dict[str, Path]) -> int:
+    return int(run(folder, files).labels.sum())
+
+
+def folder_of(folder: Path, output: Path) -> int:
+    return len(segment_folder(folder / "input", output, task="gli", weights=folder / "weights", device="cpu"))
+
+
+def test_a_fork_of_a_process_that_has_computed_says_at_once_to_use_spawn(
+    folder: Path, files: dict[str, Path], tmp_path: Path
+) -> None:
+    """Field report fork: the child dies or the pool waits for ever."""
+    labels_sum(folder, files)
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        for function, given in ((labels_sum, (folder, files)), (folder_of, (folder, tmp_path / "out"))):
+            with pytest.raises(UsageError, match=r'this process was forked .*: use the start method "spawn"'):
+                pool.apply_async(function, given).get(60)
+    assert labels_sum(folder, files) > 0, "the parent still computes"
+
+
+def test_a_fork_of_a_process_that_has_not_computed_computes(folder: Path, files: dict[str, Path]) -> None:
+    program = (
+        "import multiprocessing, sys\n"
+        "from brats_infer import segment\n"
+        "def one(_): return int(segment(dict(a.split('=') for a in sys.argv[2:]), task='gli', weights=sys.argv[1],"
+        " device='cpu').labels.sum())\n"
+        "with multiprocessing.get_context('fork').Pool(1) as pool: print(pool.map_async(one, [0]).get(60))\n"
+    )
+    given = [f"{name}={path}" for name, path in files.items()]
+    command = [sys.executable, "-c", program, str(folder / "weights"), *given]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=True)
+    assert done.stdout.strip() == f"[{labels_sum(folder, files)}]"

@@ -15,7 +15,7 @@ from brats_infer.network.loading import SHIPPED_WEIGHTS
 from brats_infer.phantom.write import write_cohort
 from tests.evaluate.small_cohort import write_cohort as write_maps
 from tests.faults.privileges import without_capabilities
-from tests.small_networks import random_network, write_weights
+from tests.small_networks import random_network, sure_network, write_weights
 
 ROOT = Path(__file__).parents[1]
 SHAPE = (30, 34, 26)
@@ -27,7 +27,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cli")
     list(write_cohort(folder / "input", "gli", 2, seed=1, shape=SHAPE))
     (folder / "weights").mkdir()
-    write_weights(folder / "weights", [random_network(seed=5)])
+    write_weights(folder / "weights", [sure_network(seed=5)])
     return folder
 
 
@@ -372,6 +372,20 @@ def test_quiet_run_says_only_what_is_wrong(folder: Path, tmp_path: Path) -> None
     (broken / "BraTS-GLI-01000-000" / "BraTS-GLI-01000-000-t1c.nii.gz").unlink()
     done = brats_opt(*options, "--input", broken, "--output", tmp_path / "c", "-q")
     assert "lacks t1c" in one_line(done)
+
+
+def test_a_doubt_is_a_line_without_a_report_and_a_warning_in_json(folder: Path, tmp_path: Path) -> None:
+    """Field report 17: only --report told it."""
+    write_weights(tmp_path, [random_network(seed=5)])
+    args = ("--input", folder / "input", "--output", tmp_path / "out", "--weights", tmp_path)
+    lines = brats_opt(*args, "--quiet").stderr.splitlines()
+    ids = [name.removesuffix(".nii.gz") for name in BOTH]
+    doubt = "the networks are unsure of the map: its expected Dice is 0.40, below 0.83: look at the images"
+    assert lines == [f"warning: {case_id}: {doubt}" for case_id in ids]
+    events = [json.loads(line) for line in brats_opt(*args, "--json").stderr.splitlines()]
+    cases = [event for event in events if event["event"] == "case"]
+    assert [event["warnings"] for event in cases] == [[f"{case_id}: {doubt}"] for case_id in ids]
+    assert all(set(event["expected_dice"]) == {"WT", "TC", "ET"} for event in cases)
 
 
 def test_verbose_run_names_networks_device_and_stages(folder: Path, tmp_path: Path) -> None:

@@ -93,6 +93,7 @@ def _plain(result: CaseResult) -> dict[str, Any]:
         "warnings": list(result.warnings),
         "seconds": {stage: round(seconds, 3) for stage, seconds in result.seconds.items()},
         "labels_ml": result.millilitres,
+        "expected_dice": result.expected_dice,
     }
 
 

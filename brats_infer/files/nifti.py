@@ -5,10 +5,11 @@ import zlib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, cast
 
+import cc3d
 import nibabel as nib
 import numpy as np
 from isal import igzip, igzip_lib, isal_zlib
@@ -23,6 +24,7 @@ from model.atomic import write_atomically
 MAX_NONFINITE = 0.01  # share of NaN or Inf voxels that may be replaced by 0
 MAX_EXTENSIONS = 2**20  # bytes between header and voxels
 MAX_TRAILING = 2**16  # bytes behind the voxels
+FEW = 10  # voxels
 HALF_A_STEP = 0.5 + 1e-6
 SLAB = 16  # slices
 PIECE = 2**20  # bytes
@@ -68,12 +70,14 @@ def read_volume(path: Path) -> Volume:
 
 
 def read_images(paths: Iterable[Path]) -> dict[Path, Volume]:
-    """Reads the modalities of one case in parallel. Raises CaseError for an unusable file or differing grids."""
+    """Reads the modalities of one case in parallel, with background 0.
+
+    Raises CaseError for an unusable file or differing grids.
+    """
     paths = list(paths)
     with ThreadPoolExecutor(max(1, len(paths))) as pool:  # unpacking releases the GIL
-        volumes = dict(zip(paths, pool.map(read_volume, paths), strict=True))
-    check_same_grid(volumes)
-    return volumes
+        read = pool.map(lambda path: with_background_0(path, read_volume(path)), paths)
+        return on_one_grid(dict(zip(paths, read, strict=True)))
 
 
 def read_labels(path: Path) -> tuple[NDArray[np.uint8], Geometry]:
@@ -163,12 +167,47 @@ def read_probabilities(path: Path) -> tuple[NDArray[np.float32], Geometry]:
     return np.moveaxis(steps, -1, 0).astype(np.float32, order="C") / np.float32(STEPS), geometry
 
 
-def check_same_grid(volumes: dict[Path, Volume]) -> None:
-    """Raises CaseError unless all volumes are on one grid."""
-    (first_path, first), *rest = volumes.items()
-    for path, volume in rest:
+def with_background_0(path: Path, volume: Volume) -> Volume:
+    """Makes the background 0 if it is another value, with a warning.
+
+    The background is the value of more than half of the voxels on the grid's six faces. Where the brain has values of
+    that sign, up to `FEW` connected voxels that touch no face are brain and stay. A constant image stays as it is.
+    """
+    data, faces = volume.data, _faces(volume.data)
+    if 2 * np.count_nonzero(faces == 0) >= faces.size:
+        return volume
+    value = data.dtype.type(np.median(faces))  # the value of more than half, if there is one
+    background = data == value
+    if value == 0 or 2 * np.count_nonzero(faces == value) <= faces.size or background.all():
+        return volume
+    if value > 0 or np.min(data, initial=0, where=~background) < 0:
+        components = cc3d.connected_components(background, connectivity=6)
+        kept = np.bincount(components.ravel(order="K")) > FEW
+        kept[_faces(components)] = True
+        background &= kept[components]
+    told = f"{path}: its background is {value:g}, not 0: it was taken as 0"
+    return replace(volume, data=np.where(background, 0, data), warnings=(*volume.warnings, told))
+
+
+def _faces(data: NDArray[Any]) -> NDArray[Any]:
+    """(N,): the voxels of the six faces of (X, Y, Z); an edge counts twice."""
+    return np.concatenate([np.moveaxis(data, axis, 0)[end].ravel() for axis in range(3) for end in (0, -1)])
+
+
+def on_one_grid(volumes: dict[Path, Volume]) -> dict[Path, Volume]:
+    """The volumes on the grid of the first one, with a warning if a grid is up to a tenth of a voxel off.
+
+    Raises CaseError for a greater difference.
+    """
+    first_path, first = next(iter(volumes.items()))
+    moved = dict(volumes)
+    for path, volume in volumes.items():
         if difference := volume.geometry.difference(first.geometry, first_path.name):
             raise CaseError(f"{path}: {difference}: register them to one grid")
+        if offset := volume.geometry.offset(first.geometry, first_path.name):
+            told = f"{path}: {offset}: they were taken as one grid"
+            moved[path] = Volume(volume.data, first.geometry, (*volume.warnings, told))
+    return moved
 
 
 @contextmanager

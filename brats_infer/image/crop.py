@@ -76,6 +76,12 @@ class Cropped:
         """The brain's share of the whole grid's voxels, from 0 to 1."""
         return int(np.count_nonzero(self.brain)) / math.prod(self.restore.canonical_shape)
 
+    @property
+    def brain_litres(self) -> float:
+        """The brain's volume."""
+        spacing = ONE_MM if self.restore.resampled else self.restore.spacing
+        return int(np.count_nonzero(self.brain)) * math.prod(spacing) / 1e6
+
     @cached_property
     def images(self) -> NDArray[np.float32]:
         """(4, X, Y, Z), copied on first use."""
@@ -171,7 +177,9 @@ def crop_labels(labels: NDArray[np.uint8], restore: Restore) -> NDArray[np.uint8
             oriented.astype(np.float32), restore.spacing, restore.canonical_shape, ONE_MM, sitk.sitkNearestNeighbor
         )
         oriented = nearest.astype(np.uint8)
-    return np.ascontiguousarray(oriented[restore.box])
+    cropped = np.empty(oriented[restore.box].shape, np.uint8)
+    _copy(oriented[restore.box], cropped)
+    return cropped
 
 
 def _needs_resampling(spacing: tuple[float, float, float]) -> bool:

@@ -9,13 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brats_infer.errors import CaseError
-from brats_infer.files.geometry import Geometry, size_text
+from brats_infer.files.geometry import size_text
 from brats_infer.files.nifti import Volume
 from brats_infer.image.crop import Cropped
 
 TILT_WARNING = 15.0  # degrees between an axis of the grid and one of the body
 COVERAGE_WARNING = 0.5  # of the fullest image's non-zero voxels; real images have at least 0.66
 BRAIN_SHARE_WARNING = 0.9  # of the grid's voxels; a brain fills about 0.17 of the challenges' grid
+BRAIN_LITRES_WARNING = 2.2  # a brain has 1.0 to 1.9
+SKULL_LEFT = "remove the skull and the background"
+"""Ends the warning of images with more than a brain."""
 CONTENT_SAMPLE = 4096  # voxels of the first, quick look
 OUTLIER = 100.0  # times the 99th percentile
 
@@ -39,7 +42,7 @@ def oddities(volumes: dict[Path, Volume], cropped: Cropped) -> list[str]:
     if restore.resampled:
         warnings.append(f"{case}: voxels of {size_text(restore.spacing)} mm were resampled to 1 mm and back")
     warnings += _copies(volumes)
-    warnings += _grid_warnings(case, restore.geometry, cropped.brain_share)
+    warnings += _grid_warnings(case, cropped)
     return warnings + _missing_parts(volumes, cropped.counts)
 
 
@@ -80,13 +83,16 @@ def _copies(volumes: dict[Path, Volume]) -> list[str]:
     ]
 
 
-def _grid_warnings(case: Path, geometry: Geometry, brain_share: float) -> list[str]:
-    """Warns of a tilted grid, and of a grid without background."""
+def _grid_warnings(case: Path, cropped: Cropped) -> list[str]:
+    """Warns of a tilted grid, and of images with more than a brain."""
     warnings = []
+    geometry = cropped.restore.geometry
     directions = np.abs(geometry.affine[:3, :3] / geometry.spacing)
     tilt = float(np.degrees(np.arccos(np.clip(directions.max(axis=0), 0, 1)).max()))
     if tilt > TILT_WARNING:
         warnings.append(f"{case}: its axes are tilted by {tilt:.0f} degrees: register it to the atlas for good results")
-    if brain_share > BRAIN_SHARE_WARNING:
-        warnings.append(f"{case}: {brain_share:.0%} of its voxels are not 0: remove the skull and the background first")
+    share, litres = cropped.brain_share, cropped.brain_litres
+    if share > BRAIN_SHARE_WARNING or litres > BRAIN_LITRES_WARNING:
+        fills = f"{litres:.2f} litres ({share:.0%} of the grid), a brain 1.0 to 1.9"
+        warnings.append(f"{case}: what is not 0 fills {fills}: {SKULL_LEFT}")
     return warnings

@@ -1,6 +1,7 @@
 """Loads a run's networks: a working device, its fastest engine, the members of a task."""
 
 import logging
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -27,14 +28,29 @@ from model.unet import UNet
 log = logging.getLogger(__name__)
 
 SHIPPED_WEIGHTS = Path(__file__).parents[2] / "weights"
+_processes: set[int] = set()
+"""IDs of this process and of its parents that have loaded networks."""
+
+
+def refuse_fork() -> None:
+    """Raises UsageError in a process that was forked after its parent had loaded networks.
+
+    The child has copies of the locks of torch and OpenVINO, but not their threads: it would crash or wait for ever.
+    """
+    if _processes and os.getpid() not in _processes:
+        raise UsageError(
+            "this process was forked from one that has loaded networks, and cannot compute: "
+            'use the start method "spawn", multiprocessing.get_context("spawn")'
+        )
 
 
 def pick_device(name: str) -> torch.device:
     """auto|cpu|cuda|cuda:N -> a tested device. If no GPU works, `auto` warns and takes the CPU.
 
     If torchrun starts several processes on a machine, each takes its own GPU.
-    Raises UsageError if a requested CUDA device cannot be used.
+    Raises UsageError if a requested CUDA device cannot be used, or as `refuse_fork` does.
     """
+    refuse_fork()
     known = re.fullmatch(r"auto|cpu|cuda(?::(0|[1-9]\d*))?", name, re.ASCII)
     if not known:
         raise UsageError(f"unknown device {name!r}: choose auto, cpu, cuda or cuda:N")
@@ -117,7 +133,8 @@ def working_on(device: torch.device) -> AbstractContextManager[Lanes]:
 
 
 def load_ensemble(folder: Path, task: Task, device: torch.device) -> Ensemble:
-    """Loads and verifies a task's members. Raises WeightsError."""
+    """Loads and verifies a task's members. Raises WeightsError, and UsageError as `refuse_fork` does."""
+    refuse_fork()
     try:
         members = [member for member in read_manifest(folder) if member.task == task.name]
         if not members:
@@ -139,4 +156,5 @@ def load_ensemble(folder: Path, task: Task, device: torch.device) -> Ensemble:
         references = {member.file: load_reference(folder, member) for member in matched}
     except CheckpointError as error:
         raise WeightsError(str(error)) from error
+    _processes.add(os.getpid())
     return ensemble_of(task, networks, device, references)

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 
 from brats_infer import __version__
-from brats_infer.labelling.confidence import is_unsure
+from brats_infer.image.quality import SKULL_LEFT
+from brats_infer.labelling.confidence import UNSURE_MAP, is_unsure
 from brats_infer.report.picture import COLOURS
 from brats_infer.run.events import CaseResult, Status
 from brats_infer.tasks import LABEL_NAMES, MODALITIES, T1C, TASKS, Task
@@ -39,7 +40,6 @@ class Seen:
     labels: dict[str, float] = field(default_factory=dict)
     """Volumes, ml."""
     lesions: Sequence[dict[str, Any]] = ()
-    confidence: dict[str, float | None] = field(default_factory=dict)
     seconds: float = 0.0
     picture: str | None = None
     """Its path in the report's folder, or None."""
@@ -77,32 +77,33 @@ def case_record(result: CaseResult, seen: Seen) -> dict[str, Any]:
         "id": result.id,
         "task": result.task,
         "status": result.status.value,
-        "flags": flags_of(result.status, seen.regions, seen.confidence, result.warnings),
+        "flags": flags_of(result, seen.regions),
         "message": result.message,
         "warnings": list(result.warnings),
         "seconds": {name: round(s, 3) for name, s in {**result.seconds, "report": seen.seconds}.items()},
         "labels_ml": seen.labels,
         "regions_ml": seen.regions,
         "lesion_counts": counts,
-        "expected_dice": seen.confidence,
+        "expected_dice": result.expected_dice,
         "lesions": list(seen.lesions),
         "picture": seen.picture,
         "viewer": seen.viewer,
     }
 
 
-def flags_of(
-    status: Status, volumes: Mapping[str, float], confidence: Mapping[str, float | None], warnings: Sequence[str]
-) -> list[str]:
-    """The reasons to look at this case, the gravest first; none for most cases."""
-    if status in (Status.FAILED, Status.BLANK):
-        return [status.value]
+def flags_of(result: CaseResult, volumes: Mapping[str, float]) -> list[str]:
+    """The reasons to look at this case, the gravest first; none for most cases. `volumes` are those of the regions."""
+    if result.status in (Status.FAILED, Status.BLANK):
+        return [result.status.value]
     flags = []
     if volumes and not any(volumes.values()):
         flags.append("empty")
-    elif is_unsure(confidence):
+    elif is_unsure(result.expected_dice):
         flags.append("unsure")
-    if warnings:
+    others = [warning for warning in result.warnings if UNSURE_MAP not in warning]
+    if any(warning.endswith(SKULL_LEFT) for warning in others):
+        flags.append("skull")
+    if any(not warning.endswith(SKULL_LEFT) for warning in others):
         flags.append("odd input")
     return flags
 

@@ -12,7 +12,6 @@ from typing import Any
 from brats_infer.errors import CaseError, OutputError, printable
 from brats_infer.files.cases import is_safe_id
 from brats_infer.files.search import find_cases
-from brats_infer.labelling.confidence import expected_dice
 from brats_infer.report.page import write_page
 from brats_infer.report.picture import draw_picture, grey
 from brats_infer.report.record import Seen, case_record, head, member_record, peak_memory, write_record
@@ -88,8 +87,7 @@ class RunReport:
         assert done.case.task
         try:
             sight = sight_of(done.case.id, done.case.task, done.cropped, done.labelled.labels)
-            confidence = expected_dice(done.labelled.found.probabilities, sight.labels, done.case.task)
-            self._show(sight, confidence, began)
+            self._show(sight, began)
         except OutputError as error:
             self.fault = error
         except Exception as error:  # a failed picture costs no label map
@@ -106,7 +104,7 @@ class RunReport:
         for case in find_cases(input_folder, task) if drawn else []:
             if case.id in drawn:
                 try:
-                    self._show(read_sight(case, output_folder / case.output_name), {}, time.perf_counter())
+                    self._show(read_sight(case, output_folder / case.output_name), time.perf_counter())
                 except OutputError:
                     raise
                 except Exception as error:
@@ -120,7 +118,7 @@ class RunReport:
 
         self._disk(write_all)
 
-    def _show(self, sight: Sight, confidence: dict[str, float | None], began: float) -> None:
+    def _show(self, sight: Sight, began: float) -> None:
         picture, viewer = _parts_of(sight.id)
         greys = [grey(image) for image in sight.images]
         volumes = sight.millilitres
@@ -128,7 +126,7 @@ class RunReport:
         self._disk(lambda: write_volumes(self.folder / viewer, sight.id, greys, {"labels": sight.labels}, sight.affine))
         lesions = lesions_of(sight)
         seconds = time.perf_counter() - began
-        self.seen[sight.id] = Seen(sight.regions, volumes, lesions, confidence, seconds, picture, viewer)
+        self.seen[sight.id] = Seen(sight.regions, volumes, lesions, seconds, picture, viewer)
 
     def _content(self, results: Sequence[CaseResult]) -> dict[str, Any]:
         assert self.known

@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from brats_infer.files.geometry import Geometry
 from brats_infer.files.nifti import read_geometry, read_images, write_labels, write_probabilities
 from brats_infer.image.crop import Cropped
 from brats_infer.network.ensemble import Ensemble
-from brats_infer.pipeline import Predicted, Read, label, predict, prepare
+from brats_infer.pipeline import Labelled, Predicted, Read, label, predict, prepare
 from brats_infer.run.events import CaseResult, Events, Finished, Status
 from brats_infer.settings import OnError, Settings
 from brats_infer.tasks import GRID_AFFINE, GRID_SHAPE, Task
@@ -34,6 +34,10 @@ class Shared:
     is_done: Callable[[Case], bool]
     """Whether an earlier run has written the case, which is then skipped."""
     events: Events
+    judge: Callable[[Labelled, Task], tuple[dict[str, float | None], tuple[str, ...]]]
+    """Gives the expected Dice of each region, and remarks on the map."""
+    look: Callable[[Cropped], list[str]]
+    """Gives remarks on the images."""
 
 
 class CaseRun:
@@ -57,22 +61,21 @@ class CaseRun:
                 volumes = read_images(self.case.paths.values())
             with self._timed("preprocess"):
                 read = prepare(volumes, ensemble)
+                remarks = [f"{self.case.id}: {remark}" for remark in self.shared.look(read.cropped)]
         except Exception as error:
             return self._failed(error)
         if self.shared.events.finished:
             self.to_show = read.cropped
-        return read
+        return replace(read, warnings=(*read.warnings, *remarks))
 
     def predict(self, read: Read | CaseResult) -> Predicted | CaseResult:
         """Runs the networks and applies the thresholds."""
         if isinstance(read, CaseResult):
             return read
         self.shared.events.stage(self.case.id, "network")
-        settings = self.shared.settings
-        complete = settings.probabilities is not None or self.shared.events.finished is not None
         try:
             with self._timed("network"):
-                return predict(read, self._ensemble(), settings, complete)
+                return predict(read, self._ensemble(), self.shared.settings)
         except Exception as error:
             return self._failed(error)
 
@@ -91,7 +94,8 @@ class CaseRun:
     def _written(self, predicted: Predicted, task: Task) -> CaseResult:
         settings, events, name = self.shared.settings, self.shared.events, self.case.output_name
         with self._timed("clean"):
-            labelled = label(predicted, task, settings)
+            labelled = label(predicted, task, settings, settings.probabilities is not None)
+            expected_dice, doubts = self.shared.judge(labelled, task)
         with self._timed("write"):
             geometry = labelled.restore.geometry
             if settings.probabilities:
@@ -99,8 +103,9 @@ class CaseRun:
             write_labels(self.shared.output / name, labelled.labels, geometry)
         if events.finished and self.to_show:
             events.finished(Finished(self.case, self.to_show, labelled))
-        warnings = (*labelled.warnings, *(f"{self.case.id}: {note}" for note in labelled.notes))
-        return CaseResult(self.case.id, Status.WRITTEN, task.name, "", warnings, self.seconds, labelled.millilitres)
+        warnings = (*labelled.warnings, *(f"{self.case.id}: {note}" for note in (*labelled.notes, *doubts)))
+        found = (self.seconds, labelled.millilitres, expected_dice)
+        return CaseResult(self.case.id, Status.WRITTEN, task.name, "", warnings, *found)
 
     def _ensemble(self) -> Ensemble:
         """The ensemble of the case's task. Raises CaseError for a case that cannot be segmented."""

@@ -34,6 +34,8 @@ class CaseResult:
     """Time of each stage. Stages of several cases overlap; on a GPU the network's stage is mostly waiting."""
     millilitres: dict[str, float] = field(default_factory=dict)
     """Volume of each label."""
+    expected_dice: dict[str, float | None] = field(default_factory=dict)
+    """Of each region."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,6 @@ class Finished:
     case: Case
     cropped: Cropped
     labelled: Labelled
-    """With complete probabilities."""
 
 
 def _nobody(*_: Any) -> None:
@@ -69,9 +70,6 @@ class Events:
     stage: Callable[[str, str], None] = _nobody
     """A case (its ID) enters a stage: read, network, finish. Called in the thread that works on it."""
     finished: Callable[[Finished], None] | None = None
-    """A label map is written. Called in the writer thread.
-
-    None: nobody needs the probabilities outside the labels' box.
-    """
+    """A label map is written. Called in the writer thread. None: nobody needs the images then."""
     result: Callable[[CaseResult], None] = _nobody
     """A case has ended, well or not. Called in a thread of its own, in the order of the cases."""

@@ -136,20 +136,48 @@ def test_modalities_whose_shapes_differ_are_refused(tmp_path: Path) -> None:
         read_images(paths.values())
 
 
-@pytest.mark.parametrize(("shift", "accepted"), [(0.0, True), (5e-4, True), (8e-3, True), (0.7, False)])
-@pytest.mark.parametrize("place", [(0, 0), (1, 3)])
-def test_modalities_whose_voxels_are_a_tenth_of_a_voxel_apart_are_refused(
-    tmp_path: Path, shift: float, accepted: bool, place: tuple[int, int]
+@pytest.mark.parametrize(("shift", "told"), [(0.0, False), (5e-4, False), (4e-3, True), (0.09, True), (0.11, None)])
+def test_contrasts_micrometres_apart_are_one_grid_with_a_warning(
+    tmp_path: Path, shift: float, told: bool | None
 ) -> None:
+    """Field report micrometres. A tenth of a voxel is the limit; None: refused."""
     paths = write_case(tmp_path)
     moved = SRI24.copy()
-    moved[place] += shift
+    moved[1, 3] += shift
     save(paths["t2f"], head(), moved)
+    if told is None:
+        with pytest.raises(CaseError, match=r"t2f.nii.gz: its affine differs by 0.11 mm from that of .*t1n.nii.gz"):
+            read_images(paths.values())
+        return
+    volumes = read_images(paths.values())
+    warnings = [warning for volume in volumes.values() for warning in volume.warnings]
+    assert [
+        bool("t2f.nii.gz: its affine differs by" in w and "less than a tenth of a voxel" in w) for w in warnings
+    ] == [True] * told
+    if told:
+        assert volumes[paths["t2f"]].geometry is volumes[paths["t1n"]].geometry
+
+
+@pytest.mark.parametrize(("scale", "accepted"), [(1.005, True), (1.01, False)])
+def test_a_scale_counts_at_the_corner_of_the_grid_where_it_moves_voxels_most(
+    tmp_path: Path, scale: float, accepted: bool
+) -> None:
+    """14 voxels along y: 0.065 or 0.13 voxels at the far end."""
+    paths = write_case(tmp_path)
+    save(paths["t2f"], head(), SRI24 @ np.diag([1, scale, 1, 1]))
     if accepted:
-        assert len(read_images(paths.values())) == 4
+        assert read_images(paths.values())[paths["t2f"]].warnings
     else:
         with pytest.raises(CaseError, match=r"t2f.nii.gz: its affine differs by"):
             read_images(paths.values())
+
+
+def test_a_tenth_of_a_voxel_is_measured_along_its_shortest_edge(tmp_path: Path) -> None:
+    flat = SRI24 @ np.diag([1, 1, 5, 1])
+    paths = write_case(tmp_path, affine=flat)
+    save(paths["t2f"], head(), flat + np.eye(4)[:, [3, 3, 2, 2]] * [0, 0, 0, 0.2])
+    with pytest.raises(CaseError, match=r"t2f.nii.gz: its affine differs by"):
+        read_images(paths.values())
 
 
 def test_digits_beyond_float32_that_only_nifti_2_holds_are_dropped_where_it_is_read(tmp_path: Path) -> None:

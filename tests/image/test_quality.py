@@ -77,6 +77,17 @@ def test_tilted_grid_is_told() -> None:
         assert any("tilted by 23 degrees" in warning for warning in warnings) is expected
 
 
+@pytest.mark.parametrize(("mm", "told"), [(1.0, False), (1.3, True), (1.04, False)])
+def test_unstripped_images_are_told_by_the_volume_of_what_is_not_0(mm: float, told: bool) -> None:
+    """Field report unstripped: a head fills 2.65 litres, a brain 1.0 to 1.9."""
+    images = [np.pad(np.full((120, 130, 120), n, np.int16), 40) for n in range(1, 5)]  # 1.9 litres at 1 mm
+    for image in images:
+        image[50, 50, 50] += 1
+    *_, warning = ["", *warnings_of(case_of(images, SRI24 @ np.diag([mm, 1, 1, 1])))]
+    assert (f"case: what is not 0 fills {1.872 * mm:.2f} litres" in warning) is told
+    assert warning.endswith("a brain 1.0 to 1.9: remove the skull and the background") is told
+
+
 def test_background_that_is_not_0_is_told() -> None:
     for offset, expected in ((1000, True), (0, False)):
         image = (head((12, 14, 10)) + offset).astype(np.float32)

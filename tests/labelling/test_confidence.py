@@ -55,3 +55,16 @@ def test_unsure_is_a_matter_of_the_mean_over_what_is_there() -> None:
     assert is_unsure({"WT": UNSURE + 0.02, "TC": UNSURE - 0.05, "ET": None})
     assert not is_unsure({"WT": UNSURE + 0.05, "TC": UNSURE - 0.02, "ET": None})
     assert not is_unsure({"WT": None})
+
+
+def test_it_equals_its_definition_over_all_voxels_of_the_brain() -> None:
+    rng = np.random.default_rng(3)
+    p = rng.random((3, 14, 12, 10)).astype(np.float32) ** 3
+    labels = rng.choice([0, 0, 0, 1, 2, 3], p.shape[1:]).astype(np.uint8)
+    brain = (rng.random(labels.shape) < 0.7) | (labels > 0)
+    found = expected_dice(p, labels, GLI, brain)
+    assert found == expected_dice(p * brain, labels, GLI)
+    for region, q in zip(GLI.regions, p, strict=True):
+        mask = np.isin(labels, GLI.region_labels(region))
+        counted = (q >= FLOOR) & (mask | (q < region.threshold)) & brain
+        assert found[region.name] == pytest.approx(2 * q[mask].sum() / (q[counted].sum() + mask.sum()), abs=1e-4)

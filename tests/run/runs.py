@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from brats_infer.cohort import segment_folder
 from brats_infer.files.nifti import read_labels
+from brats_infer.labelling.confidence import UNSURE_MAP
 from brats_infer.run.events import CaseResult
 from brats_infer.settings import Settings
 from brats_infer.tasks import TASKS
@@ -23,3 +24,8 @@ def run(cases: Path, output: Path, weights: Path, **changes: object) -> dict[str
 
 def labels_in(folder: Path) -> dict[str, NDArray[np.uint8]]:
     return {path.name: read_labels(path)[0] for path in sorted(folder.iterdir())}
+
+
+def told(result: CaseResult) -> list[str]:
+    """The warnings but for the doubt, which is right of a network of random weights."""
+    return [warning for warning in result.warnings if UNSURE_MAP not in warning]

@@ -12,12 +12,14 @@ import pytest
 import torch
 from nibabel import orientations as nio
 
+from brats_infer import segment
 from brats_infer.cohort import segment_folder
 from brats_infer.errors import UsageError
 from brats_infer.labelling.label_map import Found, labels_from_probabilities
 from brats_infer.network.ensemble import Ensemble
 from brats_infer.phantom.write import write_cohort
-from brats_infer.run.events import Status
+from brats_infer.report.record import flags_of
+from brats_infer.run.events import Events, Finished, Status
 from brats_infer.settings import Mode, Settings
 from model.checkpoint import write_manifest
 from tests.run.runs import GLI, SHAPE, labels_in, run
@@ -165,3 +167,53 @@ def test_case_of_thick_slices_is_resampled_and_given_back_on_its_grid(
     results = run(cases, tmp_path / "out", weights)
     assert labels_in(tmp_path / "out")["BraTS-GLI-01000-000.nii.gz"].shape == (30, 34, 9)
     assert "resampled" in " ".join(results["BraTS-GLI-01000-000"].warnings)
+
+
+def test_constant_background_gives_the_map_of_the_case_with_background_0(
+    cases: Path, weights: Path, tmp_path: Path
+) -> None:
+    """Field report constant-background: 1081 ml of tumor for 216."""
+    run(cases, tmp_path / "zero", weights)
+    for value, path in zip(itertools.cycle((-1, -1024)), sorted(cases.glob("*/*.nii.gz")), strict=False):
+        image = nib.load(path)
+        data = np.asarray(image.dataobj)
+        nib.Nifti1Image(np.where(data == 0, np.int16(value), data), image.affine).to_filename(path)
+    results = run(cases, tmp_path / "other", weights)
+    for result in results.values():
+        assert sum("its background is -1" in warning for warning in result.warnings) == 4
+    expected, found = labels_in(tmp_path / "zero"), labels_in(tmp_path / "other")
+    assert all(np.array_equal(labels, found[name]) for name, labels in expected.items())
+
+
+def test_a_doubt_is_told_in_every_run_as_the_report_tells_it(cases: Path, weights: Path, tmp_path: Path) -> None:
+    """Field report 17: only --report said that the networks are unsure."""
+    results = run(cases, tmp_path / "out", weights)
+    seen: dict[str, Finished] = {}
+    events = Events(finished=lambda done: seen.update({done.case.id: done}))
+    reported = segment_folder(cases, tmp_path / "b", task="gli", weights=weights, device="cpu", events=events)
+    for result in reported:
+        assert result.expected_dice == results[result.id].expected_dice
+        assert result.warnings == results[result.id].warnings
+        assert flags_of(result, {"WT": 1.0}) == ["unsure"]
+        mean = np.mean([value for value in result.expected_dice.values() if value is not None])
+        doubt = f"{result.id}: the networks are unsure of the map: its expected Dice is {mean:.2f}, below 0.83"
+        assert result.warnings == (f"{doubt}: look at the images",)
+        images = {name: cases / result.id / f"{result.id}-{name}.nii.gz" for name in ("t1n", "t1c", "t2w", "t2f")}
+        found = segment(images, task="gli", weights=weights)
+        np.testing.assert_array_equal(found.labels, seen[result.id].labelled.labels)
+        assert found.expected_dice == result.expected_dice
+        assert f"{result.id}: {found.warnings[-1]}" == result.warnings[-1]
+
+
+def test_a_sure_map_has_no_warning(cases: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    predict = Ensemble.predict
+
+    def sure(*given: Any) -> Found:
+        found = predict(*given)
+        regions = np.stack([found.labels > 0, np.isin(found.labels, (1, 3)), found.labels == 3])
+        return replace(found, probabilities=regions.astype(np.float32))
+
+    monkeypatch.setattr(Ensemble, "predict", sure)
+    for result in run(cases, tmp_path / "out", weights).values():
+        assert result.warnings == ()
+        assert set(result.expected_dice.values()) == {1.0}

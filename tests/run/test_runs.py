@@ -29,7 +29,7 @@ from brats_infer.run import case as stages
 from brats_infer.run import folder as folder_run
 from brats_infer.run.events import CaseResult, Events, Finished, Status
 from brats_infer.settings import OnError
-from tests.run.runs import SHAPE, labels_in, run
+from tests.run.runs import SHAPE, labels_in, run, told
 
 
 def test_bad_case_does_not_stop_the_others(cases: Path, weights: Path, tmp_path: Path) -> None:
@@ -284,7 +284,7 @@ def test_of_several_cases_at_a_gpu_that_fails_now_and_then_none_is_lost_or_mixed
     assert {result.status for result in results.values()} == {Status.WRITTEN}
     assert set(raised) == set(errors)
     assert len(set(waited)) > 1
-    moved = {line.partition(": ")[2] for result in results.values() for line in result.warnings}
+    moved = {line.partition(": ")[2] for result in results.values() for line in told(result)}
     fault = f"the GPU failed ({errors[1]}): it was computed on the CPU"
     assert fault in moved
     assert moved <= {fault, *(place.note for place in placements(gpu))}
@@ -320,7 +320,7 @@ def test_a_case_that_a_gpu_has_no_room_for_beside_others_has_it_alone(
     monkeypatch.setattr(Ensemble, "mean", crowded)
     results = run(cases, tmp_path / "out", weights)
     assert sorted(attempts.values()) == [[False], [False, True], [False, True]]
-    assert [(result.status, result.warnings) for result in results.values()] == [(Status.WRITTEN, ())] * 3
+    assert [(result.status, told(result)) for result in results.values()] == [(Status.WRITTEN, [])] * 3
     found, expected = labels_in(tmp_path / "out"), labels_in(tmp_path / "sound")
     assert all(np.array_equal(found[name], expected[name]) for name in expected)
 
