@@ -47,7 +47,7 @@ from inference_contenders import TASK, Answer, Job
 from inference_inputs import copy_case, refuse_for_peers, sample_case, weights_of
 from inference_process import Process, run_command
 
-from brats_infer.files.nifti import read_labels
+from brats_infer.files.labels import read_labels
 from brats_infer.labelling.regions import regions_from_labels
 from brats_infer.network.devices import limit_threads
 from brats_infer.network.loading import pick_device

@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from brats_infer.files.cases import Case
-from brats_infer.files.nifti import read_images, read_labels
+from brats_infer.files.labels import read_labels
+from brats_infer.files.nifti import read_images
 from brats_infer.image.crop import crop_labels, crop_to_brain
 from brats_infer.tasks import MODALITIES
 from brats_infer.train.data.dataset import labelled_cases

@@ -9,7 +9,6 @@ import torch
 
 from brats_infer.errors import UsageError, printable
 from brats_infer.files.cases import Case
-from brats_infer.files.folders import OUTPUT, prepare_folder
 from brats_infer.files.resume import is_there
 from brats_infer.files.search import case_of_files, contradiction, find_cases
 from brats_infer.files.tree import Links
@@ -23,6 +22,7 @@ from brats_infer.run.case import Shared
 from brats_infer.run.events import CaseResult, Events, Start
 from brats_infer.run.folder import run_cases
 from brats_infer.settings import Settings
+from brats_infer.system.folders import OUTPUT, prepare_folder
 from brats_infer.tasks import Task
 
 log = logging.getLogger(__name__)

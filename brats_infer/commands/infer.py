@@ -23,11 +23,11 @@ from brats_infer.commands.options.click_options import (
 )
 from brats_infer.commands.options.parameters_file import read_parameters
 from brats_infer.errors import ExitCode, UsageError, WeightsError
-from brats_infer.files.folders import OUTPUT, prepare_folder
 from brats_infer.files.names import contrast_named
 from brats_infer.files.tree import Links
 from brats_infer.settings import DustFill, Mode, OnError, Settings
 from brats_infer.system.console import Voice, speak_as
+from brats_infer.system.folders import OUTPUT, prepare_folder
 from brats_infer.system.ownership import become_owner
 from brats_infer.system.shards import Shard, shard_of
 from brats_infer.system.signals import end_at_once, raise_once

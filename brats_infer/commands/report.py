@@ -9,7 +9,7 @@ import click
 from brats_infer.commands.options.click_options import PATH, TARGET, debug, option
 from brats_infer.commands.options.scoring import scoring, warn
 from brats_infer.errors import ExitCode
-from brats_infer.files.folders import prepare_folder
+from brats_infer.system.folders import prepare_folder
 from brats_infer.system.signals import raise_once
 
 

@@ -12,12 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brats_infer.errors import CaseError
+from brats_infer.evaluate.challenge import id_is_of_2023, id_is_until_2021
 from brats_infer.evaluate.lesionwise import unknown_labels
 from brats_infer.evaluate.pairs import Pair, id_of_reference
 from brats_infer.evaluate.surface import Spacing
 from brats_infer.files.geometry import Geometry
-from brats_infer.files.nifti import Volume, read_label_map
-from brats_infer.tasks import ET, ET_2021, IMAGE_NAMES_2021, LABEL_NAMES, Task, id_is_of_2023, id_is_until_2021
+from brats_infer.files.labels import read_label_map
+from brats_infer.files.nifti import Volume
+from brats_infer.tasks import ET, ET_2021, IMAGE_NAMES_2021, LABEL_NAMES, Task
 
 OWN_GRID = "write it on the grid of the images"
 DATASET = "dataset.json"
@@ -78,10 +80,10 @@ def on_grid(labels: Volume, path: Path, grid: Geometry, name: str, remedy: str =
     Another order or flips of the axes are undone, with a warning. Raises CaseError for any other grid.
     """
     warnings = list(labels.warnings)
-    turn = labels.geometry.turn_onto(grid)
+    turn = turn_onto(labels.geometry, grid)
     if turn is None:
         raise CaseError(f"{path}: {labels.geometry.difference(grid, name)}: {remedy}")
-    turned = labels.geometry.turned(turn)
+    turned = _turned(labels.geometry, turn)
     data = labels.data
     if not np.array_equal(turn, nio.io_orientation(np.eye(4))):
         here, there = ("".join(nib.aff2axcodes(one.affine)) for one in (labels.geometry, grid))
@@ -149,3 +151,27 @@ def _is_until_2021(path: Path) -> bool:
         return True
     image = re.compile(rf"{re.escape(case_id)}(?:{'|'.join(IMAGE_NAMES_2021)})\.nii(?:\.gz)?", re.IGNORECASE)
     return any(image.fullmatch(other.name) for other in path.parent.iterdir())
+
+
+def turn_onto(grid: Geometry, other: Geometry) -> NDArray[np.float64] | None:
+    """The nibabel orientation transform that brings an array of a grid onto another one.
+
+    The identity if `difference` is None. None if no order and no flips of the axes make both one grid.
+    """
+    with np.errstate(all="ignore"):  # the affines may hold any number that float32 holds
+        to_other = np.linalg.solve(other.affine, grid.affine)
+    if not np.isfinite(to_other).all():
+        return None
+    turn = np.asarray(nio.io_orientation(to_other), np.float64)
+    if np.isnan(turn).any():
+        return None
+    return None if _turned(grid, turn).difference(other, "") else turn
+
+
+def _turned(grid: Geometry, turn: NDArray[np.float64]) -> Geometry:
+    """The grid of an array after `nibabel.orientations.apply_orientation`, to compare: its fields stay as read."""
+    sides = [0, 0, 0]
+    for side, (to, _) in zip(grid.shape, turn, strict=True):
+        sides[int(to)] = side
+    affine = grid.affine @ nio.inv_ornt_aff(turn, grid.shape)
+    return Geometry((sides[0], sides[1], sides[2]), affine, grid.fields)

@@ -11,7 +11,8 @@ import numpy as np
 from brats_infer.errors import CaseError, OutputError
 from brats_infer.files.cases import Case
 from brats_infer.files.geometry import GEOMETRY_FIELDS, Geometry, is_same_affine
-from brats_infer.files.nifti import read_geometry, read_header, read_labels
+from brats_infer.files.labels import read_labels
+from brats_infer.files.nifti import read_geometry, read_header
 from brats_infer.files.search import find_cases
 from brats_infer.tasks import TASKS, Task, task_of_id
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import nibabel as nib
-import nibabel.orientations as nio
 import numpy as np
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
@@ -84,28 +83,6 @@ class Geometry:
         if distance <= AFFINE_TOLERANCE:
             return None
         return f"its affine differs by {distance:.3g} mm from that of {name}, less than a tenth of a voxel"
-
-    def turn_onto(self, other: "Geometry") -> NDArray[np.float64] | None:
-        """The nibabel orientation transform that brings an array of this grid onto another one.
-
-        The identity if `difference` is None. None if no order and no flips of the axes make both one grid.
-        """
-        with np.errstate(all="ignore"):  # the affines may hold any number that float32 holds
-            to_other = np.linalg.solve(other.affine, self.affine)
-        if not np.isfinite(to_other).all():
-            return None
-        turn = np.asarray(nio.io_orientation(to_other), np.float64)
-        if np.isnan(turn).any():
-            return None
-        return None if self.turned(turn).difference(other, "") else turn
-
-    def turned(self, turn: NDArray[np.float64]) -> "Geometry":
-        """The grid of an array after `nibabel.orientations.apply_orientation`, to compare: its fields stay as read."""
-        sides = [0, 0, 0]
-        for side, (to, _) in zip(self.shape, turn, strict=True):
-            sides[int(to)] = side
-        affine = self.affine @ nio.inv_ornt_aff(turn, self.shape)
-        return Geometry((sides[0], sides[1], sides[2]), affine, self.fields)
 
     def _is_near(self, other: "Geometry") -> bool:
         near = self._distance(other) < SLIGHT * min(*self.spacing, *other.spacing)

@@ -29,7 +29,6 @@ HALF_A_STEP = 0.5 + 1e-6
 SLAB = 16  # slices
 PIECE = 2**20  # bytes
 MOST_UNPACKED = 1032  # times its size: no gzip file unpacks to more
-LABEL_TOLERANCE = 0.05  # between a stored value and the label that it means
 STEPS = 255  # from probability 0 to 1 in a file
 GZIP_MAGIC = b"\x1f\x8b"
 GZIP_BITS = zlib.MAX_WBITS + 16  # selects the gzip format
@@ -55,7 +54,7 @@ def read_volume(path: Path) -> Volume:
 
     Raises CaseError, naming the file, unless it is one complete 3-D image of real numbers with few NaN or Inf.
     """
-    data, geometry, warnings = _read_verified(path)
+    data, geometry, warnings = read_verified(path)
     finite = np.isfinite(data) if data.dtype.kind == "f" else None
     if finite is not None and not finite.all():
         count = finite.size - int(np.count_nonzero(finite))
@@ -80,50 +79,16 @@ def read_images(paths: Iterable[Path]) -> dict[Path, Volume]:
         return on_one_grid(dict(zip(paths, read, strict=True)))
 
 
-def read_labels(path: Path) -> tuple[NDArray[np.uint8], Geometry]:
-    """Reads a label map: uint8 (X, Y, Z), and its grid. Raises CaseError as `read_label_map`."""
-    found = read_label_map(path)
-    return found.data, found.geometry
-
-
-def read_label_map(path: Path) -> Volume:
-    """Reads a label map: uint8 (X, Y, Z), with its grid and the file's oddities.
-
-    A scale factor, which some programs store, puts 1 at 1.0000153 or 0.996. Values up to 0.05 from a whole number are
-    that number. Raises CaseError if a value is no whole number from 0 to 255.
-    """
-    values, geometry, warnings = _read_verified(path)
-    labels, wrong = _whole_numbers(values)
-    if wrong is not None:
-        raise CaseError(
-            f"{path}: holds {wrong:.6g}, but values are no labels unless they are whole numbers from 0 to 255: "
-            "check that it is a label map, and export it as uint8"
-        )
-    return Volume(np.ascontiguousarray(labels), geometry, warnings)
-
-
-def _whole_numbers(values: NDArray[Any]) -> tuple[NDArray[np.uint8], float | None]:
-    """(values as uint8, the first value that is no whole number from 0 to 255, or None)."""
-    with np.errstate(invalid="ignore"):  # values that do not fit fail the comparison
-        if values.dtype.kind in "iu":
-            labels = values.astype(np.uint8)
-            good = labels == values
-        else:
-            labels = (values + np.float32(0.5)).astype(np.uint8)
-            good = np.abs(values - labels) <= LABEL_TOLERANCE
-    return labels, None if good.all() else float(values[~good][0])
-
-
 def read_geometry(path: Path) -> Geometry:
     """Reads the header alone. Raises CaseError as `read_volume` does for a faulty header."""
-    with _stream(path) as stream:
-        return geometry_of_header(path, _header(path, stream))[0]
+    with unpacked(path) as stream:
+        return geometry_of_header(path, header_of(path, stream))[0]
 
 
 def read_header(path: Path) -> nib.Nifti1Header:
     """The raw header of a file, for checks. Raises CaseError if there is none."""
-    with _stream(path) as stream:
-        return _header(path, stream)
+    with unpacked(path) as stream:
+        return header_of(path, stream)
 
 
 def write_labels(path: Path, labels: NDArray[np.uint8], geometry: Geometry) -> None:
@@ -146,25 +111,6 @@ def write_probabilities(path: Path, probabilities: NDArray[np.float32], geometry
     """
     steps = np.rint(np.clip(probabilities, 0, 1) * np.float32(STEPS)).astype(np.uint8)
     _write(path, np.moveaxis(steps, 0, -1), geometry, 1 / STEPS)
-
-
-def read_probabilities(path: Path) -> tuple[NDArray[np.float32], Geometry]:
-    """Reads a file of `write_probabilities`: (R, X, Y, Z). Raises CaseError for any other file."""
-    with _stream(path) as stream:
-        header = _header(path, stream)
-        *shape, regions = header.get_data_shape()
-        in_steps = header.get_data_dtype() == np.uint8 and np.allclose(header.get_slope_inter()[0] or 0, 1 / STEPS)
-        if not in_steps or len(shape) != 3 or regions < 1 or header.sizeof_hdr != 348:
-            raise CaseError(f"{path}: is not as brats-opt --probabilities writes region probabilities: take those")
-        header.set_data_shape(shape)
-        geometry, _ = geometry_of_header(path, header)
-        _skip_to_voxels(path, header, stream)
-        size = math.prod((*shape, regions))
-        raw = _read_up_to(stream, size, path.stat().st_size)
-        if len(raw) < size or stream.read(1):
-            raise CaseError(f"{path}: does not hold the {size} bytes that its header announces: copy it again")
-    steps = np.frombuffer(raw, np.uint8).reshape((*shape, regions), order="F")
-    return np.moveaxis(steps, -1, 0).astype(np.float32, order="C") / np.float32(STEPS), geometry
 
 
 def with_background_0(path: Path, volume: Volume) -> Volume:
@@ -211,7 +157,7 @@ def on_one_grid(volumes: dict[Path, Volume]) -> dict[Path, Volume]:
 
 
 @contextmanager
-def _stream(path: Path) -> Iterator[IO[bytes]]:
+def unpacked(path: Path) -> Iterator[IO[bytes]]:
     """The file's bytes, unpacked if its name ends in .gz; any failure to read becomes a CaseError."""
     try:
         if path.stat().st_size == 0:
@@ -251,7 +197,7 @@ def _what_it_is(head: bytes) -> str:
 
 
 @np.errstate(all="ignore")
-def _header(path: Path, stream: IO[bytes]) -> nib.Nifti1Header:
+def header_of(path: Path, stream: IO[bytes]) -> nib.Nifti1Header:
     """Parses the header from the start of the stream and leaves the stream right behind it."""
     head = stream.read(nib.Nifti1Header.sizeof_hdr)
     kind: type[nib.Nifti1Header] = nib.Nifti1Header
@@ -270,17 +216,17 @@ def _header(path: Path, stream: IO[bytes]) -> nib.Nifti1Header:
     return header
 
 
-def _read_verified(path: Path) -> tuple[NDArray[Any], Geometry, tuple[str, ...]]:
+def read_verified(path: Path) -> tuple[NDArray[Any], Geometry, tuple[str, ...]]:
     """(voxels (X, Y, Z) as in `Volume.data`, but with NaN and Inf; their grid; warnings).
 
     Checks the header before it allocates memory, and reads every byte of the file.
     """
-    with _stream(path) as stream:
-        header = _header(path, stream)
+    with unpacked(path) as stream:
+        header = header_of(path, stream)
         geometry, warnings = geometry_of_header(path, header)
         size = math.prod(geometry.shape) * int(header.get_data_dtype().itemsize)
-        _skip_to_voxels(path, header, stream)
-        raw = _read_up_to(stream, size, path.stat().st_size)
+        skip_to_voxels(path, header, stream)
+        raw = read_up_to(stream, size, path.stat().st_size)
         if len(raw) < size:
             raise CaseError(f"{path}: holds {len(raw)} of {size} bytes of voxels: truncated, copy it again")
         if len(stream.read(MAX_TRAILING)) == MAX_TRAILING:  # gzip compares its checksum at the end
@@ -288,7 +234,7 @@ def _read_verified(path: Path) -> tuple[NDArray[Any], Geometry, tuple[str, ...]]
     return _scaled(header, raw, geometry.shape), geometry, warnings
 
 
-def _skip_to_voxels(path: Path, header: nib.Nifti1Header, stream: IO[bytes]) -> None:
+def skip_to_voxels(path: Path, header: nib.Nifti1Header, stream: IO[bytes]) -> None:
     """Skips from the end of the header to the first voxel. Raises CaseError."""
     begin = header.sizeof_hdr
     offset = float(header["vox_offset"]) or begin + 4.0  # unset: right behind the header
@@ -297,7 +243,7 @@ def _skip_to_voxels(path: Path, header: nib.Nifti1Header, stream: IO[bytes]) -> 
     stream.read(int(offset) - begin)
 
 
-def _read_up_to(stream: IO[bytes], size: int, file_size: int) -> NDArray[np.uint8]:
+def read_up_to(stream: IO[bytes], size: int, file_size: int) -> NDArray[np.uint8]:
     """Reads up to `size` bytes, and at most `MOST_UNPACKED` times `file_size`.
 
     A header may announce a gigabyte that the file lacks: memory that stays unfilled is never allocated.

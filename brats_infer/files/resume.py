@@ -5,7 +5,7 @@ from pathlib import Path
 from brats_infer.errors import CaseError
 from brats_infer.files.cases import Case, is_safe_id
 from brats_infer.files.check import check_map
-from brats_infer.files.nifti import read_labels, read_probabilities
+from brats_infer.files.labels import read_labels, read_probabilities
 
 
 def is_there(case: Case, output: Path, probabilities: Path | None) -> bool:

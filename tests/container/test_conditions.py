@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from brats_infer.files.check import check_output
-from brats_infer.files.nifti import read_labels
+from brats_infer.files.labels import read_labels
 from tests.case_files import raw_header
 from tests.container.engine import IMAGE, OFFLINE, ONE_THREAD, SECONDS, command, contents, docker, folders, run
 

@@ -11,7 +11,7 @@ import pytest
 
 from brats_infer.errors import CaseError
 from brats_infer.evaluate.label_maps import read_known, read_reference
-from brats_infer.files.nifti import read_labels
+from brats_infer.files.labels import read_labels
 from brats_infer.tasks import task_named
 from tests.evaluate.small_cohort import labels, write_map
 from tests.test_cli import brats_opt, one_line

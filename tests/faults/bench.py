@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
-from brats_infer.files.nifti import read_labels
+from brats_infer.files.labels import read_labels
 from tests.case_files import write_case
 from tests.faults.anatomy import image
 

@@ -6,7 +6,7 @@ from tempfile import TemporaryFile
 import numpy as np
 import pytest
 
-from brats_infer.files.nifti import read_labels
+from brats_infer.files.labels import read_labels
 from tests.faults import anatomy
 from tests.faults.bench import GOOD, Bench, Ended, finish, start
 

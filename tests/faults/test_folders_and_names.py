@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from brats_infer.files.cases import is_safe_id
-from brats_infer.files.nifti import read_labels
+from brats_infer.files.labels import read_labels
 from tests.case_files import NAMES_2021
 from tests.faults.bench import GOOD, PROGRAM, Bench, assert_refused, assert_told
 from tests.faults.privileges import without_capabilities

@@ -10,7 +10,7 @@ import pytest
 from nibabel import orientations as nio
 from numpy.typing import NDArray
 
-from brats_infer.files.nifti import read_labels
+from brats_infer.files.labels import read_labels
 from tests.case_files import SRI24, edit_header, raw_header, write_image
 from tests.faults import anatomy
 from tests.faults.bench import Bench, Ended

@@ -11,10 +11,8 @@ import numpy as np
 import pytest
 
 from brats_infer.errors import CaseError
-from brats_infer.files.nifti import (
-    read_labels,
-    read_volume,
-)
+from brats_infer.files.labels import read_labels
+from brats_infer.files.nifti import read_volume
 from tests.case_files import SHAPE, edit_header, head, repack, unpacked
 from tests.case_files import write_image as save
 from tests.files.places import reason

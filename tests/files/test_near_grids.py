@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from brats_infer.evaluate.label_maps import turn_onto
 from brats_infer.files.geometry import Geometry
 from brats_infer.files.nifti import read_volume
 from tests.case_files import SHAPE, SRI24, edit_header, head
@@ -40,7 +41,7 @@ def test_array_of_any_axis_order_and_flip_turns_onto_the_grid_it_came_from(
     image = nib.Nifti1Image(head(), affine)
     other = image.as_reoriented(np.array(list(zip(order, flips, strict=True)), float))
     here, there = (Geometry.of_affine(one.shape, one.affine) for one in (image, other))
-    turn = there.turn_onto(here)
+    turn = turn_onto(there, here)
     assert turn is not None
     assert np.array_equal(nib.apply_orientation(np.asarray(other.dataobj), turn), head())
 
@@ -48,7 +49,7 @@ def test_array_of_any_axis_order_and_flip_turns_onto_the_grid_it_came_from(
 def test_array_that_covers_other_voxels_turns_onto_nothing() -> None:
     here = Geometry.of_affine(SHAPE, SRI24)
     for affine in (np.eye(4), OBLIQUE, np.zeros((4, 4)), np.full((4, 4), np.nan)):
-        assert replace(here, affine=affine).turn_onto(here) is None
+        assert turn_onto(replace(here, affine=affine), here) is None
 
 
 def test_pixdim_that_contradicts_the_affine_warns_and_says_which_is_used(tmp_path: Path) -> None:

@@ -15,15 +15,8 @@ import SimpleITK as sitk  # noqa: N813 - the package's own custom
 
 from brats_infer.errors import CaseError, OutputError
 from brats_infer.files.geometry import Geometry
-from brats_infer.files.nifti import (
-    read_geometry,
-    read_header,
-    read_labels,
-    read_probabilities,
-    write_image,
-    write_labels,
-    write_probabilities,
-)
+from brats_infer.files.labels import read_labels, read_probabilities
+from brats_infer.files.nifti import read_geometry, read_header, write_image, write_labels, write_probabilities
 from tests.case_files import SHAPE, SRI24, edit_header, head, raw_header, unpacked
 from tests.case_files import write_image as save
 from tests.files.places import OBLIQUE, assert_same_place

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brats_infer.cohort import segment_folder
-from brats_infer.files.nifti import read_labels
+from brats_infer.files.labels import read_labels
 from brats_infer.labelling.confidence import UNSURE_MAP
 from brats_infer.run.events import CaseResult
 from brats_infer.settings import Settings

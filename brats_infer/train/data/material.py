@@ -13,7 +13,8 @@ from brats_infer.errors import CaseError, UsageError
 from brats_infer.evaluate.label_maps import read_reference
 from brats_infer.files.cases import Case
 from brats_infer.files.geometry import size_text
-from brats_infer.files.nifti import Volume, read_images, read_labels
+from brats_infer.files.labels import read_labels
+from brats_infer.files.nifti import Volume, read_images
 from brats_infer.files.search import contradiction, find_cases
 from brats_infer.image.crop import crop_to_brain
 from brats_infer.image.normalise import Normalisation

@@ -15,7 +15,7 @@ from brats_infer.evaluate.challenge import of_another_challenge
 from brats_infer.evaluate.label_maps import on_grid, read_reference, rounded_spacing
 from brats_infer.evaluate.lesionwise import lesionwise_scores
 from brats_infer.evaluate.pairs import find_pairs
-from brats_infer.files.nifti import read_probabilities
+from brats_infer.files.labels import read_probabilities
 from brats_infer.image.voxels import bounding_box
 from brats_infer.labelling.label_map import labels_from_probabilities
 from brats_infer.labelling.postprocess import clean_up

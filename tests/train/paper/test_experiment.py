@@ -10,7 +10,7 @@ import pytest
 
 from brats_infer.errors import UsageError
 from brats_infer.evaluate import evaluate_folders
-from brats_infer.files.nifti import read_labels
+from brats_infer.files.labels import read_labels
 from brats_infer.labelling.postprocess import clean
 from brats_infer.phantom.write import write_cohort
 from brats_infer.tasks import TASKS

@@ -13,7 +13,8 @@ import torch
 from brats_infer.errors import CaseError, OutputError, UsageError
 from brats_infer.evaluate import evaluate_folders
 from brats_infer.files.geometry import Geometry
-from brats_infer.files.nifti import read_probabilities, write_labels, write_probabilities
+from brats_infer.files.labels import read_probabilities
+from brats_infer.files.nifti import write_labels, write_probabilities
 from brats_infer.labelling.label_map import labels_from_probabilities
 from brats_infer.labelling.postprocess import clean_up
 from brats_infer.phantom.write import write_cohort

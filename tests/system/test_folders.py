@@ -7,7 +7,7 @@ import pytest
 
 from brats_infer.commands.infer import infer
 from brats_infer.errors import OutputError, UsageError
-from brats_infer.files.folders import OUTPUT, prepare_folder
+from brats_infer.system.folders import OUTPUT, prepare_folder
 from model.atomic import PREFIX
 
 
