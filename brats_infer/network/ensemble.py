@@ -30,8 +30,7 @@ class InputKind(NamedTuple):
 
 Inputs = Mapping[InputKind, Tensor]
 """(C, X, Y, Z) float32 for each kind of input among the members, on the host."""
-EngineOf = Callable[[int], Engine]
-"""The engine of a member, by the member's index."""
+EngineOf = Callable[[int], Engine]  # by the member's index
 
 
 def input_kind(member: Member) -> InputKind:

@@ -29,8 +29,7 @@ class Shared:
 
     output: Path
     settings: Settings
-    ensembles: Mapping[str, Ensemble]
-    """{name of a task: its ensemble}"""
+    ensembles: Mapping[str, Ensemble]  # by the name of the task
     is_done: Callable[[Case], bool]
     """Whether an earlier run has written the case, which is then skipped."""
     events: Events
