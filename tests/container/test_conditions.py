@@ -33,7 +33,8 @@ def test_hardest_conditions_together(small: Path, output: Path, expected: dict[s
     assert contents(output) == expected
     assert owners(output) == {(12345, 12345)}
     warnings = [line for line in done.stderr.splitlines() if "warning" in line.lower()]
-    assert warnings == [line for line in warnings if "usable CUDA devices: the CPU is used" in line]
+    known = ("usable CUDA devices: the CPU is used", "the networks are unsure of the map")  # the case is synthetic
+    assert [line for line in warnings if not any(text in line for text in known)] == []
 
 
 def test_nothing_is_written_but_to_the_output_folder(small: Path, output: Path) -> None:
