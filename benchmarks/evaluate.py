@@ -17,7 +17,7 @@ from pathlib import Path
 from rich.console import Console
 
 from brats_infer.evaluate import evaluate_folders
-from brats_infer.evaluate.cohort import score_pair
+from brats_infer.evaluate.folder_scores import score_pair
 from brats_infer.evaluate.pairs import find_pairs
 from brats_infer.tasks import TASKS, task_named
 

@@ -42,8 +42,8 @@ from brats_infer.network.devices import autocast
 from brats_infer.network.loading import pick_device
 from brats_infer.phantom.write import write_cohort
 from brats_infer.train.choices import TrainOptions
-from brats_infer.train.config import TrainConfig
 from brats_infer.train.data.dataset import TrainingCase, load_split
+from brats_infer.train.run_config import TrainConfig
 from model.config import PAPER_CHANNELS
 
 ON_CPU, ON_GPU = (64, (16, 32, 64, 96, 128)), (128, PAPER_CHANNELS)

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from brats_infer.network.devices import autocast
 from brats_infer.train.checkpoint import Run
-from brats_infer.train.config import TrainConfig
 from brats_infer.train.data.dataset import Split, TrainingCase
 from brats_infer.train.data.patches import draw_batch
 from brats_infer.train.distributed import heads_of
 from brats_infer.train.loop import take_step
 from brats_infer.train.monitor.validation import ALONE
+from brats_infer.train.run_config import TrainConfig
 from brats_infer.train.step.losses import deep_supervision_loss, loss_weights, weighted
 from brats_infer.train.step.optimisers import make_optimizer
 from model.unet import UNet

@@ -11,6 +11,7 @@ import pytest
 from brats_infer.cohort import segment_folder
 from brats_infer.errors import UsageError
 from brats_infer.evaluate import evaluate_folders
+from brats_infer.evaluate.challenge import challenge_of_id, id_is_until_2021
 from brats_infer.report import RunReport
 from brats_infer.run.events import Events
 from brats_infer.tasks import (
@@ -19,8 +20,6 @@ from brats_infer.tasks import (
     NCR,
     TASKS,
     Region,
-    challenge_of_id,
-    id_is_until_2021,
     task_named,
     task_of_id,
 )

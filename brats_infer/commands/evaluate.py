@@ -36,7 +36,7 @@ def evaluate(ctx: click.Context, /, task: str, metrics: str, jobs: int | None, *
     file cannot be read, without which no table is written; 4 where a folder holds no map.
     """
     from brats_infer.evaluate.challenge import task_for
-    from brats_infer.evaluate.cohort import evaluate_pairs
+    from brats_infer.evaluate.folder_scores import evaluate_pairs
     from brats_infer.evaluate.score_files import print_table, write_csv, write_json, write_lesions
 
     raise_once()

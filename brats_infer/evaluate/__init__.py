@@ -4,7 +4,7 @@
 >>> lesionwise_scores(prediction, reference, "gli", spacing=(1, 1, 1))["WT"].lesionwise_dice  # doctest: +SKIP
 """
 
-from brats_infer.evaluate.cohort import evaluate_folders
+from brats_infer.evaluate.folder_scores import evaluate_folders
 from brats_infer.evaluate.lesionwise import LesionScores, RegionScores, lesionwise_scores, scores_and_lesions
 from brats_infer.evaluate.scores import CohortScores
 from brats_infer.evaluate.surface import hd95

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brats_infer.errors import CaseError, OutputError
-from brats_infer.evaluate.cohort import evaluate_folders
+from brats_infer.evaluate.folder_scores import evaluate_folders
 from brats_infer.evaluate.label_maps import read_pair, rounded_spacing
 from brats_infer.evaluate.pairs import Pair, find_pairs
 from brats_infer.evaluate.scores import CohortScores, Table

@@ -15,10 +15,10 @@ from torch import nn
 from brats_infer.errors import OutputError, UsageError
 from brats_infer.tasks import Task
 from brats_infer.train.choices import Selection, TrainOptions, recorded_elsewhere
-from brats_infer.train.config import BEST, SETTINGS, TrainConfig
 from brats_infer.train.data.dataset import Split
 from brats_infer.train.distributed import Workers, heads_of
 from brats_infer.train.monitor.curves import validation_csv
+from brats_infer.train.run_config import BEST, SETTINGS, TrainConfig
 from brats_infer.train.step.optimisers import make_optimizer
 from brats_infer.train.step.precision import keep_small_exact
 from brats_infer.train.transfer import Initial, freeze

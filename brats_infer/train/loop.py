@@ -15,13 +15,13 @@ from brats_infer.network.devices import autocast
 from brats_infer.system.signals import held, raising
 from brats_infer.tasks import Task
 from brats_infer.train.checkpoint import Run, save_run, settings_of, start_run
-from brats_infer.train.config import TrainConfig
 from brats_infer.train.data.dataset import Split
 from brats_infer.train.data.patches import draw_batch, kept_on
 from brats_infer.train.distributed import Workers
 from brats_infer.train.monitor.curves import Curves
 from brats_infer.train.monitor.pace import Pace
 from brats_infer.train.monitor.validation import ALONE, validate
+from brats_infer.train.run_config import TrainConfig
 from brats_infer.train.step.losses import Loss, deep_supervision_loss, disjoint_targets, loss_weights, weighted
 from brats_infer.train.step.optimisers import learning_rate
 from brats_infer.train.transfer import Initial

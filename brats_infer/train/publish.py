@@ -7,8 +7,8 @@ from typing import Any
 
 from brats_infer.errors import OutputError, WeightsError
 from brats_infer.train.checkpoint import read_best
-from brats_infer.train.config import TrainConfig
 from brats_infer.train.data.dataset import Split
+from brats_infer.train.run_config import TrainConfig
 from model.atomic import alone_in, write_atomically
 from model.checkpoint import MANIFEST, CheckpointError, read_manifest, save_reference, write_manifest
 from model.config import Member

@@ -12,7 +12,6 @@ from brats_infer.network.loading import pick_device
 from brats_infer.tasks import task_named
 from brats_infer.train.checkpoint import best_network
 from brats_infer.train.choices import Optimizer, TrainOptions
-from brats_infer.train.config import TrainConfig
 from brats_infer.train.data.dataset import Split
 from brats_infer.train.data.material import CACHE, Material, load_cases
 from brats_infer.train.data.splits import Fold, folds_of
@@ -22,6 +21,7 @@ from brats_infer.train.monitor.overlays import draw_overlays
 from brats_infer.train.monitor.pace import silent, teller
 from brats_infer.train.publish import open_members, publish
 from brats_infer.train.recipes import Recipe, read_recipe
+from brats_infer.train.run_config import TrainConfig
 from brats_infer.train.step.losses import loss_weights
 from brats_infer.train.transfer import Initial, options_with, read_initial
 from model.atomic import alone_in, remove_leftovers

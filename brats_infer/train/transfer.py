@@ -12,7 +12,7 @@ from torch import Tensor
 
 from brats_infer.errors import UsageError, WeightsError
 from brats_infer.train.choices import Freeze, Targets, TrainOptions, flag, merged_options
-from brats_infer.train.config import BEST, SETTINGS, read_network
+from brats_infer.train.run_config import BEST, SETTINGS, read_network
 from model.checkpoint import MANIFEST, CheckpointError, read_manifest, read_verified
 from model.config import Member, UNetConfig
 from model.unet import UNet, group_prefixes

@@ -10,9 +10,9 @@ import torch
 from brats_infer.tasks import TASKS
 from brats_infer.train.checkpoint import BEST, LAST, LOG
 from brats_infer.train.choices import TrainOptions
-from brats_infer.train.config import TrainConfig
 from brats_infer.train.data.dataset import Split
 from brats_infer.train.loop import train
+from brats_infer.train.run_config import TrainConfig
 from tests.small_networks import training_case
 
 CPU = torch.device("cpu")

@@ -11,8 +11,8 @@ from brats_infer.commands.options.training import training_options
 from brats_infer.errors import UsageError
 from brats_infer.train.checkpoint import SETTINGS, same_run
 from brats_infer.train.choices import TrainOptions, flag, recorded_elsewhere
-from brats_infer.train.config import TrainConfig
 from brats_infer.train.recipes import parse_recipe
+from brats_infer.train.run_config import TrainConfig
 from tests.train.small_runs import CONFIG, run
 
 FIELDS = list(TrainOptions.model_fields)

@@ -17,9 +17,9 @@ from brats_infer.train import checkpoint as state
 from brats_infer.train import loop
 from brats_infer.train.checkpoint import BEST, LAST, LOG, Run
 from brats_infer.train.choices import Schedule, Selection, Targets, TrainOptions
-from brats_infer.train.config import TrainConfig
 from brats_infer.train.data.dataset import Split
 from brats_infer.train.monitor.validation import validate
+from brats_infer.train.run_config import TrainConfig
 from brats_infer.train.step.losses import deep_supervision_loss
 from model.unet import UNet
 from tests.train.small_runs import CONFIG, CPU, GLI, SPLIT, assert_same_run, run, split_of, state_of

@@ -8,10 +8,10 @@ import torch
 from brats_infer.tasks import TASKS
 from brats_infer.train.checkpoint import BEST
 from brats_infer.train.choices import Selection, TrainOptions
-from brats_infer.train.config import TrainConfig
 from brats_infer.train.data.dataset import Split
 from brats_infer.train.loop import train
 from brats_infer.train.monitor.validation import validate
+from brats_infer.train.run_config import TrainConfig
 from brats_infer.train.transfer import read_initial
 from model.unet import UNet
 from tests.small_networks import training_case

@@ -15,9 +15,9 @@ import torch
 from brats_infer.errors import OutputError, WeightsError
 from brats_infer.train.checkpoint import BEST
 from brats_infer.train.choices import TrainOptions
-from brats_infer.train.config import TrainConfig
 from brats_infer.train.data.dataset import Split, TrainingCase
 from brats_infer.train.publish import open_members, publish
+from brats_infer.train.run_config import TrainConfig
 from model.atomic import write_atomically
 from model.checkpoint import read_manifest, save_weights
 from tests.small_networks import SMALL, random_network, write_weights

@@ -13,8 +13,8 @@ from brats_infer.errors import UsageError, WeightsError
 from brats_infer.tasks import TASKS
 from brats_infer.train.checkpoint import BEST, LAST
 from brats_infer.train.choices import Freeze, Targets, TrainOptions, merged_options
-from brats_infer.train.config import TrainConfig
 from brats_infer.train.loop import train
+from brats_infer.train.run_config import TrainConfig
 from brats_infer.train.transfer import freeze, options_with, read_initial
 from model.checkpoint import MANIFEST, save_weights
 from model.config import UNetConfig

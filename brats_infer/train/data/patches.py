@@ -17,8 +17,8 @@ from brats_infer.network.gpu.memory import pinned
 from brats_infer.phantom.fields import blur
 from brats_infer.tasks import MODALITIES, T1C, T2F
 from brats_infer.train.choices import Augment
-from brats_infer.train.config import TrainConfig
 from brats_infer.train.data.dataset import Split, TrainingCase
+from brats_infer.train.run_config import TrainConfig
 
 FOREGROUND_SHARE = 0.4  # of the patches are centred on a tumor voxel, the others on a brain voxel
 BENT_SHARE = 0.5  # of the patches are rotated and scaled

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from brats_infer.system.console import Screen, say
-from brats_infer.train.config import TrainConfig
 from brats_infer.train.data.dataset import Split
+from brats_infer.train.run_config import TrainConfig
 
 SECONDS = 60.0
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from brats_infer.errors import UsageError, WeightsError
-from brats_infer.evaluate.cohort import score_pair
+from brats_infer.evaluate.folder_scores import score_pair
 from brats_infer.evaluate.pairs import REFERENCE_ENDINGS, Pair, find_labels
 from brats_infer.evaluate.score_files import write_csv
 from brats_infer.evaluate.scores import CohortScores, mean_of

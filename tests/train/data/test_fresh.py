@@ -16,11 +16,11 @@ from brats_infer.phantom.make import make_phantom
 from brats_infer.phantom.write import write_cohort
 from brats_infer.tasks import TASKS
 from brats_infer.train.choices import TrainOptions
-from brats_infer.train.config import TrainConfig
 from brats_infer.train.data.dataset import Split
 from brats_infer.train.data.fresh import phantom_maker
 from brats_infer.train.data.patches import draw_batch
 from brats_infer.train.run import run
+from brats_infer.train.run_config import TrainConfig
 from tests.phantom.heads import head_codes
 from tests.small_networks import training_case
 

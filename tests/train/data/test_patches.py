@@ -13,7 +13,6 @@ from scipy import ndimage
 from torch import Tensor
 
 from brats_infer.train.choices import Augment, TrainOptions
-from brats_infer.train.config import TrainConfig
 from brats_infer.train.data import patches
 from brats_infer.train.data.dataset import Split, TrainingCase
 from brats_infer.train.data.patches import (
@@ -28,6 +27,7 @@ from brats_infer.train.data.patches import (
     kept_on,
     random_rotation,
 )
+from brats_infer.train.run_config import TrainConfig
 from tests.small_networks import training_case
 
 Array = NDArray[np.float64]

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from brats_infer.train.choices import TrainOptions
-from brats_infer.train.config import TrainConfig
 from brats_infer.train.data.dataset import Split, TrainingCase
 from brats_infer.train.monitor import pace as progress
 from brats_infer.train.monitor.pace import Pace, first_line, line_of
+from brats_infer.train.run_config import TrainConfig
 
 CONFIG = TrainConfig(TrainOptions(steps=1000, batch=2, patch=96))
 ENTRY: dict[str, Any] = {
