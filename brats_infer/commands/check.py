@@ -43,7 +43,7 @@ def _check_data(ctx: click.Context, data: Path, task: str) -> None:
     if task == "auto":
         raise UsageError("--task: is auto: name the challenge to train for beside --data")
     from brats_infer.tasks import task_named
-    from brats_infer.train.data.material import survey
+    from brats_infer.train.data.survey import survey
 
     found = survey(data, task_named(task))
     for line in found.lines():

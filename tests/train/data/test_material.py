@@ -12,8 +12,9 @@ from brats_infer.errors import CaseError, NoCasesError
 from brats_infer.tasks import TASKS
 from brats_infer.train.choices import TrainOptions
 from brats_infer.train.data.dataset import labelled_ids
-from brats_infer.train.data.material import Material, load_cases, survey
+from brats_infer.train.data.material import Material, load_cases
 from brats_infer.train.data.splits import Fold
+from brats_infer.train.data.survey import survey
 from tests.case_files import NAMES_2021, SHAPE, edit_header, write_case, write_image
 
 GLI = TASKS["gli"]
