@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import re
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,12 +17,10 @@ from torch import Tensor
 
 from brats_infer.errors import CaseError, OutputError, UsageError
 from brats_infer.evaluate.label_maps import on_grid, read_reference
-from brats_infer.evaluate.pairs import REFERENCE_ENDINGS, find_labels
 from brats_infer.files.cases import Case
-from brats_infer.files.names import stem_of
 from brats_infer.files.nifti import read_images
 from brats_infer.files.search import find_cases
-from brats_infer.files.tree import image_inside, pointer_remedy
+from brats_infer.files.tree import pointer_remedy
 from brats_infer.image.crop import crop_labels, crop_to_brain
 from brats_infer.image.normalise import Normalisation, histogram_reference, network_input
 from brats_infer.labelling.regions import regions_from_labels
@@ -31,18 +28,14 @@ from brats_infer.network.windows import coarser
 from brats_infer.system.cores import usable_cores
 from brats_infer.tasks import Task, patient_of, task_named
 from brats_infer.train.data.label_dust import without_label_dust
+from brats_infer.train.data.labelled import Labelled, check_fetched, labelled_cases, references_of, without_labels
 from model.atomic import remove_leftovers, write_atomically
 
 log = logging.getLogger(__name__)
 
 CACHE_VERSION = 3
 CENTRES = 4096  # voxels kept of each region and of the brain, as centres of patches
-LABEL_WORD = re.compile(r"seg|label|mask|truth|(?<![a-z])gt(?![a-z])")
 CENTRES_OF = "centres-"  # and the number of the region; the brain comes last
-
-
-Labelled = Sequence[tuple[Case, Path]]
-"""Cases, each with its label map."""
 
 
 @dataclass(frozen=True)
@@ -150,45 +143,6 @@ def _check_held_out(validation: Labelled, training: Labelled, extra: Labelled, p
         raise UsageError(f"--phantoms {phantoms}: holds {leaks[0]}, which is held out: give a folder of phantoms alone")
 
 
-def labelled_cases(folder: Path, task_name: str) -> list[tuple[Case, Path]]:
-    """The cases with a label map, each with that map, in the order of their IDs.
-
-    Raises UsageError for a case with two label maps, NoCasesError for a folder without cases.
-    """
-    cases = find_cases(folder, task_name)
-    references = references_of(folder, cases)
-    return [(case, references[case.id]) for case in cases if case.id in references]
-
-
-def references_of(folder: Path, cases: Sequence[Case]) -> dict[str, Path]:
-    """{ID: label map} of the cases that have one, also in a folder called like it (Kaggle). Raises UsageError."""
-    found = find_labels(folder, REFERENCE_ENDINGS)
-    for case in cases:
-        for ending in REFERENCE_ENDINGS if case.id not in found and case.paths else ():
-            if inside := image_inside(_folder_of(case) / f"{case.id}{ending}"):
-                found[case.id] = inside
-    return found
-
-
-def without_labels(case: Case) -> str:
-    """Why a case without a label map is left out, and which images beside it may be that map."""
-    beside: list[str] = []
-    if case.paths:
-        taken = {path.name for path in (*case.paths.values(), *(path.parent for path in case.paths.values()))}
-        for name in sorted(path.name for path in _folder_of(case).iterdir()):
-            stem = (stem_of(name) or "").lower()
-            is_label = LABEL_WORD.search(stem) and not name.lower().endswith(REFERENCE_ENDINGS)
-            beside += [name] if stem and (is_label or name.startswith(case.id)) and name not in taken else []
-    hint = f" ({', '.join(beside[:3])} lies beside it: rename it if it is that map)" if beside else ""
-    return f"{case.id}: has no label map {case.id}-seg.nii.gz{hint}"
-
-
-def _folder_of(case: Case) -> Path:
-    """The folder of a case's images, outside of folders called like an image."""
-    folder = next(iter(case.paths.values())).parent
-    return folder if stem_of(folder.name) is None else folder.parent
-
-
 def _load(
     task: Task,
     normalisation: Normalisation,
@@ -268,17 +222,6 @@ def _some_voxels(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
     if len(flat) > CENTRES:
         flat = np.random.default_rng(0).choice(flat, CENTRES, replace=False)
     return np.stack(np.unravel_index(flat, mask.shape), axis=1).astype(np.int32)
-
-
-def labelled_ids(folder: Path, task_name: str, skip: Sequence[str]) -> list[str]:
-    """The IDs of the cases that `load_split` takes, ascending. Raises UsageError as it does."""
-    return [case.id for case, _ in labelled_cases(folder, task_name) if case.id not in skip]
-
-
-def check_fetched(reference: Path) -> None:
-    """Raises CaseError for a label map that only points to its content (git-annex, Git LFS)."""
-    if remedy := pointer_remedy(reference):
-        raise CaseError(f"{reference}: {remedy}")
 
 
 def _read(case: Case, reference: Path, task: Task) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:

@@ -9,7 +9,7 @@ import numpy as np
 from brats_infer.errors import UsageError
 from brats_infer.tasks import patient_of
 from brats_infer.train.choices import TrainOptions
-from brats_infer.train.data.dataset import labelled_ids
+from brats_infer.train.data.labelled import labelled_ids
 
 
 @dataclass(frozen=True)

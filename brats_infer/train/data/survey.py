@@ -20,7 +20,7 @@ from brats_infer.image.crop import crop_to_brain
 from brats_infer.image.quality import check_content, oddities
 from brats_infer.system.cores import usable_cores
 from brats_infer.tasks import Task, patient_of
-from brats_infer.train.data.dataset import check_fetched, references_of, without_labels
+from brats_infer.train.data.labelled import check_fetched, references_of, without_labels
 
 
 @dataclass

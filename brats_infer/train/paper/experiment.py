@@ -14,7 +14,7 @@ from brats_infer.network.loading import pick_device
 from brats_infer.system.console import Screen, say
 from brats_infer.tasks import task_named
 from brats_infer.train.choices import TrainOptions
-from brats_infer.train.data.dataset import labelled_ids
+from brats_infer.train.data.labelled import labelled_ids
 from brats_infer.train.data.material import CACHE, Material, check_phantoms
 from brats_infer.train.data.splits import Fold, folds_of
 from brats_infer.train.loop import train

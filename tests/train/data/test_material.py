@@ -11,7 +11,7 @@ import pytest
 from brats_infer.errors import CaseError, NoCasesError
 from brats_infer.tasks import TASKS
 from brats_infer.train.choices import TrainOptions
-from brats_infer.train.data.dataset import labelled_ids
+from brats_infer.train.data.labelled import labelled_ids
 from brats_infer.train.data.material import Material, load_cases
 from brats_infer.train.data.splits import Fold
 from brats_infer.train.data.survey import survey
