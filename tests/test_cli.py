@@ -123,12 +123,14 @@ def test_parameters_that_are_not_known_are_refused_by_name(
 
 
 def test_parameters_file_chooses_how_to_segment(folder: Path, tmp_path: Path) -> None:
-    parameters = tmp_path / "parameters.yaml"
+    parameters, weights = tmp_path / "parameters.yaml", tmp_path / "weights"
+    weights.mkdir()
+    write_weights(weights, [random_network(seed=5)])  # unsure of its components
     parameters.write_text("mode: sliding-window\nflips: true\ncomponent_probability: 0.62\n")
 
     def maps(name: str, *options: object) -> dict[str, bytes]:
         output = tmp_path / name
-        done = brats_opt("--input", folder / "input", "--output", output, "--weights", folder / "weights", *options)
+        done = brats_opt("--input", folder / "input", "--output", output, "--weights", weights, *options)
         assert done.returncode == 0, done.stderr
         return {path.name: path.read_bytes() for path in output.iterdir()}
 
