@@ -25,7 +25,7 @@ def test_in_a_few_hundred_folders_no_image_vanishes(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("first", range(1000, 6000, 1000))
 def test_in_five_thousand_folders_no_image_vanishes(tmp_path: Path, first: int) -> None:
-    trees.hunt(first, 1000, tmp_path / "trees")
+    assert trees.hunt(first, 1000, tmp_path / "trees").total() == 2000
 
 
 @pytest.mark.parametrize("fault", ["a line", "a case", "twice"])

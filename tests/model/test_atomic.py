@@ -158,5 +158,7 @@ def test_file_system_without_locks_lets_everybody_in(tmp_path: Path, monkeypatch
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", refuse)
+    inside = 0
     with alone_in(tmp_path), alone_in(tmp_path, wait=True):
-        pass
+        inside += 1
+    assert inside == 1
