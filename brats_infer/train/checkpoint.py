@@ -19,6 +19,7 @@ from brats_infer.train.data.dataset import Split
 from brats_infer.train.distributed import Workers, heads_of
 from brats_infer.train.monitor.curves import validation_csv
 from brats_infer.train.run_config import BEST, SETTINGS, TrainConfig
+from brats_infer.train.step.memory_format import keep_channels_last
 from brats_infer.train.step.optimisers import make_optimizer
 from brats_infer.train.step.precision import keep_small_exact
 from brats_infer.train.transfer import Initial, freeze
@@ -120,6 +121,9 @@ def start_run(
         initial.put_into(network)
     mean.load_state_dict(network.state_dict())
     network, mean = network.to(device), mean.to(device)
+    if device.type == "cpu":
+        keep_channels_last(network)
+        keep_channels_last(mean)
     keep_small_exact(network)
     freeze(network, config.options.freeze)
     optimizer = make_optimizer(config.options, [p for p in network.parameters() if p.requires_grad])
