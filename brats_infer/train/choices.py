@@ -112,6 +112,7 @@ class TrainOptions(BaseModel):
     anatomy: str | None = _option(None, "Make a new synthetic case for each patch: of mni152, or a folder.")
     patch: int = _option(96, "Side of the training patch, voxels of --spacing.", ge=1)
     augment: Augment = _option(Augment.ALL, "How patches are changed.")
+    transplant: float = _option(0.0, "Probability that a patch gets the tumor of another case of --data.", ge=0, le=1)
     drop_contrasts: float = _option(
         0.0, "Probability that a patch lacks a contrast, each on its own; T1c and FLAIR never both.", ge=0, lt=1
     )

@@ -18,6 +18,7 @@ from brats_infer.phantom.fields import blur
 from brats_infer.tasks import MODALITIES, T1C, T2F
 from brats_infer.train.choices import Augment
 from brats_infer.train.data.dataset import Split, TrainingCase
+from brats_infer.train.data.transplant import transplant
 from brats_infer.train.run_config import TrainConfig
 
 FOREGROUND_SHARE = 0.4  # of the patches are centred on a tumor voxel, the others on a brain voxel
@@ -57,7 +58,13 @@ def _draw(split: Split, config: TrainConfig, rng: np.random.Generator, device: t
     options = config.options
     case = _draw_case(split, options.phantom_share, rng, device)
     image, target = draw_patch(case, config.patch, rng, device, options.augment)
-    if options.drop_contrasts:  # else nothing is drawn from the generator
+    # a probability of 0 draws nothing from the generator
+    if options.transplant and (donors := [donor for donor in split.training if len(donor.centres[0])]):
+        donor = donors[int(rng.integers(len(donors)))]
+        if rng.random() < options.transplant:
+            graft = draw_patch(donor, config.patch, rng, device, options.augment, foreground=1.0)
+            image, target = transplant(image, target, *graft, rng)
+    if options.drop_contrasts:
         image = drop_contrasts(image, options.drop_contrasts, rng)
     return image, target
 
@@ -76,9 +83,13 @@ def draw_patch(
     rng: np.random.Generator,
     device: torch.device,
     augment: Augment = Augment.ALL,
+    foreground: float = FOREGROUND_SHARE,
 ) -> tuple[Tensor, Tensor]:
-    """(5, X, Y, Z) and (R, X, Y, Z): one patch of a case, augmented on the device."""
-    centre = draw_centre(case, rng)
+    """(5, X, Y, Z) and (R, X, Y, Z): one patch of a case, augmented on the device.
+
+    `foreground` is the probability that a tumor voxel is the patch's centre.
+    """
+    centre = draw_centre(case, rng, foreground)
     matrix = np.eye(3) if augment == Augment.NONE else np.diag(rng.choice((-1.0, 1.0), size=3))  # flips
     if augment in (Augment.SHAPE, Augment.ALL) and rng.random() < BENT_SHARE:
         matrix = matrix @ random_rotation(rng) * rng.uniform(*ZOOM)
@@ -166,11 +177,13 @@ def _gamma(x: Tensor, gamma: float, inverted: bool) -> Tensor:
     return unit.sub_(inside).add_(inside.pow_(gamma)).add_(low / 6).mul_(6 * sign)
 
 
-def draw_centre(case: TrainingCase, rng: np.random.Generator) -> NDArray[np.float64]:
+def draw_centre(
+    case: TrainingCase, rng: np.random.Generator, foreground: float = FOREGROUND_SHARE
+) -> NDArray[np.float64]:
     """A voxel (3,): of a random region, or of the brain."""
     *regions, brain = case.centres
     voxels = brain
-    if rng.random() < FOREGROUND_SHARE:
+    if rng.random() < foreground:
         present = [region for region in regions if len(region)]
         voxels = present[int(rng.integers(len(present)))] if present else brain
     return np.asarray(voxels[rng.integers(len(voxels))], np.float64)

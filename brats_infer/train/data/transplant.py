@@ -1,0 +1,40 @@
+"""The tumor of one patch in the brain of another, after CarveMix (Zhang et al. 2021, arXiv 2108.06883).
+
+CarveMix carves a tumor with a margin of its surroundings and replaces the other brain's voxels. Here the edge of the
+graft is smooth, and the graft may be faint: real tumors differ little from the brain in some cases.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+MARGIN = (0, 3)
+"""Voxels around the tumor that are grafted with it: from, to, both included."""
+STRENGTH = (0.5, 1.0)
+"""Share of the graft in the mixed intensities."""
+FAINT_SHARE = 0.5
+"""Probability that a graft has a strength below 1."""
+
+
+def transplant(
+    image: Tensor, regions: Tensor, graft: Tensor, graft_regions: Tensor, rng: np.random.Generator
+) -> tuple[Tensor, Tensor]:
+    """(5, X, Y, Z) and (R, X, Y, Z): the host's patch with the tumor of the graft's patch, where both have brain.
+
+    Images are four modalities and the brain mask, targets 0 or 1, outermost region first. The graft's tumor replaces a
+    tumor of the host. The host's brain mask stays.
+    """
+    margin = int(rng.integers(MARGIN[0], MARGIN[1] + 1))
+    strength = rng.uniform(*STRENGTH) if rng.random() < FAINT_SHARE else 1.0
+    brain = image[4:] * graft[4:] > 0  # (1, X, Y, Z)
+    tumor = (graft_regions[:1] > 0) & brain
+    share = strength * _smooth(tumor.to(image.dtype), margin) * brain
+    mixed = torch.lerp(image[:4], graft[:4], share)
+    return torch.cat((mixed, image[4:])), torch.where(tumor, graft_regions, regions)
+
+
+def _smooth(mask: Tensor, margin: int) -> Tensor:
+    """(1, X, Y, Z): the mask grown by `margin` voxels, with a smooth edge two voxels wide beyond."""
+    grown = functional.max_pool3d(mask[None], 2 * margin + 3, stride=1, padding=margin + 1)
+    return functional.avg_pool3d(grown, 3, stride=1, padding=1, count_include_pad=False)[0]
