@@ -10,7 +10,7 @@ import torch
 from brats_infer.errors import UsageError, printable
 from brats_infer.files.cases import Case
 from brats_infer.files.resume import is_there
-from brats_infer.files.search import case_of_files, contradiction, find_cases
+from brats_infer.files.search import case_of_files, find_cases
 from brats_infer.files.tree import Links
 from brats_infer.image.exchanged import exchanged
 from brats_infer.labelling.confidence import confidence_in
@@ -23,7 +23,7 @@ from brats_infer.run.events import CaseResult, Events, Start
 from brats_infer.run.folder import run_cases
 from brats_infer.settings import Settings
 from brats_infer.system.folders import OUTPUT, prepare_folder
-from brats_infer.tasks import Task
+from brats_infer.tasks import Task, of_another_challenge
 
 log = logging.getLogger(__name__)
 
@@ -83,12 +83,12 @@ def segment_folder(
     if links not in set(Links):
         raise UsageError(f"links={links!r}: choose one of {', '.join(Links)}")
     cases = find_cases(input_folder, task, Links(links), channels)
-    warning = contradiction(cases, task) if task != "auto" else None
+    warning = of_another_challenge([case.id for case in cases], task) if task != "auto" else None
     heard = events or Events()
 
     def start(known: Start) -> None:  # the weights are there: a run that ends before its work says one line alone
         if warning:
-            log.warning("%s", printable(warning))
+            log.warning("%s", printable(f"warning: {warning}"))
         heard.start(known)
 
     taken = {"the input folder": input_folder}
@@ -142,7 +142,7 @@ def load_ensembles(plan: Plan, device: torch.device) -> dict[str, Ensemble]:
 
 def start_of(cases: Sequence[Case], device: str, ensembles: dict[str, Ensemble]) -> Start:
     """The start event of a run."""
-    return Start(len(cases), device, tuple(member for each in ensembles.values() for member in each.members))
+    return Start(tuple(cases), device, tuple(member for each in ensembles.values() for member in each.members))
 
 
 def _run_here(cases: Sequence[Case], plan: Plan, events: Events) -> Iterator[CaseResult]:

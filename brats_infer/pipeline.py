@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from brats_infer.errors import CaseError
 from brats_infer.files.cases import Case
-from brats_infer.files.nifti import Volume, read_images
+from brats_infer.files.nifti import Volume, read_case
 from brats_infer.image.crop import Cropped, Restore, crop_to_brain
 from brats_infer.image.quality import check_content, oddities
 from brats_infer.labelling.label_map import Found, inside_brain, label_map, label_volumes, probability_maps
@@ -68,7 +68,7 @@ def read(case: Case, ensemble: Ensemble) -> Read:
     """From files to the networks' inputs. Raises CaseError."""
     if case.problem:
         raise CaseError(case.problem)
-    return prepare(read_images(case.paths.values()), ensemble)
+    return prepare(read_case(case), ensemble)
 
 
 def prepare(volumes: dict[Path, Volume], ensemble: Ensemble) -> Read:

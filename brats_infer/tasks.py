@@ -5,6 +5,7 @@ for names, labels and grid; the official 2023 evaluation for the metric settings
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from brats_infer.errors import UsageError
@@ -86,6 +87,8 @@ MODALITIES = (T1N, T1C, T2W, T2F)
 
 ID_OF_2023 = re.compile(r"BraTS-([A-Z]+(?:-RT)?)(?:-\d+){1,2}", re.IGNORECASE)
 ID_UNTIL_2021 = re.compile(r"brats(?:1\d|20|201\d|202[01])_.+", re.IGNORECASE)
+ID_OF_COLLECTION = re.compile(r"(?:UPENN-GBM|UCSF-PDGM)-.+", re.IGNORECASE)
+"""IDs of collections whose labels are those of the challenges until 2021."""
 
 NCR, ED, ET = 1, 2, 3
 ET_2021 = 4
@@ -153,6 +156,24 @@ def task_of_id(case_id: str) -> Task | None:
 def other_challenge(case_id: str) -> str | None:
     """The challenge without a member that a case ID belongs to, or None."""
     return next((name for name, ids in OTHER_CHALLENGES.items() if re.fullmatch(ids, case_id)), None)
+
+
+def challenge_of_id(case_id: str) -> str | None:
+    """The challenge that an ID names, also one that is not in `TASKS`; None if the ID names none."""
+    if found := other_challenge(case_id) or getattr(task_of_id(case_id), "name", None):
+        return str(found)
+    if of_2023 := ID_OF_2023.fullmatch(case_id):
+        return of_2023[1].lower()
+    return "gli" if ID_UNTIL_2021.fullmatch(case_id) else None
+
+
+def of_another_challenge(case_ids: Sequence[str], task_name: str) -> str | None:
+    """A warning, in one line, of IDs that name another challenge than the given one; None without any."""
+    others = [case_id for case_id in case_ids if challenge_of_id(case_id) not in (None, task_name)]
+    if not others:
+        return None
+    count, first = f"{len(others)} of {len(case_ids)} case IDs", f"{others[0]} ({challenge_of_id(others[0])})"
+    return f"--task {task_name}: {count} tell another challenge, the first {first}"
 
 
 def task_named(name: str) -> Task:

@@ -11,15 +11,16 @@ import pytest
 from brats_infer.cohort import segment_folder
 from brats_infer.errors import UsageError
 from brats_infer.evaluate import evaluate_folders
-from brats_infer.evaluate.challenge import challenge_of_id, id_is_until_2021
 from brats_infer.report import RunReport
 from brats_infer.run.events import Events
 from brats_infer.tasks import (
     ED,
+    ID_UNTIL_2021,
     MODALITIES,
     NCR,
     TASKS,
     Region,
+    challenge_of_id,
     other_challenge,
     task_named,
     task_of_id,
@@ -110,7 +111,7 @@ def test_new_challenge_is_one_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     report = RunReport(tmp_path / "report", {})
     folders = tmp_path / "input", tmp_path / "output"
     results = segment_folder(*folders, weights=tmp_path / "weights", device="cpu", events=report.beside(Events()))
-    report.write(*folders, "auto", results)
+    report.write(tmp_path / "output", results)
     assert [(result.task, result.message) for result in results] == [("cyst", "")]
     (case,) = json.loads((tmp_path / "report" / "report.json").read_text())["cases"]
     assert list(case["regions_ml"]) == ["ALL", "CORE"]
@@ -138,6 +139,6 @@ def test_new_challenge_is_one_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 )
 def test_challenge_of_an_id_is_told_also_where_no_task_has_it(case_id: str, challenge: str | None) -> None:
     assert challenge_of_id(case_id) == challenge
-    assert id_is_until_2021(case_id) == (challenge == "gli" and "-" not in case_id)
+    assert bool(ID_UNTIL_2021.fullmatch(case_id)) == (challenge == "gli" and "-" not in case_id)
     found = task_of_id(case_id)
     assert found is None or challenge in (found.name, other_challenge(case_id))

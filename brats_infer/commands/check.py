@@ -1,9 +1,11 @@
 """`brats-opt check`: compares an output folder with the contract, or looks through a folder before a training."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
+from brats_infer.commands.options.case_files import channels, links
 from brats_infer.commands.options.click_options import CHALLENGE_OR_AUTO, PATH, debug, option
 from brats_infer.errors import ExitCode, UsageError, printable
 
@@ -13,10 +15,12 @@ from brats_infer.errors import ExitCode, UsageError, printable
 @option("--output", "output_folder", type=PATH, help="The label maps of that run.")
 @option("--data", type=PATH, help="Instead: a folder of labelled cases, before a training. It needs --task.")
 @option("--task", type=CHALLENGE_OR_AUTO, default="auto", show_default=True)
+@links("--input")
+@channels()
 @debug
 @click.pass_context
 def check(
-    ctx: click.Context, input_folder: Path | None, output_folder: Path | None, data: Path | None, task: str
+    ctx: click.Context, /, input_folder: Path | None, output_folder: Path | None, data: Path | None, **given: Any
 ) -> None:
     """Compare an output folder with the contract, or look through a folder of labelled cases.
 
@@ -25,12 +29,12 @@ def check(
     --data: cases, labels, grids, odd images; exit code 3 if a case cannot be trained on.
     """
     if data:
-        _check_data(ctx, data, task)
+        _check_data(ctx, data, given["task"])
     if not (input_folder and output_folder):
         raise UsageError(f"--{'output' if input_folder else 'input'}: is missing: give --input and --output, or --data")
     from brats_infer.files.check import check_output
 
-    findings = check_output(input_folder, output_folder, task)
+    findings = check_output(input_folder, output_folder, given["task"], given["links"], given["channels"])
     for finding in findings:
         click.echo(f"{'warning' if finding.warning else 'error'}: {printable(finding.message)}")
     faults = sum(not finding.warning for finding in findings)

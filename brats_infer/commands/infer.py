@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from brats_infer.commands.options.case_files import channels, four_files, links
 from brats_infer.commands.options.click_options import (
     CHALLENGE_OR_AUTO,
     PATH,
     SHIPPED,
     TARGET,
     ByValue,
-    Command,
     Part,
     Probability,
     WithHeadings,
@@ -23,8 +23,6 @@ from brats_infer.commands.options.click_options import (
 )
 from brats_infer.commands.options.parameters_file import read_parameters
 from brats_infer.errors import ExitCode, UsageError, WeightsError
-from brats_infer.files.names import contrast_named
-from brats_infer.files.tree import Links
 from brats_infer.settings import DustFill, Mode, OnError, Settings
 from brats_infer.system.console import Voice, speak_as
 from brats_infer.system.folders import OUTPUT, prepare_folder
@@ -49,28 +47,6 @@ Every option can also be given in the environment: BRATS_OPT_INPUT, BRATS_OPT_ON
 """
 
 
-class Channels(click.ParamType[tuple[str, ...]]):
-    """The four contrasts in the order of a data set's channels."""
-
-    name = "t1n,t1c,t2w,t2f"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        if isinstance(value, tuple):
-            return value
-        found = tuple(contrast_named(word) or "" for word in str(value).split(","))
-        if sorted(found) != sorted(modality.name for modality in MODALITIES):
-            self.fail(f"{value!r} does not name the four contrasts once each, as {self.name} does", param, ctx)
-        return found
-
-
-def four_files(command: Command) -> Command:
-    """Adds an option for the file of each contrast."""
-    for modality in reversed(MODALITIES):
-        text = f"One case from four files: its {modality.title}; --output is then a file {{ID}}.nii.gz."
-        command = option(f"--{modality.name}", type=PATH, heading=FILES, help=text)(command)
-    return command
-
-
 @click.command(cls=WithHeadings, epilog=EXAMPLES)
 @option("--input", "--data_path", "input_folder", type=PATH, default=Path("/input"), show_default=True, heading=FILES)
 @option(
@@ -79,16 +55,9 @@ def four_files(command: Command) -> Command:
 @option(
     "--report", type=TARGET, heading=FILES, help="A folder for a page with a viewer, pictures and figures of the run."
 )
-@option(
-    "--links",
-    type=ByValue(Links),
-    default=Links.FOLLOW.value,
-    show_default=True,
-    heading=FILES,
-    help="Follow links in --input, or only links to files inside it.",
-)
-@four_files
-@option("--channels", type=Channels(), heading=FILES, help="The contrasts of files that nnU-Net numbers, in order.")
+@links("--input", FILES)
+@four_files(FILES)
+@channels(FILES)
 @option("--probabilities", type=TARGET, heading=FILES, help="A folder for the region probabilities.")
 @option(
     "--task",
@@ -240,12 +209,12 @@ def infer(
                 target,
                 shard=(shard.number, shard.count),
                 links=given["links"],
-                channels=given["channels"] or (),
+                channels=given["channels"],
                 runner=_runner(given["ray"]),
                 **common,
             )
     if report:
-        report.write(source, target, given["task"], results)
+        report.write(target, results)
     ctx.exit(ExitCode.CASES_FAILED if any(r.status is Status.FAILED for r in results) else ExitCode.OK)
 
 

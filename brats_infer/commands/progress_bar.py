@@ -45,12 +45,12 @@ class Progress:
 
     def start(self, known: Start) -> None:
         """The cases are known and the weights are loaded."""
-        self.total = known.cases
+        self.total = len(known.cases)
         self.row = self.bar.add_task("segmenting", total=self.total)
         members = [{"task": m.task, "file": m.file, "sha256": m.sha256} for m in known.members]
         event = {
             "version": __version__,
-            "cases": known.cases,
+            "cases": self.total,
             "part": self.part,
             "device": known.device,
             "members": members,

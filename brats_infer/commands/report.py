@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from brats_infer.commands.options.case_files import channels
 from brats_infer.commands.options.click_options import PATH, TARGET, debug, option
 from brats_infer.commands.options.scoring import scoring, warn
 from brats_infer.errors import ExitCode
@@ -18,6 +19,7 @@ from brats_infer.system.signals import raise_once
 @option("--images", type=PATH, required=True, help="The cases, as infer takes them.")
 @option("--out", type=TARGET, required=True, help="A folder for the page.")
 @option("--before", type=PATH, help="The label maps before post-processing, to be scored beside them.")
+@channels()
 @debug
 @click.pass_context
 def report(ctx: click.Context, /, out: Path, task: str, predictions: Path, references: Path, **given: Any) -> None:
@@ -40,7 +42,8 @@ def report(ctx: click.Context, /, out: Path, task: str, predictions: Path, refer
     }
     prepare_folder(out, "--out", {f"the folder of --{name}": folder for name, folder in others.items() if folder})
     chosen = task_for([pair.id for pair in find_pairs(predictions, references)], task)
-    scores = compare_folders(predictions, references, given["images"], out, chosen, given["before"], given["jobs"])
+    settings = {name: given[name] for name in ("before", "jobs", "channels")}
+    scores = compare_folders(predictions, references, given["images"], out, chosen, **settings)
     warn(scores.warnings, "the page shows those of each case")
     click.echo(out / "index.html")
     ctx.exit(ExitCode.CASES_FAILED if scores.missing else ExitCode.OK)

@@ -8,7 +8,6 @@ from rich.console import Console
 
 from brats_infer.errors import UsageError
 from brats_infer.evaluate.brats2026 import find_programs, package_scores
-from brats_infer.evaluate.challenge import of_another_challenge
 from brats_infer.evaluate.label_maps import read_pair
 from brats_infer.evaluate.lesionwise import RegionScores, scores_and_lesions
 from brats_infer.evaluate.pairs import Pair, find_pairs
@@ -16,7 +15,7 @@ from brats_infer.evaluate.processes import for_each, progress
 from brats_infer.evaluate.scores import METRICS, CohortScores, LesionTable, Table, mean_of
 from brats_infer.system.console import Screen
 from brats_infer.system.cores import usable_cores
-from brats_infer.tasks import Task
+from brats_infer.tasks import Task, of_another_challenge
 
 
 @dataclass(frozen=True)
@@ -71,8 +70,11 @@ def evaluate_pairs(
         lesions = {case_id: one.lesions for case_id, one in scored.items()}
         warnings = {case_id: one.warnings for case_id, one in scored.items()}
         mean = mean_of(cases.values())
-    doubt = of_another_challenge(list(cases), task)
-    told = (*([doubt] if doubt else []), *(warning for found in warnings.values() for warning in found))
+    doubt = of_another_challenge(list(cases), task.name)
+    told = (
+        *([f"{doubt}: the rules of {task.name} score them"] if doubt else []),
+        *(warning for found in warnings.values() for warning in found),
+    )
     return CohortScores(task.name, metrics, cases, mean, missing, lesions, told)
 
 

@@ -12,14 +12,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brats_infer.errors import CaseError
-from brats_infer.evaluate.challenge import id_is_of_2023, id_is_until_2021
 from brats_infer.evaluate.lesionwise import unknown_labels
 from brats_infer.evaluate.pairs import Pair, id_of_reference
 from brats_infer.evaluate.surface import Spacing
 from brats_infer.files.geometry import Geometry
 from brats_infer.files.labels import read_label_map
 from brats_infer.files.nifti import Volume
-from brats_infer.tasks import ET, ET_2021, IMAGE_NAMES_2021, LABEL_NAMES, Task
+from brats_infer.tasks import (
+    ET,
+    ET_2021,
+    ID_OF_2023,
+    ID_OF_COLLECTION,
+    ID_UNTIL_2021,
+    IMAGE_NAMES_2021,
+    LABEL_NAMES,
+    Task,
+)
 
 OWN_GRID = "write it on the grid of the images"
 DATASET = "dataset.json"
@@ -143,11 +151,13 @@ def _names_in(file: Path) -> list[tuple[str, tuple[int, ...]]]:
 
 
 def _is_until_2021(path: Path) -> bool:
-    """Whether a label map is of a challenge until 2021: by its ID, its folder's name, or images beside it."""
+    """Whether labels are those of the challenges until 2021: by the ID, the folder's name, or images beside it."""
     case_id = id_of_reference(path)
-    if id_is_of_2023(case_id):
+    if ID_OF_2023.fullmatch(case_id):
         return False
-    if id_is_until_2021(case_id) or id_is_until_2021(path.absolute().parent.name):
+    if any(
+        ids.fullmatch(n) for ids in (ID_UNTIL_2021, ID_OF_COLLECTION) for n in (case_id, path.absolute().parent.name)
+    ):
         return True
     image = re.compile(rf"{re.escape(case_id)}(?:{'|'.join(IMAGE_NAMES_2021)})\.nii(?:\.gz)?", re.IGNORECASE)
     return any(image.fullmatch(other.name) for other in path.parent.iterdir())

@@ -23,6 +23,8 @@ class Case:
     """Why the case is unusable, in one line. The run reports it as failed and never drops it."""
     ambiguous: bool = False
     """Whether another case has the same output name."""
+    channels: tuple[str, ...] = ()
+    """The contrasts of the volumes of one 4-D image, in order; `paths` then holds that file for each contrast."""
 
     @property
     def output_name(self) -> str:

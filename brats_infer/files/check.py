@@ -1,7 +1,7 @@
 """Checks an output folder against the run contract, with one line for each violation."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from brats_infer.files.geometry import GEOMETRY_FIELDS, Geometry, is_same_affine
 from brats_infer.files.labels import read_labels
 from brats_infer.files.nifti import read_geometry, read_header
 from brats_infer.files.search import find_cases
+from brats_infer.files.tree import Links
 from brats_infer.tasks import TASKS, Task, task_of_id
 
 ORGANIZERS_NAME = re.compile(r".*\d{5}-\d{3}\.nii\.gz")  # required by the organizers' checks of 2023
@@ -31,12 +32,18 @@ class Finding:
     warning: bool = False
 
 
-def check_output(input_folder: Path, output_folder: Path, task_name: str = "auto") -> list[Finding]:
-    """Compares the label maps of an output folder with the cases of the input folder.
+def check_output(
+    input_folder: Path,
+    output_folder: Path,
+    task_name: str = "auto",
+    links: Links = Links.FOLLOW,
+    channels: Sequence[str] = (),
+) -> list[Finding]:
+    """Compares the label maps of an output folder with the cases of the input folder, found as in the run.
 
     Raises UsageError or NoCasesError as `find_cases` does, and OutputError if the output folder cannot be read.
     """
-    cases = find_cases(input_folder, task_name)
+    cases = find_cases(input_folder, task_name, links, channels)
     expected = {case.output_name: case for case in cases}
     try:
         present = {path.name: path for path in sorted(output_folder.iterdir())}
@@ -107,7 +114,7 @@ def _check_grid(path: Path, geometry: Geometry, case: Case) -> Iterator[Finding]
     image: Geometry | None = None
     for source in case.paths.values():
         try:
-            image = read_geometry(source)
+            image = read_geometry(source, len(case.channels) or 1)
             break
         except CaseError:
             continue

@@ -112,13 +112,13 @@ def is_same_affine(one: NDArray[np.float64], other: NDArray[np.float64]) -> bool
 
 
 @np.errstate(all="ignore")  # a header may hold any number: the checks judge the results
-def geometry_of_header(path: Path, header: nib.Nifti1Header) -> tuple[Geometry, tuple[str, ...]]:
-    """(grid, warnings) of a header. Raises CaseError for an unusable image or grid."""
-    _check_kind(path, header)
+def geometry_of_header(path: Path, header: nib.Nifti1Header, volumes: int = 1) -> tuple[Geometry, tuple[str, ...]]:
+    """(grid, warnings) of the header of an image of that many volumes. Raises CaseError for an unusable one."""
+    _check_kind(path, header, volumes)
     x, y, z, *more = header.get_data_shape()
     header = _as_written(path, header)
     warnings: list[str] = []
-    if more:
+    if more and volumes == 1:
         warnings.append(f"{path}: a single volume in {3 + len(more)} dimensions was taken as 3-D")
     sform = header.get_sform(coded=True)[0]
     qform = _qform(header)
@@ -143,19 +143,24 @@ def _contradiction(header: nib.Nifti1Header, geometry: Geometry) -> str | None:
     return f"its pixdim says voxels of {size_text(pixdim)} mm, its affine {size_text(geometry.spacing)} mm"
 
 
-def _check_kind(path: Path, header: nib.Nifti1Header) -> None:
-    """Raises CaseError unless the header announces one 3-D image of real numbers, of at most `MAX_VOXELS`."""
+def _check_kind(path: Path, header: nib.Nifti1Header, volumes: int) -> None:
+    """Raises CaseError unless the header announces 3-D volumes of real numbers, each of at most `MAX_VOXELS`."""
     shape = header.get_data_shape()
     dtype = header.get_data_dtype()
     if len(shape) != int(header["dim"][0]) or len(shape) < 3 or not all(1 <= n <= MAX_INT16 for n in shape[:3]):
         raise CaseError(f"{path}: its shape is {shape}, not that of a 3-D image: export it again")
-    if any(n != 1 for n in shape[3:]):
-        raise CaseError(f"{path}: its shape is {shape}, more than one volume: extract the one to segment")
+    if volumes == 1 and any(n != 1 for n in shape[3:]):
+        raise CaseError(
+            f"{path}: its shape is {shape}, more than one volume: extract the one to segment, or if these are the "
+            "contrasts give --channels"
+        )
+    if volumes > 1 and tuple(n for n in shape[3:] if n != 1) != (volumes,):
+        raise CaseError(f"{path}: its shape is {shape}, not one of {volumes} volumes as --channels says: check both")
     if dtype.fields is not None or dtype.kind not in "iuf" or dtype.itemsize > 8:
         raise CaseError(
             f"{path}: voxels are of type {dtype}, not real numbers of up to 64 bits: convert them to float32"
         )
-    if math.prod(shape) > MAX_VOXELS:
+    if math.prod(shape) > MAX_VOXELS * volumes:
         raise CaseError(
             f"{path}: its header announces {math.prod(shape)} voxels, more than {MAX_VOXELS}: crop it, or export it "
             "again"

@@ -20,6 +20,7 @@ from brats_infer.files.names import (
 from brats_infer.files.tree import Folder, format_of
 from brats_infer.tasks import MODALITIES, other_challenge, task_of_id
 
+LABELS_FOLDER = "labels"  # labelsTr beside imagesTr
 DATASET = "dataset.json"  # of nnU-Net, it names the channels
 MOST_NAMED = 4  # files in a message
 LAYOUT = "expected {ID}/{ID}-t1n.nii.gz, -t1c, -t2w and -t2f (or _t1, _t1ce, _t2 and _flair), one folder a case"
@@ -43,6 +44,8 @@ class Group:
     """[(file name, remedy)]: files of the folder that may be a lacking contrast."""
     numbered: bool = False
     """Whether the names hold numbers that tell no contrast."""
+    channels: tuple[str, ...] = ()
+    """The contrasts of the volumes of a 4-D image."""
 
     @property
     def lacking(self) -> list[str]:
@@ -88,8 +91,11 @@ class Grouped:
     """{image that no case takes: why}, without label maps."""
 
 
-def group(folder: Folder, channels: Sequence[str]) -> Grouped:
-    """The cases of a folder, by the names of its images. `channels` are the contrasts of numbered files, in order."""
+def group(folder: Folder, channels: Sequence[str], in_one_image: bool = False) -> Grouped:
+    """The cases of a folder, by the names of its images. `channels` are the contrasts of numbered files, in order.
+
+    `in_one_image`: where no name tells a contrast or a number, each image holds all channels (4-D).
+    """
     done = Grouped()
     named: dict[str, list[tuple[Name, Path]]] = defaultdict(list)
     stems = {path: stem for name, path in folder.images.items() if (stem := stem_of(name)) and not is_label(stem)}
@@ -112,6 +118,11 @@ def group(folder: Folder, channels: Sequence[str]) -> Grouped:
         _add(done, Group(case_id, folder.path), found)
     _without_derived(done)
     _without_parts(done)
+    if in_one_image and not done.groups and not numbers and not folder.path.name.lower().startswith(LABELS_FOLDER):
+        for path in done.left_out:
+            files = {modality.name: [path] for modality in MODALITIES}
+            done.groups.append(Group(stems[path], folder.path, files, Rank.KNOWN, channels=tuple(channels)))
+        done.left_out.clear()
     return done
 
 

@@ -18,7 +18,9 @@ from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
 
 from brats_infer.errors import CaseError, OutputError
+from brats_infer.files.cases import Case
 from brats_infer.files.geometry import Geometry, geometry_of_header
+from brats_infer.files.tree import pointer_remedy
 from model.atomic import write_atomically
 
 MAX_NONFINITE = 0.01  # share of NaN or Inf voxels that may be replaced by 0
@@ -55,6 +57,11 @@ def read_volume(path: Path) -> Volume:
     Raises CaseError, naming the file, unless it is one complete 3-D image of real numbers with few NaN or Inf.
     """
     data, geometry, warnings = read_verified(path)
+    return _finite(path, data, geometry, warnings)
+
+
+def _finite(path: Path, data: NDArray[Any], geometry: Geometry, warnings: tuple[str, ...]) -> Volume:
+    """The volume with 0 for a few NaN or Inf, which `data` loses. Raises CaseError for many."""
     finite = np.isfinite(data) if data.dtype.kind == "f" else None
     if finite is not None and not finite.all():
         count = finite.size - int(np.count_nonzero(finite))
@@ -68,6 +75,23 @@ def read_volume(path: Path) -> Volume:
     return Volume(data, geometry, warnings)
 
 
+def read_case(case: Case) -> dict[Path, Volume]:
+    """Reads the images of a case, {file: volume} in the order of `MODALITIES`, as `read_images`.
+
+    A volume of a 4-D image has the file's name and its contrast: `BRATS_001.nii.gz:t1c`.
+    """
+    if not case.channels:
+        return read_images(case.paths.values())
+    path = next(iter(case.paths.values()))
+    data, geometry, warnings = read_verified(path, len(case.channels))
+    volumes: dict[Path, Volume] = {}
+    for name in case.paths:
+        part = Path(f"{path}:{name}")
+        volume = np.asfortranarray(data[..., case.channels.index(name)])
+        volumes[part] = with_background_0(part, _finite(part, volume, geometry, () if volumes else warnings))
+    return volumes
+
+
 def read_images(paths: Iterable[Path]) -> dict[Path, Volume]:
     """Reads the modalities of one case in parallel, with background 0.
 
@@ -79,10 +103,10 @@ def read_images(paths: Iterable[Path]) -> dict[Path, Volume]:
         return on_one_grid(dict(zip(paths, read, strict=True)))
 
 
-def read_geometry(path: Path) -> Geometry:
+def read_geometry(path: Path, volumes: int = 1) -> Geometry:
     """Reads the header alone. Raises CaseError as `read_volume` does for a faulty header."""
     with unpacked(path) as stream:
-        return geometry_of_header(path, header_of(path, stream))[0]
+        return geometry_of_header(path, header_of(path, stream), volumes)[0]
 
 
 def read_header(path: Path) -> nib.Nifti1Header:
@@ -166,13 +190,15 @@ def unpacked(path: Path) -> Iterator[IO[bytes]]:
             head = raw.read(352)
             raw.seek(0)
             if _is_packed(path) != head.startswith(GZIP_MAGIC):
-                raise CaseError(f"{path}: is {_what_it_is(head)}")
+                raise CaseError(f"{path}: {pointer_remedy(path) or f'is {_what_it_is(head)}'}")
             if _is_packed(path):
                 with igzip.open(raw, "rb") as unpacked:
                     yield cast(IO[bytes], unpacked)
             else:
                 yield raw
     except (FileNotFoundError, PermissionError) as error:
+        if remedy := pointer_remedy(path):
+            raise CaseError(f"{path}: {remedy}") from error
         raise CaseError(f"{path}: cannot be opened ({error.strerror}): check the file and its permissions") from error
     except READ_ERRORS as error:
         raise CaseError(f"{path}: cannot be read to its end ({error}): truncated or damaged, copy it again") from error
@@ -205,7 +231,8 @@ def header_of(path: Path, stream: IO[bytes]) -> nib.Nifti1Header:
         kind, head = nib.Nifti2Header, head + stream.read(nib.Nifti2Header.sizeof_hdr - len(head))
     elif head[344:347] != b"n+1":
         twice = _is_packed(path) and head.startswith(GZIP_MAGIC)
-        raise CaseError(f"{path}: is {'gzip-compressed twice: unpack it once' if twice else _what_it_is(head)}")
+        what = "gzip-compressed twice: unpack it once" if twice else _what_it_is(head)
+        raise CaseError(f"{path}: {pointer_remedy(path) or f'is {what}'}")
     try:
         header = kind(head, check=False)
         header.get_data_dtype()
@@ -216,22 +243,24 @@ def header_of(path: Path, stream: IO[bytes]) -> nib.Nifti1Header:
     return header
 
 
-def read_verified(path: Path) -> tuple[NDArray[Any], Geometry, tuple[str, ...]]:
+def read_verified(path: Path, volumes: int = 1) -> tuple[NDArray[Any], Geometry, tuple[str, ...]]:
     """(voxels (X, Y, Z) as in `Volume.data`, but with NaN and Inf; their grid; warnings).
 
-    Checks the header before it allocates memory, and reads every byte of the file.
+    Several volumes are (X, Y, Z, volumes). Checks the header before it allocates memory, and reads every byte of the
+    file.
     """
     with unpacked(path) as stream:
         header = header_of(path, stream)
-        geometry, warnings = geometry_of_header(path, header)
-        size = math.prod(geometry.shape) * int(header.get_data_dtype().itemsize)
+        geometry, warnings = geometry_of_header(path, header, volumes)
+        shape = geometry.shape if volumes == 1 else (*geometry.shape, volumes)
+        size = math.prod(shape) * int(header.get_data_dtype().itemsize)
         skip_to_voxels(path, header, stream)
         raw = read_up_to(stream, size, path.stat().st_size)
         if len(raw) < size:
             raise CaseError(f"{path}: holds {len(raw)} of {size} bytes of voxels: truncated, copy it again")
         if len(stream.read(MAX_TRAILING)) == MAX_TRAILING:  # gzip compares its checksum at the end
             raise CaseError(f"{path}: goes on after the voxels that its header announces: export it again")
-    return _scaled(header, raw, geometry.shape), geometry, warnings
+    return _scaled(header, raw, shape), geometry, warnings
 
 
 def skip_to_voxels(path: Path, header: nib.Nifti1Header, stream: IO[bytes]) -> None:
@@ -256,8 +285,8 @@ def read_up_to(stream: IO[bytes], size: int, file_size: int) -> NDArray[np.uint8
     return raw[:filled]
 
 
-def _scaled(header: nib.Nifti1Header, raw: NDArray[np.uint8], shape: tuple[int, int, int]) -> NDArray[Any]:
-    """Stored bytes -> (X, Y, Z) with the header's slope and intercept; numbers beyond float32 become Inf.
+def _scaled(header: nib.Nifti1Header, raw: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[Any]:
+    """Stored bytes -> (X, Y, Z, …) with the header's slope and intercept; numbers beyond float32 become Inf.
 
     Integers that scale to at most half a step from 0 become 0: storage has rounded 0 to them.
     """
@@ -271,10 +300,10 @@ def _scaled(header: nib.Nifti1Header, raw: NDArray[np.uint8], shape: tuple[int, 
             return stored.astype(np.float32)
         data = np.empty(shape, np.float32, order="F")
         for start in range(0, shape[2], SLAB):  # in float64, a slab at a time to save memory
-            values = stored[..., start : start + SLAB].astype(np.float64) * slope + intercept
+            values = stored[:, :, start : start + SLAB].astype(np.float64) * slope + intercept
             if stored.dtype.kind in "iu":
                 values[np.abs(values) <= HALF_A_STEP * abs(slope)] = 0
-            data[..., start : start + SLAB] = values
+            data[:, :, start : start + SLAB] = values
     return data
 
 

@@ -22,7 +22,7 @@ from brats_infer.files.layouts import (
 )
 from brats_infer.files.names import IMAGE_ENDINGS as IMAGE_ENDINGS
 from brats_infer.files.names import Rank, contrast_named, parse_stem, stem_of
-from brats_infer.files.tree import Folder, Links, Tree, other_formats, pointer_remedy, walk
+from brats_infer.files.tree import Folder, Links, Tree, other_formats, walk
 from brats_infer.tasks import MODALITIES, TASKS, Task, other_challenge, task_named, task_of_id
 
 log = logging.getLogger(__name__)
@@ -86,19 +86,7 @@ def case_of_files(images: Mapping[str, Path], label_map: Path, task_name: str = 
         raise UsageError(_of_other(other))
     if task is None:
         raise UsageError(f"{label_map}: its name does not tell the challenge: give --task {'|'.join(TASKS)}")
-    pointers = (f"{path}: {remedy}" for path in paths.values() if (remedy := pointer_remedy(path)))
-    return Case(case_id, task, paths, next(pointers, None))
-
-
-def contradiction(cases: Sequence[Case], task_name: str) -> str | None:
-    """A warning, in one line, of cases whose IDs belong to another challenge than the given one; None without any."""
-    own = {case.id: other_challenge(case.id) or getattr(task_of_id(case.id), "name", task_name) for case in cases}
-    others = {case_id: challenge for case_id, challenge in own.items() if challenge != task_name}
-    if not others:
-        return None
-    first, challenge = next(iter(others.items()))
-    count = f"{len(others)} of {len(cases)} case IDs"
-    return f"warning: --task {task_name}: {count} tell another challenge, the first {first} ({challenge})"
+    return Case(case_id, task, paths)
 
 
 def lines_of(found: Found) -> list[str]:
@@ -126,7 +114,7 @@ def _there(root: Path, found: Found) -> list[str]:
         )
     others = {path: why for path, why in found.left_out.items() if path not in bare}
     if others and (root / DATASET).exists():
-        texts.append("4-D images (Medical Segmentation Decathlon) are not read: split each into its contrasts")
+        texts.append("if each image holds all contrasts (4-D, Medical Segmentation Decathlon), give --channels")
     texts += lines_of(Found(left_out=others))
     return texts
 
@@ -170,7 +158,7 @@ def search(root: Path, links: Links = Links.FOLLOW, channels: Sequence[str] = ()
     groups: list[Group] = []
     of_cases: set[Path] = set()
     for folder in tree.folders:
-        here = group(folder, channels or _channels_of(folder, root, links))
+        here = group(folder, channels or _channels_of(folder, root, links), in_one_image=bool(channels))
         groups += here.groups
         left_out = {path: NO_ID if _is_bare(folder, path) else why for path, why in here.left_out.items()}
         in_a_case = not of_cases.isdisjoint(folder.path.parents)
@@ -311,10 +299,7 @@ def _case(group: Group, inside: Path, links: Links) -> Case:
     if leaving:
         problem = problem or f"{leaving[0]}: is a link that leaves the input folder: copy the file there"
     paths = {name: path for name, path in paths.items() if path not in leaving}
-    for path in paths.values():
-        if problem is None and (remedy := pointer_remedy(path)):
-            problem = f"{path}: {remedy}"
-    return Case(group.case_id, None, paths, problem)
+    return Case(group.case_id, None, paths, problem, channels=group.channels)
 
 
 def _without_name_clashes(cases: list[Case]) -> list[Case]:

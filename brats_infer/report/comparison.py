@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -53,14 +54,16 @@ def compare_folders(
     task: Task,
     before: Path | None = None,
     jobs: int | None = None,
+    channels: Sequence[str] = (),
 ) -> CohortScores:
     """Writes the report of predictions and references into `out`, and returns the scores of 2023.
 
-    `before` holds the predictions before post-processing, which are scored too. `jobs` cases are worked on at a time.
-    A case without usable images is scored but not shown, with a warning. Raises as `evaluate_folders`; OutputError.
+    `before` holds the predictions before post-processing, which are scored too. `jobs` cases are worked on at a time;
+    `channels` is as in `find_cases`. A case without usable images is scored but not shown, with a warning.
+    Raises as `evaluate_folders`; OutputError.
     """
     began = time.perf_counter()
-    cases = {case.id: case for case in find_cases(images, task.name)}
+    cases = {case.id: case for case in find_cases(images, task.name, channels=channels)}
     if before:
         find_pairs(before, references)  # raises before the scores are computed
     scores = evaluate_folders(predictions, references, task, jobs=jobs)

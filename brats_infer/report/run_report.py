@@ -11,7 +11,6 @@ from typing import Any
 
 from brats_infer.errors import CaseError, OutputError, printable
 from brats_infer.files.cases import is_safe_id
-from brats_infer.files.search import find_cases
 from brats_infer.report.page import write_page
 from brats_infer.report.picture import draw_picture, grey
 from brats_infer.report.record import Seen, case_record, head, member_record, peak_memory, write_record
@@ -93,7 +92,7 @@ class RunReport:
         except Exception as error:  # a failed picture costs no label map
             _say_undrawn(done.case.id, error)
 
-    def write(self, input_folder: Path, output_folder: Path, task: str, results: Sequence[CaseResult]) -> None:
+    def write(self, output_folder: Path, results: Sequence[CaseResult]) -> None:
         """Draws the cases of earlier runs and other processes, and writes report.json, report.csv and the page.
 
         Raises OutputError.
@@ -101,7 +100,8 @@ class RunReport:
         if self.fault:
             raise self.fault
         drawn = {result.id for result in results if result.status in (Status.SKIPPED, Status.WRITTEN)} - set(self.seen)
-        for case in find_cases(input_folder, task) if drawn else []:
+        assert self.known
+        for case in self.known.cases:
             if case.id in drawn:
                 try:
                     self._show(read_sight(case, output_folder / case.output_name), time.perf_counter())

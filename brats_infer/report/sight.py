@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from brats_infer.errors import CaseError
 from brats_infer.evaluate.label_maps import on_grid, read_known
 from brats_infer.files.cases import Case
-from brats_infer.files.nifti import Volume, read_images
+from brats_infer.files.nifti import Volume, read_case
 from brats_infer.image.crop import Cropped, Restore, crop_labels, crop_to_brain
 from brats_infer.image.quality import check_content, oddities
 from brats_infer.image.voxels import bounding_box
@@ -70,7 +70,7 @@ def read_cropped(case: Case) -> tuple[Cropped, tuple[str, ...]]:
     """Reads and crops a case's images, with warnings of them. Raises CaseError."""
     if case.problem:
         raise CaseError(case.problem)
-    volumes = read_images(case.paths.values())
+    volumes = read_case(case)
     warnings = check_content(volumes)
     cropped = crop_to_brain(volumes)
     return cropped, (*warnings, *oddities(volumes, cropped))

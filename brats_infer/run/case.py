@@ -12,7 +12,7 @@ import numpy as np
 from brats_infer.errors import CaseError, OutputError, is_out_of_memory, printable
 from brats_infer.files.cases import Case, is_safe_id
 from brats_infer.files.geometry import Geometry
-from brats_infer.files.nifti import read_geometry, read_images, write_labels, write_probabilities
+from brats_infer.files.nifti import read_case, read_geometry, write_labels, write_probabilities
 from brats_infer.image.crop import Cropped
 from brats_infer.network.ensemble import Ensemble
 from brats_infer.pipeline import Labelled, Predicted, Read, label, predict, prepare
@@ -57,7 +57,7 @@ class CaseRun:
                 return CaseResult(self.case.id, Status.SKIPPED, self.case.task.name if self.case.task else None)
             ensemble = self._ensemble()
             with self._timed("read"):
-                volumes = read_images(self.case.paths.values())
+                volumes = read_case(self.case)
             with self._timed("preprocess"):
                 read = prepare(volumes, ensemble)
                 remarks = [f"{self.case.id}: {remark}" for remark in self.shared.look(read.cropped)]
@@ -165,7 +165,7 @@ def _any_geometry(case: Case) -> Geometry:
     """The grid of the first image whose header can be read, else the challenge's own."""
     for path in case.paths.values():
         try:
-            return read_geometry(path)
+            return read_geometry(path, len(case.channels) or 1)
         except CaseError:
             continue
     return Geometry.of_affine(GRID_SHAPE, np.array(GRID_AFFINE))

@@ -42,7 +42,7 @@ class CaseResult:
 class Start:
     """The facts of a run before its first case."""
 
-    cases: int
+    cases: tuple[Case, ...]
     device: str
     members: tuple[Member, ...]
     """Of every task among the cases."""

@@ -6,12 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 
 from brats_infer.cohort import segment_folder
-from brats_infer.errors import UsageError
+from brats_infer.errors import CaseError, UsageError
+from brats_infer.files.nifti import read_case
 from brats_infer.files.search import case_of_files
-from tests.case_files import write_case
+from tests.case_files import write_case, write_image
 from tests.files.inputs import ID, MODALITIES
 from tests.small_networks import random_network, write_weights
 
@@ -95,8 +98,10 @@ def test_four_files_of_a_challenge_tell_their_task(tmp_path: Path) -> None:
 
 def test_a_pointer_among_four_files_fails_with_its_remedy(tmp_path: Path) -> None:
     images = {contrast: tmp_path / f"{contrast}.nii.gz" for contrast in MODALITIES}
-    images["t2w"].write_text("version https://git-lfs.github.com/spec/v1\n")
-    assert "run git lfs pull" in str(case_of_files(images, tmp_path / "map.nii.gz", "gli").problem)
+    for path in images.values():
+        path.write_text("version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(CaseError, match=r"t1n.nii.gz: is a Git LFS pointer without its image: run git lfs pull"):
+        read_case(case_of_files(images, tmp_path / "map.nii.gz", "gli"))
 
 
 def test_a_run_follows_links_unless_the_image_or_an_option_forbids_it(folder: Path, tmp_path: Path) -> None:
@@ -141,3 +146,47 @@ def test_a_task_that_contradicts_the_ids_is_told_once(
     segment_folder(tmp_path / "in", tmp_path / "out", task="gli", weights=folder / "weights", device="cpu")
     (line,) = caplog.messages
     assert line == "warning: --task gli: 2 of 4 case IDs tell another challenge, the first BraTS-MEN-00003-000 (men)"
+
+
+def test_a_4d_image_is_segmented_as_its_four_contrasts_are(folder: Path, tmp_path: Path) -> None:
+    order = ("t2f", "t1n", "t1c", "t2w")
+    images = [nib.load(folder / "input" / ID / f"{ID}-{contrast}.nii.gz") for contrast in order]
+    (tmp_path / "imagesTr").mkdir()
+    stacked = np.stack([np.asarray(image.dataobj) for image in images], axis=-1)
+    write_image(tmp_path / "imagesTr" / "BRATS_001.nii.gz", stacked, images[0].affine)
+    write_image(
+        tmp_path / "imagesTr" / "BRATS_002.nii.gz", stacked * np.array([1, 1, 0, 1], stacked.dtype), images[0].affine
+    )
+    write_image(tmp_path / "imagesTr" / "BRATS_003.nii.gz", stacked[..., :3], images[0].affine)
+    paths = ("--input", tmp_path / "imagesTr", "--output", tmp_path / "out", "--task", "gli")
+    paths = (*paths, "--channels", ",".join(order))
+
+    done = brats_opt(folder, *paths, "--report", tmp_path / "report")
+
+    assert done.returncode == 3, done.stderr
+    assert "BRATS_002.nii.gz:t1c: every voxel is 0" in done.stderr
+    assert "BRATS_003.nii.gz: its shape is (12, 14, 10, 3), not one of 4 volumes as --channels says" in done.stderr
+    expected = (folder / "expected" / f"{ID}.nii.gz").read_bytes()
+    assert (tmp_path / "out" / "BRATS_001.nii.gz").read_bytes() == expected
+    again = brats_opt(folder, *paths, "--report", tmp_path / "again", "--resume")
+    assert (tmp_path / "again" / "pictures" / "BRATS_001.png").is_file(), again.stderr
+    blank = brats_opt(folder, *paths, "--on-error", "blank")
+    assert blank.returncode == 0, blank.stderr
+    assert nib.load(tmp_path / "out" / "BRATS_002.nii.gz").shape == (12, 14, 10)
+
+
+def test_check_finds_the_cases_that_the_run_found(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for number, contrast in enumerate(MODALITIES):
+        shutil.copy(folder / "input" / ID / f"{ID}-{contrast}.nii.gz", tmp_path / "in" / f"case_{number:04}.nii.gz")
+    paths = ("--input", tmp_path / "in", "--output", tmp_path / "out", "--task", "gli")
+    paths = (*paths, "--channels", ",".join(MODALITIES))
+    assert brats_opt(folder, *paths, "--report", tmp_path / "report").returncode == 0
+    done = brats_opt(folder, *paths, "--report", tmp_path / "again", "--resume")
+    assert (tmp_path / "again" / "pictures" / "case.png").is_file(), done.stderr
+
+    checked = subprocess.run(
+        [sys.executable, ROOT / "entrypoint.py", "check", *map(str, paths)], capture_output=True, text=True, check=False
+    )
+
+    assert (checked.returncode, checked.stdout.splitlines()[-1]) == (0, "0 errors, 1 warnings")

@@ -7,12 +7,15 @@ from rich.console import Console
 
 from brats_infer import __version__
 from brats_infer.commands.progress_bar import Progress
+from brats_infer.files.cases import Case
 from brats_infer.run.events import CaseResult, Start, Status
+
+CASES = tuple(Case(f"BraTS-GLI-0000{number}-000", None, {}) for number in range(3))
 
 
 def test_a_case_is_one_line_whatever_it_is_called(capsys: pytest.CaptureFixture[str]) -> None:
     with Progress() as progress:
-        progress.start(Start(1, "cpu", ()))
+        progress.start(Start(CASES[:1], "cpu", ()))
         progress.advance(
             CaseResult("a\nb\x1b[31m[bold]:smile:\udcff", Status.FAILED, None, "it is bad", ("x\ny[red]: odd",))
         )
@@ -29,7 +32,7 @@ def test_a_log_that_cannot_be_written_costs_no_case() -> None:
             raise OSError(28, "No space left on device")
 
     with Progress(console=Console(file=FullDisk())) as progress:
-        progress.start(Start(1, "cpu", ()))
+        progress.start(Start(CASES[:1], "cpu", ()))
         progress.advance(CaseResult("a", Status.WRITTEN))
     assert progress.done == 1
 
@@ -38,7 +41,7 @@ def test_bar_on_a_terminal_names_case_stage_and_time_left() -> None:
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=100, markup=False)
     with Progress(console=console) as progress:
-        progress.start(Start(3, "cpu", ()))
+        progress.start(Start(CASES, "cpu", ()))
         progress.advance(CaseResult("a", Status.WRITTEN))
         progress.stage("BraTS-GLI-[1]", "network")
         progress.bar.refresh()

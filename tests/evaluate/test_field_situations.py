@@ -310,3 +310,24 @@ def test_report_tells_of_a_task_that_contradicts_the_ids(reports: Path, tmp_path
     folder = reports / "task-and-id"
     _, said = reported(folder, folder / "in", tmp_path / "out")
     assert "1 of 1 case IDs tell another challenge, the first BraTS-MEN-00003-000 (men)" in said
+
+
+@pytest.mark.parametrize("case_id", ["UPENN-GBM-00001_11", "UCSF-PDGM-0004"])
+def test_label_4_of_the_collections_is_the_enhancing_tumor(tmp_path: Path, case_id: str) -> None:
+    """Their labels are those of the challenges until 2021, under names of their own."""
+    for name, et in (("ref", 4), ("pred", 3)):
+        (tmp_path / name).mkdir()
+        write_map(tmp_path / name / f"{case_id}.nii.gz", np.where(labels(0) == 3, et, labels(0)).astype(np.uint8))
+    scores, _ = evaluated(tmp_path, tmp_path / "scores.csv", "--task", "gli")
+    assert_perfect(scores)
+
+
+def test_a_reference_that_is_a_pointer_is_named_with_its_remedy(tmp_path: Path) -> None:
+    for name in ("ref", "pred"):
+        (tmp_path / name).mkdir()
+        write_map(tmp_path / name / "BraTS-GLI-00001-000.nii.gz", labels(0))
+    pointer = tmp_path / "ref" / "BraTS-GLI-00001-000.nii.gz"
+    pointer.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:a\nsize 12\n")
+    done = brats_opt("evaluate", "--predictions", tmp_path / "pred", "--references", tmp_path / "ref", "--jobs", 1)
+    assert done.returncode == 3
+    assert f"{pointer}: is a Git LFS pointer without its image: run git lfs pull" in done.stderr

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from brats_infer.errors import NoCasesError, UsageError
+from brats_infer.errors import CaseError, NoCasesError, UsageError
 from brats_infer.files.names import Name, Rank, contrast_named, parse_stem
+from brats_infer.files.nifti import read_volume
 from brats_infer.files.search import find_cases
 from brats_infer.files.tree import Links
 from tests.case_files import NAMES_2021, touch_case
@@ -209,11 +210,29 @@ def test_a_fifth_channel_is_left_out_aloud(tmp_path: Path, caplog: pytest.LogCap
     assert "BRATS_001_0004.nii.gz: is left out, its number 0004 is none of the 4 channels" in caplog.text
 
 
-def test_the_decathlons_4d_images_are_refused_with_what_to_do(tmp_path: Path) -> None:
-    touch(tmp_path, "imagesTr/BRATS_001.nii.gz", "labelsTr/BRATS_001.nii.gz")
-    (tmp_path / "dataset.json").write_text(json.dumps({"modality": CHANNELS}))
-    with pytest.raises(NoCasesError, match=r"4-D images .* are not read: split each into its contrasts"):
-        find_cases(tmp_path, "gli")
+def decathlon(folder: Path) -> Path:
+    touch(folder, "imagesTr/BRATS_001.nii.gz", "imagesTr/BRATS_002.nii.gz", "labelsTr/BRATS_001.nii.gz")
+    (folder / "dataset.json").write_text(json.dumps({"modality": CHANNELS}))
+    return folder
+
+
+def test_the_decathlons_4d_images_are_cases_with_channels(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    channels = ("t2f", "t1n", "t1c", "t2w")
+    one, two = find_cases(decathlon(tmp_path), "gli", channels=channels)
+    assert (one.id, two.id, one.problem, one.channels) == ("BRATS_001", "BRATS_002", None, channels)
+    assert one.paths == dict.fromkeys(("t1n", "t1c", "t2w", "t2f"), tmp_path / "imagesTr" / "BRATS_001.nii.gz")
+    assert "labelsTr/BRATS_001.nii.gz: is left out" in caplog.text
+
+
+def test_the_decathlons_4d_images_ask_for_channels(tmp_path: Path) -> None:
+    with pytest.raises(NoCasesError, match=r"4-D, Medical Segmentation Decathlon\), give --channels"):
+        find_cases(decathlon(tmp_path), "gli")
+
+
+def test_a_stray_image_beside_numbered_ones_is_no_4d_case(tmp_path: Path) -> None:
+    touch(numbered(tmp_path), "BRATS_001.nii.gz")
+    cases = find_cases(tmp_path, "gli", channels=("t1n", "t1c", "t2w", "t2f"))
+    assert [(case.id, case.channels) for case in cases] == [("BRATS_001", ()), ("BRATS_002", ())]
 
 
 @pytest.mark.parametrize(
@@ -297,9 +316,9 @@ def test_a_pointer_file_is_named_with_the_way_to_its_content(tmp_path: Path, con
     """Row 9."""
     path = touch_case(tmp_path, ID) / f"{ID}-t2w.nii.gz"
     path.write_text(content)
-    problem = str(problems(tmp_path)[ID])
-    assert problem.startswith(f"{path}: is a Git" if content == LFS else f"{path}: is a git-annex pointer")
-    assert f"run {remedy}" in problem
+    kind = "Git LFS" if content == LFS else "git-annex"
+    with pytest.raises(CaseError, match=f"{path}: is a {kind} pointer without its image: run {remedy}"):
+        read_volume(path)
 
 
 @pytest.mark.parametrize("links", Links)
@@ -307,10 +326,10 @@ def test_a_broken_link_of_git_annex_is_named_with_the_way_to_its_content(tmp_pat
     path = touch_case(tmp_path, ID) / f"{ID}-t2w.nii.gz"
     path.unlink()
     path.symlink_to("../.git/annex/objects/xx/none.nii.gz")
-    problem = str(only(find_cases(tmp_path, links=links)).problem)
-    assert (
-        problem == f"{path}: is a git-annex pointer without its image: run git annex get or datalad get in its folder"
-    )
+    case = only(find_cases(tmp_path, links=links))
+    assert case.problem is None
+    with pytest.raises(CaseError, match=f"{path}: is a git-annex pointer without its image: run git annex get or dat"):
+        read_volume(path)
 
 
 OF_OTHERS = {

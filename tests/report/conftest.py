@@ -41,5 +41,5 @@ def run_with_report(folder: Path, output: str, report: str) -> list[CaseResult]:
         settings=Settings(component_probability=0),  # a random network is sure of nothing
         events=events,
     )
-    made.write(folder / "input", folder / output, "gli", results)
+    made.write(folder / output, results)
     return results

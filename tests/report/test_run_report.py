@@ -136,7 +136,7 @@ def test_maps_of_an_earlier_run_are_drawn_too(cohort: Path, tmp_path: Path) -> N
         events=made.beside(Events()),
     )
     assert results[1].status is Status.SKIPPED
-    made.write(cohort / "input", cohort / "output", "gli", results)
+    made.write(cohort / "output", results)
     again, before = (json.loads((folder / "report.json").read_text()) for folder in (tmp_path, cohort / "report"))
     for one, other in zip(good(again), good(before), strict=True):
         assert {name: one[name] for name in ("regions_ml", "lesions")} == {
@@ -176,7 +176,7 @@ def test_picture_that_cannot_be_drawn_costs_no_label_map(
     results = segmented(cohort, tmp_path / "output", made)
     assert sum(result.status is Status.WRITTEN for result in results) == 3
     assert caplog.text.count("no picture of BraTS-GLI-0100") == 3
-    made.write(cohort / "input", tmp_path / "output", "gli", results)
+    made.write(tmp_path / "output", results)
     assert (tmp_path / "report" / "index.html").exists()
 
 
@@ -191,7 +191,7 @@ def test_full_disk_under_the_report_costs_no_label_map(
     results = segmented(cohort, tmp_path / "output", made)
     assert sum(result.status is Status.WRITTEN for result in results) == 3
     with pytest.raises(OutputError, match=r"report: cannot be written \(No space left on device\)"):
-        made.write(cohort / "input", tmp_path / "output", "gli", results)
+        made.write(tmp_path / "output", results)
 
 
 def test_file_name_that_is_no_text_costs_no_report(cohort: Path, tmp_path: Path) -> None:
@@ -214,7 +214,7 @@ def test_what_an_earlier_run_drew_of_a_case_that_fails_now_goes(cohort: Path, tm
     left = [tmp_path / "pictures" / f"{failed}.png", tmp_path / "data" / f"{failed}.js"]
     for path in left:
         path.touch()
-    made.write(cohort / "input", tmp_path / "output", "gli", results)
+    made.write(tmp_path / "output", results)
     assert not any(path.exists() for path in left)
     assert len(list((tmp_path / "pictures").iterdir())) == 3
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from brats_infer.errors import CaseError, OutputError, UsageError
 from brats_infer.evaluate.label_maps import on_grid, read_reference
 from brats_infer.files.cases import Case
-from brats_infer.files.nifti import read_images
+from brats_infer.files.nifti import read_case
 from brats_infer.files.search import find_cases
 from brats_infer.files.tree import pointer_remedy
 from brats_infer.image.crop import crop_labels, crop_to_brain
@@ -28,7 +28,7 @@ from brats_infer.network.windows import coarser
 from brats_infer.system.cores import usable_cores
 from brats_infer.tasks import Task, patient_of, task_named
 from brats_infer.train.data.label_dust import without_label_dust
-from brats_infer.train.data.labelled import Labelled, check_fetched, labelled_cases, references_of, without_labels
+from brats_infer.train.data.labelled import Labelled, labelled_cases, references_of, without_labels
 from model.atomic import remove_leftovers, write_atomically
 
 log = logging.getLogger(__name__)
@@ -228,8 +228,7 @@ def _read(case: Case, reference: Path, task: Task) -> tuple[NDArray[np.float32],
     """(4, X, Y, Z) raw images and (R, X, Y, Z) masks on the canonical crop. Raises CaseError."""
     if case.problem:
         raise CaseError(case.problem)
-    check_fetched(reference)
-    cropped = crop_to_brain(read_images(case.paths.values()))
+    cropped = crop_to_brain(read_case(case))
     grid = cropped.restore.geometry
     labels = on_grid(read_reference(reference, task), reference, grid, "the images", "use the label map of this case")
     for warning in labels.warnings:

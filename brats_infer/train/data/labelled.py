@@ -4,12 +4,11 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from brats_infer.errors import CaseError
 from brats_infer.evaluate.pairs import REFERENCE_ENDINGS, find_labels
 from brats_infer.files.cases import Case
 from brats_infer.files.names import stem_of
 from brats_infer.files.search import find_cases
-from brats_infer.files.tree import image_inside, pointer_remedy
+from brats_infer.files.tree import image_inside
 
 LABEL_WORD = re.compile(r"seg|label|mask|truth|(?<![a-z])gt(?![a-z])")
 Labelled = Sequence[tuple[Case, Path]]
@@ -58,9 +57,3 @@ def _folder_of(case: Case) -> Path:
 def labelled_ids(folder: Path, task_name: str, skip: Sequence[str]) -> list[str]:
     """The IDs of the cases that `load_split` takes, ascending. Raises UsageError as it does."""
     return [case.id for case, _ in labelled_cases(folder, task_name) if case.id not in skip]
-
-
-def check_fetched(reference: Path) -> None:
-    """Raises CaseError for a label map that only points to its content (git-annex, Git LFS)."""
-    if remedy := pointer_remedy(reference):
-        raise CaseError(f"{reference}: {remedy}")

@@ -14,13 +14,13 @@ from brats_infer.evaluate.label_maps import read_reference
 from brats_infer.files.cases import Case
 from brats_infer.files.geometry import size_text
 from brats_infer.files.labels import read_labels
-from brats_infer.files.nifti import Volume, read_images
-from brats_infer.files.search import contradiction, find_cases
+from brats_infer.files.nifti import Volume, read_case
+from brats_infer.files.search import find_cases
 from brats_infer.image.crop import crop_to_brain
 from brats_infer.image.quality import check_content, oddities
 from brats_infer.system.cores import usable_cores
-from brats_infer.tasks import Task, patient_of
-from brats_infer.train.data.labelled import check_fetched, references_of, without_labels
+from brats_infer.tasks import Task, of_another_challenge, patient_of
+from brats_infer.train.data.labelled import references_of, without_labels
 
 
 @dataclass
@@ -71,7 +71,8 @@ def survey(folder: Path, task: Task) -> Survey:
     references = references_of(folder, cases)
     with ThreadPoolExecutor(usable_cores()) as pool:
         found = list(pool.map(lambda case: _examine(case, references.get(case.id), task), cases))
-    result = Survey(len(cases), odd=[line] if (line := contradiction(cases, task.name)) else [])
+    told = of_another_challenge([case.id for case in cases], task.name)
+    result = Survey(len(cases), odd=[told] if told else [])
     result.patients = len({patient_of(each.id) for each in found if each.left_out is None})
     for each in found:
         result.left_out += [each.left_out] if each.left_out else []
@@ -91,10 +92,9 @@ def _examine(case: Case, reference: Path | None, task: Task) -> _Examined:
     odd: list[str] = []
     grid = ""
     try:
-        check_fetched(reference)
         raw, geometry = read_labels(reference)
         labels = tuple(int(label) for label in np.unique(raw) if label)
-        volumes = read_images(case.paths.values())
+        volumes = read_case(case)
         grid = _grid(volumes)
         digests = tuple((_digest(volume), path.name) for path, volume in volumes.items())
         odd = check_content(volumes)

@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 
 from brats_infer.errors import CaseError
-from brats_infer.evaluate.challenge import of_another_challenge
 from brats_infer.evaluate.label_maps import on_grid, read_reference, rounded_spacing
 from brats_infer.evaluate.lesionwise import lesionwise_scores
 from brats_infer.evaluate.pairs import find_pairs
@@ -20,7 +19,7 @@ from brats_infer.image.voxels import bounding_box
 from brats_infer.labelling.label_map import labels_from_probabilities
 from brats_infer.labelling.postprocess import clean_up
 from brats_infer.settings import Settings
-from brats_infer.tasks import Region, Task
+from brats_infer.tasks import Region, Task, of_another_challenge
 from brats_infer.train.tune.study import search
 
 if TYPE_CHECKING:
@@ -65,7 +64,7 @@ def tune_thresholds(
     `search`.
     """
     pairs = find_pairs(probabilities, references)
-    if told := of_another_challenge([pair.id for pair in pairs], task):
+    if told := of_another_challenge([pair.id for pair in pairs], task.name):
         log.warning("warning: %s", told)
     cases = [read_stored(pair.id, pair.prediction, pair.reference, task) for pair in pairs if pair.prediction]
     cases = [cases[i] for i in np.random.default_rng(seed).permutation(len(cases))]  # the first cases decide on pruning
