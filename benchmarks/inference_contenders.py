@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from brats_infer.cohort import segment_folder
-from brats_infer.files.search import find_cases
+from brats_infer.files.search.find import find_cases
 from brats_infer.network.devices import DTYPES, precision
 from brats_infer.network.engines import padded_shape
 from brats_infer.network.loading import ensemble_of, fastest_engine, load_ensemble, pick_device

@@ -15,7 +15,7 @@ from inference_widened import widened
 from brats_infer.errors import BratsOptError
 from brats_infer.files.cases import Case
 from brats_infer.files.nifti import read_geometry
-from brats_infer.files.search import find_cases
+from brats_infer.files.search.find import find_cases
 from brats_infer.image.crop import CANONICAL_AXES
 from brats_infer.image.normalise import Normalisation
 from model.checkpoint import load_member, read_manifest, save_weights, write_manifest

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from brats_infer.files.cases import Case
-from brats_infer.files.search import find_cases
+from brats_infer.files.search.find import find_cases
 from brats_infer.image.crop import CROP_MARGIN
 from brats_infer.network.loading import pick_device
 from brats_infer.network.windows import nested

@@ -10,8 +10,8 @@ import torch
 from brats_infer.errors import UsageError, printable
 from brats_infer.files.cases import Case
 from brats_infer.files.resume import is_there
-from brats_infer.files.search import case_of_files, find_cases
-from brats_infer.files.tree import Links
+from brats_infer.files.search.find import case_of_files, find_cases
+from brats_infer.files.search.tree import Links
 from brats_infer.image.exchanged import exchanged
 from brats_infer.labelling.confidence import confidence_in
 from brats_infer.network.devices import limit_threads

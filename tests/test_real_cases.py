@@ -14,7 +14,7 @@ from brats_infer.cohort import segment_folder
 from brats_infer.evaluate import lesionwise_scores
 from brats_infer.files.check import check_output
 from brats_infer.files.labels import read_labels
-from brats_infer.files.search import find_cases
+from brats_infer.files.search.find import find_cases
 from brats_infer.run.events import Status
 from brats_infer.tasks import TASKS
 

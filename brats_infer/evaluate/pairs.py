@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from brats_infer.errors import NoCasesError, UsageError
-from brats_infer.files.search import IMAGE_ENDINGS
+from brats_infer.files.search.names import IMAGE_ENDINGS
 from brats_infer.tasks import MODALITIES
 
 PREDICTION = "{ID}.nii.gz"

@@ -13,8 +13,8 @@ from brats_infer.files.cases import Case
 from brats_infer.files.geometry import GEOMETRY_FIELDS, Geometry, is_same_affine
 from brats_infer.files.labels import read_labels
 from brats_infer.files.nifti import read_geometry, read_header
-from brats_infer.files.search import find_cases
-from brats_infer.files.tree import Links
+from brats_infer.files.search.find import find_cases
+from brats_infer.files.search.tree import Links
 from brats_infer.tasks import TASKS, Task, task_of_id
 
 ORGANIZERS_NAME = re.compile(r".*\d{5}-\d{3}\.nii\.gz")  # required by the organizers' checks of 2023

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from brats_infer.errors import CaseError
 from brats_infer.files.geometry import Geometry, geometry_of_header
-from brats_infer.files.nifti import STEPS, Volume, header_of, read_up_to, read_verified, skip_to_voxels, unpacked
+from brats_infer.files.nifti import STEPS, Volume, read_verified
+from brats_infer.files.unpack import header_of, read_up_to, skip_to_voxels, unpacked
 
 LABEL_TOLERANCE = 0.05  # between a stored value and the label that it means
 

@@ -1,41 +1,31 @@
-"""The only module that reads and writes NIfTI files: a read verifies the whole file, a write is atomic."""
+"""Reads and writes NIfTI files: a read verifies the whole file, a write is atomic."""
 
 import math
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
-import cc3d
 import nibabel as nib
 import numpy as np
-from isal import igzip, igzip_lib, isal_zlib
-from nibabel.spatialimages import HeaderDataError
-from nibabel.wrapstruct import WrapStructError
+from isal import isal_zlib
 from numpy.typing import NDArray
 
 from brats_infer.errors import CaseError, OutputError
+from brats_infer.files.background import zero_background
 from brats_infer.files.cases import Case
 from brats_infer.files.geometry import Geometry, geometry_of_header
-from brats_infer.files.tree import pointer_remedy
+from brats_infer.files.unpack import header_of, read_up_to, skip_to_voxels, unpacked
 from model.atomic import write_atomically
 
 MAX_NONFINITE = 0.01  # share of NaN or Inf voxels that may be replaced by 0
-MAX_EXTENSIONS = 2**20  # bytes between header and voxels
 MAX_TRAILING = 2**16  # bytes behind the voxels
-FEW = 10  # voxels
 HALF_A_STEP = 0.5 + 1e-6
 SLAB = 16  # slices
-PIECE = 2**20  # bytes
-MOST_UNPACKED = 1032  # times its size: no gzip file unpacks to more
 STEPS = 255  # from probability 0 to 1 in a file
-GZIP_MAGIC = b"\x1f\x8b"
 GZIP_BITS = zlib.MAX_WBITS + 16  # selects the gzip format
-ISAL_ERROR = cast(type[Exception], igzip_lib.error)  # typed as an instance in the package's stub
-READ_ERRORS = (OSError, EOFError, zlib.error, ISAL_ERROR)
 
 
 @dataclass(frozen=True)
@@ -138,30 +128,12 @@ def write_probabilities(path: Path, probabilities: NDArray[np.float32], geometry
 
 
 def with_background_0(path: Path, volume: Volume) -> Volume:
-    """Makes the background 0 if it is another value, with a warning.
-
-    The background is the value of more than half of the voxels on the grid's six faces. Where the brain has values of
-    that sign, up to `FEW` connected voxels that touch no face are brain and stay. A constant image stays as it is.
-    """
-    data, faces = volume.data, _faces(volume.data)
-    if 2 * np.count_nonzero(faces == 0) >= faces.size:
+    """The volume with background 0, and a warning if that was another value."""
+    data, value = zero_background(volume.data)
+    if value is None:
         return volume
-    value = data.dtype.type(np.median(faces))  # the value of more than half, if there is one
-    background = data == value
-    if value == 0 or 2 * np.count_nonzero(faces == value) <= faces.size or background.all():
-        return volume
-    if value > 0 or np.min(data, initial=0, where=~background) < 0:
-        components = cc3d.connected_components(background, connectivity=6)
-        kept = np.bincount(components.ravel(order="K")) > FEW
-        kept[_faces(components)] = True
-        background &= kept[components]
     told = f"{path}: its background is {value:g}, not 0: it was taken as 0"
-    return replace(volume, data=np.where(background, 0, data), warnings=(*volume.warnings, told))
-
-
-def _faces(data: NDArray[Any]) -> NDArray[Any]:
-    """(N,): the voxels of the six faces of (X, Y, Z); an edge counts twice."""
-    return np.concatenate([np.moveaxis(data, axis, 0)[end].ravel() for axis in range(3) for end in (0, -1)])
+    return replace(volume, data=data, warnings=(*volume.warnings, told))
 
 
 def on_one_grid(volumes: dict[Path, Volume]) -> dict[Path, Volume]:
@@ -178,69 +150,6 @@ def on_one_grid(volumes: dict[Path, Volume]) -> dict[Path, Volume]:
             told = f"{path}: {offset}: they were taken as one grid"
             moved[path] = Volume(volume.data, first.geometry, (*volume.warnings, told))
     return moved
-
-
-@contextmanager
-def unpacked(path: Path) -> Iterator[IO[bytes]]:
-    """The file's bytes, unpacked if its name ends in .gz; any failure to read becomes a CaseError."""
-    try:
-        if path.stat().st_size == 0:
-            raise CaseError(f"{path}: the file is empty: copy it again")
-        with path.open("rb") as raw:
-            head = raw.read(352)
-            raw.seek(0)
-            if _is_packed(path) != head.startswith(GZIP_MAGIC):
-                raise CaseError(f"{path}: {pointer_remedy(path) or f'is {_what_it_is(head)}'}")
-            if _is_packed(path):
-                with igzip.open(raw, "rb") as unpacked:
-                    yield cast(IO[bytes], unpacked)
-            else:
-                yield raw
-    except (FileNotFoundError, PermissionError) as error:
-        if remedy := pointer_remedy(path):
-            raise CaseError(f"{path}: {remedy}") from error
-        raise CaseError(f"{path}: cannot be opened ({error.strerror}): check the file and its permissions") from error
-    except READ_ERRORS as error:
-        raise CaseError(f"{path}: cannot be read to its end ({error}): truncated or damaged, copy it again") from error
-
-
-def _is_packed(path: Path) -> bool:
-    """Whether the name says that the file is compressed."""
-    return path.suffix.lower() == ".gz"
-
-
-def _what_it_is(head: bytes) -> str:
-    """Describes a file that its name misrepresents, from its first 352 bytes, and says what to do."""
-    if head.startswith(GZIP_MAGIC):
-        return "gzip-compressed although its name does not say so: rename it to .nii.gz"
-    if head[344:347] == b"n+1" or head[4:7] == b"n+2":
-        return "not gzip-compressed although its name ends in .gz: rename it to .nii"
-    if head[344:347] == b"ni1" or head[4:7] == b"ni2":
-        return "one half of a pair of files: export it as one file (.nii.gz)"
-    if head.lstrip()[:1] == b"<":
-        return "a web page, not an image: download it again"
-    return "not a NIfTI file: export it as NIfTI-1 (.nii.gz)"
-
-
-@np.errstate(all="ignore")
-def header_of(path: Path, stream: IO[bytes]) -> nib.Nifti1Header:
-    """Parses the header from the start of the stream and leaves the stream right behind it."""
-    head = stream.read(nib.Nifti1Header.sizeof_hdr)
-    kind: type[nib.Nifti1Header] = nib.Nifti1Header
-    if head[4:7] == b"n+2":
-        kind, head = nib.Nifti2Header, head + stream.read(nib.Nifti2Header.sizeof_hdr - len(head))
-    elif head[344:347] != b"n+1":
-        twice = _is_packed(path) and head.startswith(GZIP_MAGIC)
-        what = "gzip-compressed twice: unpack it once" if twice else _what_it_is(head)
-        raise CaseError(f"{path}: {pointer_remedy(path) or f'is {what}'}")
-    try:
-        header = kind(head, check=False)
-        header.get_data_dtype()
-        header.get_data_shape()
-        header.get_slope_inter()
-    except (HeaderDataError, WrapStructError, ValueError, KeyError, TypeError) as error:
-        raise CaseError(f"{path}: its header is damaged ({error}): export it again") from error
-    return header
 
 
 def read_verified(path: Path, volumes: int = 1) -> tuple[NDArray[Any], Geometry, tuple[str, ...]]:
@@ -261,28 +170,6 @@ def read_verified(path: Path, volumes: int = 1) -> tuple[NDArray[Any], Geometry,
         if len(stream.read(MAX_TRAILING)) == MAX_TRAILING:  # gzip compares its checksum at the end
             raise CaseError(f"{path}: goes on after the voxels that its header announces: export it again")
     return _scaled(header, raw, shape), geometry, warnings
-
-
-def skip_to_voxels(path: Path, header: nib.Nifti1Header, stream: IO[bytes]) -> None:
-    """Skips from the end of the header to the first voxel. Raises CaseError."""
-    begin = header.sizeof_hdr
-    offset = float(header["vox_offset"]) or begin + 4.0  # unset: right behind the header
-    if not begin <= offset <= begin + MAX_EXTENSIONS:
-        raise CaseError(f"{path}: its header puts the voxels at byte {offset:g}: export it again")
-    stream.read(int(offset) - begin)
-
-
-def read_up_to(stream: IO[bytes], size: int, file_size: int) -> NDArray[np.uint8]:
-    """Reads up to `size` bytes, and at most `MOST_UNPACKED` times `file_size`.
-
-    A header may announce a gigabyte that the file lacks: memory that stays unfilled is never allocated.
-    """
-    raw = np.empty(min(size, MOST_UNPACKED * file_size), np.uint8)
-    filled = 0
-    while filled < len(raw) and (piece := stream.read(min(PIECE, len(raw) - filled))):
-        raw[filled : filled + len(piece)] = np.frombuffer(piece, np.uint8)  # releases the GIL
-        filled += len(piece)
-    return raw[:filled]
 
 
 def _scaled(header: nib.Nifti1Header, raw: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[Any]:

@@ -18,7 +18,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from brats_infer.errors import UsageError
-from brats_infer.files.nifti import READ_ERRORS
+from brats_infer.files.unpack import READ_ERRORS
 from brats_infer.image.crop import CANONICAL_AXES, SPACING_TOLERANCE
 
 MARGIN = 4  # voxels left around a brain

@@ -19,7 +19,7 @@ from brats_infer.evaluate.pairs import Pair, find_pairs
 from brats_infer.evaluate.scores import CohortScores, Table
 from brats_infer.files.cases import Case
 from brats_infer.files.nifti import Volume
-from brats_infer.files.search import find_cases
+from brats_infer.files.search.find import find_cases
 from brats_infer.image.crop import crop_labels
 from brats_infer.labelling.label_map import label_volumes, region_volumes
 from brats_infer.report.lesions import LEGEND, judge

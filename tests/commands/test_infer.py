@@ -13,7 +13,7 @@ import pytest
 from brats_infer.cohort import segment_folder
 from brats_infer.errors import CaseError, UsageError
 from brats_infer.files.nifti import read_case
-from brats_infer.files.search import case_of_files
+from brats_infer.files.search.find import case_of_files
 from tests.case_files import write_case, write_image
 from tests.files.inputs import ID, MODALITIES
 from tests.small_networks import random_network, write_weights

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from brats_infer.files.search import Found, search
+from brats_infer.files.search.groups import Found, search
 from tests.faults import trees
 
 

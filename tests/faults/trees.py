@@ -17,9 +17,10 @@ from pathlib import Path
 
 from brats_infer.errors import NoCasesError, UsageError
 from brats_infer.files.cases import Case
-from brats_infer.files.names import is_label, parse_number, parse_stem, stem_of
-from brats_infer.files.search import Found, find_cases, lines_of, search
-from brats_infer.files.tree import Links
+from brats_infer.files.search.find import find_cases, lines_of
+from brats_infer.files.search.groups import Found, search
+from brats_infer.files.search.names import is_label, parse_number, parse_stem, stem_of
+from brats_infer.files.search.tree import Links
 
 IDS = (
     *("BraTS-GLI-00001-000", "BraTS-GLI-00002-000", "BraTS-SSA-00001-000", "BraTS2021_00495", "brats-gli-00001-000"),

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from brats_infer.files.cases import Case
-from brats_infer.files.search import find_cases
+from brats_infer.files.search.find import find_cases
 
 ID = "BraTS-GLI-00001-000"
 OTHER = "BraTS-GLI-00002-000"

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from brats_infer.errors import CaseError, NoCasesError, UsageError
-from brats_infer.files.names import Name, Rank, contrast_named, parse_stem
 from brats_infer.files.nifti import read_volume
-from brats_infer.files.search import find_cases
-from brats_infer.files.tree import Links
+from brats_infer.files.search.find import find_cases
+from brats_infer.files.search.names import Name, Rank, contrast_named, parse_stem
+from brats_infer.files.search.tree import Links
 from tests.case_files import NAMES_2021, touch_case
 from tests.files.inputs import ID, MODALITIES, only, problems
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from brats_infer.errors import UsageError
 from brats_infer.files.cases import is_safe_id
-from brats_infer.files.names import Name, Rank, parse_stem, stem_of
-from brats_infer.files.search import find_cases
-from brats_infer.files.tree import Links
+from brats_infer.files.search.find import find_cases
+from brats_infer.files.search.names import Name, Rank, parse_stem, stem_of
+from brats_infer.files.search.tree import Links
 from tests.case_files import NAMES_2021, NAMES_2023, touch_case
 from tests.files.inputs import ID, OTHER, only, problems
 

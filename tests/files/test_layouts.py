@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from brats_infer.errors import NoCasesError, UsageError
-from brats_infer.files.search import find_cases
+from brats_infer.files.search.find import find_cases
 from tests.case_files import NAMES_2021, NAMES_2023, touch_case
 from tests.files.inputs import ID, MODALITIES, OTHER, flatten, only, problems
 

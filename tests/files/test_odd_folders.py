@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from brats_infer.files.search import find_cases
+from brats_infer.files.search.find import find_cases
 from tests.case_files import touch_case
 from tests.files.inputs import ID, OTHER, flatten, problems
 

@@ -9,7 +9,7 @@ import pytest
 from brats_infer.errors import UsageError
 from brats_infer.files.labels import read_labels
 from brats_infer.files.nifti import read_images
-from brats_infer.files.search import find_cases
+from brats_infer.files.search.find import find_cases
 from brats_infer.image.crop import crop_labels, crop_to_brain
 from brats_infer.phantom.anatomy import load_anatomies
 from brats_infer.phantom.make import make_phantom

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from selenium.webdriver.common.keys import Keys
 
-from brats_infer.files.search import find_cases
+from brats_infer.files.search.find import find_cases
 from brats_infer.report.page import write_page
 from brats_infer.report.picture import grey
 from brats_infer.report.sight import read_sight

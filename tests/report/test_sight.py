@@ -8,7 +8,7 @@ import pytest
 
 from brats_infer.errors import CaseError
 from brats_infer.files.nifti import read_images
-from brats_infer.files.search import find_cases
+from brats_infer.files.search.find import find_cases
 from brats_infer.image.crop import crop_to_brain
 from brats_infer.report.sight import affine_of_crop, read_sight
 from tests.case_files import SHAPE, write_case, write_image

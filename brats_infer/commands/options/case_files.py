@@ -6,8 +6,8 @@ from typing import Any
 import click
 
 from brats_infer.commands.options.click_options import OTHER, PATH, ByValue, Command, option
-from brats_infer.files.names import contrast_named
-from brats_infer.files.tree import Links
+from brats_infer.files.search.names import contrast_named
+from brats_infer.files.search.tree import Links
 from brats_infer.tasks import MODALITIES
 
 

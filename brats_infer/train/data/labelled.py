@@ -6,9 +6,9 @@ from pathlib import Path
 
 from brats_infer.evaluate.pairs import REFERENCE_ENDINGS, find_labels
 from brats_infer.files.cases import Case
-from brats_infer.files.names import stem_of
-from brats_infer.files.search import find_cases
-from brats_infer.files.tree import image_inside
+from brats_infer.files.search.find import find_cases
+from brats_infer.files.search.names import stem_of
+from brats_infer.files.search.tree import image_inside
 
 LABEL_WORD = re.compile(r"seg|label|mask|truth|(?<![a-z])gt(?![a-z])")
 Labelled = Sequence[tuple[Case, Path]]

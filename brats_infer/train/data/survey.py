@@ -15,7 +15,7 @@ from brats_infer.files.cases import Case
 from brats_infer.files.geometry import size_text
 from brats_infer.files.labels import read_labels
 from brats_infer.files.nifti import Volume, read_case
-from brats_infer.files.search import find_cases
+from brats_infer.files.search.find import find_cases
 from brats_infer.image.crop import crop_to_brain
 from brats_infer.image.quality import check_content, oddities
 from brats_infer.system.cores import usable_cores

@@ -12,7 +12,7 @@ from brats_infer.evaluate.score_files import write_csv
 from brats_infer.evaluate.scores import CohortScores, mean_of
 from brats_infer.files.cases import Case
 from brats_infer.files.nifti import write_labels
-from brats_infer.files.search import find_cases
+from brats_infer.files.search.find import find_cases
 from brats_infer.image.normalise import Normalisation
 from brats_infer.network.ensemble import Ensemble
 from brats_infer.network.loading import ensemble_of

@@ -8,7 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from brats_infer.errors import UsageError
-from brats_infer.files.names import stem_of
+from brats_infer.files.search.names import stem_of
 
 NOT_FOLLOWED = "is a link, which is not followed: mount the folder itself, or give --links follow"
 LARGEST_POINTER = 1024  # bytes

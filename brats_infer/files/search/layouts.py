@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from brats_infer.files.cases import ID_RULE, is_safe_id
-from brats_infer.files.names import (
+from brats_infer.files.search.names import (
     Name,
     Rank,
     contrast_in,
@@ -17,7 +17,7 @@ from brats_infer.files.names import (
     parse_stem,
     stem_of,
 )
-from brats_infer.files.tree import Folder, format_of
+from brats_infer.files.search.tree import Folder, format_of
 from brats_infer.tasks import MODALITIES, other_challenge, task_of_id
 
 LABELS_FOLDER = "labels"  # labelsTr beside imagesTr

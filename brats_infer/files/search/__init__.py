@@ -1,0 +1,1 @@
+"""Finds cases by the names of files and folders; opens no image."""
