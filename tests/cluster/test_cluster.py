@@ -35,6 +35,7 @@ from model.atomic import PREFIX
 from tests.case_files import write_case
 from tests.cluster.ray_cluster import in_a_process, processes, wait_for
 from tests.faults import anatomy
+from tests.small_networks import random_network, write_weights
 
 ROOT = Path(__file__).parents[2]
 CASES = [f"BraTS-GLI-{i:05}-000" for i in range(1, 9)]
@@ -168,6 +169,25 @@ def test_same_maps_as_a_plain_run_without_network_and_without_traces(
     assert sorted(line.split()[1] for line in lines) == [f"{case_id}:" for case_id in CASES]
     assert not list(ray_folder.iterdir())
     assert not list(home.iterdir())
+
+
+def test_warnings_of_a_case_are_those_of_a_plain_run(folder: Path, tmp_path: Path, ray_folder: Path) -> None:
+    (tmp_path / "weights").mkdir()
+    write_weights(tmp_path / "weights", [random_network(seed=5)])
+    cases = tmp_path / "input"
+    for case_id in CASES[:2]:
+        shutil.copytree(folder / "input" / case_id, cases / case_id)
+
+    def lines(*args: object) -> set[str]:
+        options = ("--input", cases, "--weights", tmp_path / "weights", "--component-probability", 0, *args)
+        line = [sys.executable, ROOT / "entrypoint.py", "--device", "cpu", *map(str, options)]
+        done = subprocess.run(line, cwd=folder, capture_output=True, text=True, timeout=240, check=False)
+        assert done.returncode == 0, done.stderr
+        return {text for text in done.stderr.splitlines() if text.startswith("warning: ")}
+
+    plain = lines("--output", tmp_path / "plain")
+    assert sum("unsure of the map: its expected Dice is" in text for text in plain) == 2
+    assert lines("--output", tmp_path / "ray", "--ray", "local") == plain
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

@@ -1,12 +1,13 @@
 """Lesion-wise scores of a network on held-out cases, with the paper's post-processing (a run's own goes further)."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from brats_infer.errors import UsageError, WeightsError
-from brats_infer.evaluate.folder_scores import score_pair
+from brats_infer.evaluate.folder_scores import judge_pair
 from brats_infer.evaluate.pairs import REFERENCE_ENDINGS, Pair, find_labels
 from brats_infer.evaluate.score_files import write_csv
 from brats_infer.evaluate.scores import CohortScores, mean_of
@@ -23,6 +24,8 @@ from brats_infer.train.monitor.validation import AS_PREDICTED
 from brats_infer.train.transfer import Initial
 from model.checkpoint import CheckpointError, load_reference
 from model.unet import UNet
+
+log = logging.getLogger(__name__)
 
 PAPER = Settings(dust=50, component_probability=0)
 """The paper's post-processing."""
@@ -46,7 +49,10 @@ def score_held_out(
     for case_id in ids:
         prediction = out / "labels" / cases[case_id].output_name
         _segment(cases[case_id], ensemble, task, settings, prediction)
-        tables[case_id] = score_pair(Pair(case_id, references[case_id], prediction), task)
+        scored = judge_pair(Pair(case_id, references[case_id], prediction), task)
+        tables[case_id] = scored.table
+        for warning in scored.warnings:
+            log.warning("warning: %s", warning)
     scores = CohortScores(task.name, "2023", tables, mean_of(tables.values()), ())
     write_csv(scores, out / "scores.csv")
     return scores
