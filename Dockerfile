@@ -69,6 +69,7 @@ ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/bin:/bin \
     BRATS_OPT_SHARD=1/1 \
     BRATS_OPT_ON_ERROR=blank \
     BRATS_OPT_LINKS=inside \
+    BRATS_OPT_MISSING=use \
     BRATS_OPT_BECOME_OWNER=1
 WORKDIR /app
 ENTRYPOINT ["tini", "-s", "--", "python", "/app/entrypoint.py"]

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from brats_infer.errors import UsageError
 from brats_infer.files.geometry import Geometry
 from brats_infer.files.nifti import Volume, read_images, write_labels
+from brats_infer.image.contrasts import is_enough, with_absent
 from brats_infer.image.exchanged import exchanged
 from brats_infer.image.in_memory import volumes_in_memory
 from brats_infer.labelling.confidence import confidence_in
@@ -82,9 +83,10 @@ def segment(
     """Segments one case.
 
     `images` are {"t1n", "t1c", "t2w", "t2f": a NIfTI file, an array or tensor (X, Y, Z), or an image of nibabel or
-    SimpleITK}, skull-stripped and on one grid, background 0, masked or NaN. Arrays and tensors need `affine` (4, 4),
-    voxels to mm. The settings on_error, resume and probabilities have no effect here. The networks stay loaded for the
-    next call. Calls in several threads compute one at a time. A process that was forked after a call cannot compute.
+    SimpleITK}, skull-stripped and on one grid, background 0, masked or NaN. One or two may be left out; t1c or t2f is
+    needed. Arrays and tensors need `affine` (4, 4), voxels to mm. The settings on_error, missing, resume and
+    probabilities have no effect here. The networks stay loaded for the next call. Calls in several threads compute one
+    at a time. A process that was forked after a call cannot compute.
     Raises UsageError, WeightsError, and CaseError for unusable images.
     """
     refuse_fork()
@@ -126,16 +128,25 @@ def _volumes(images: Mapping[str, Image], affine: ArrayLike | None) -> dict[Path
     names = [modality.name for modality in MODALITIES]
     if not isinstance(images, Mapping):
         raise UsageError(f"images: is of the type {type(images).__name__}: give a dict with {', '.join(names)}")
-    if set(images) != set(names):
-        raise UsageError(f"images of {', '.join(map(str, images))} were given: give those of {', '.join(names)}")
-    given = {name: images[name] for name in names}
+    if not set(images) <= set(names) or not is_enough(images):
+        raise UsageError(
+            f"images of {', '.join(map(str, images))} were given: give those of {', '.join(names)}; one or two may be "
+            "left out, but not both t1c and t2f"
+        )
+    given = {name: images[name] for name in names if name in images}
+    volumes = _given_volumes(given, affine)
+    return with_absent(dict(zip(given, volumes.items(), strict=True)), {}, "images")
+
+
+def _given_volumes(given: Mapping[str, Image], affine: ArrayLike | None) -> dict[Path, Volume]:
+    """The volumes of the images that are there. Raises UsageError and CaseError."""
     files = [Path(os.fsdecode(image)) for image in given.values() if isinstance(image, str | bytes | os.PathLike)]
     if not files:
         return volumes_in_memory(given, affine)
     if len(files) < len(given):
-        raise UsageError("files and arrays are mixed: give four of one kind")
+        raise UsageError("files and arrays are mixed: give all of one kind")
     if affine is not None:
         raise UsageError("files have an affine of their own: leave affine= out")
     if twice := next((file for file in files if files.count(file) > 1), None):
-        raise UsageError(f"{twice}: is given for two contrasts: give four files")
+        raise UsageError(f"{twice}: is given for two contrasts: give a file for each")
     return read_images(files)

@@ -21,7 +21,7 @@ from brats_infer.pipeline import Labelled
 from brats_infer.run.case import Shared
 from brats_infer.run.events import CaseResult, Events, Start
 from brats_infer.run.folder import run_cases
-from brats_infer.settings import Settings
+from brats_infer.settings import Missing, Settings
 from brats_infer.system.folders import OUTPUT, prepare_folder
 from brats_infer.tasks import Task, of_another_challenge
 
@@ -115,8 +115,9 @@ def segment_files(
 
     `task` "auto" takes the challenge from that ID or from the names of the files. Raises as `segment_folder`.
     """
-    case = case_of_files(images, label_map, task)
-    plan = Plan(label_map.parent, label_map.parent, Path(weights), (), device, settings or Settings())
+    settings = settings or Settings()
+    case = case_of_files(images, label_map, task, whole=settings.missing is Missing.FAIL)
+    plan = Plan(label_map.parent, label_map.parent, Path(weights), (), device, settings)
     return _segment([case], {}, plan, events, _run_here)[0]
 
 
@@ -128,7 +129,7 @@ def _segment(
     if plan.settings.probabilities:
         prepare_folder(plan.settings.probabilities, "--probabilities", {**taken, OUTPUT: plan.output})
     with_task = [case for case in cases if case.task]
-    sound = [case for case in with_task if not case.problem] or with_task  # weights are always checked
+    sound = [case for case in with_task if not case.problem or case.lacks] or with_task  # weights are always checked
     tasks = {case.task.name: case.task for case in sound if case.task}
     plan = replace(plan, tasks=tuple(tasks.values()))
     return sorted(runner(cases, plan, events or Events()), key=lambda result: result.id)

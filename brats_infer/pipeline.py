@@ -19,6 +19,8 @@ from brats_infer.network.ensemble import Ensemble, Inputs
 from brats_infer.settings import Settings
 from brats_infer.tasks import Task
 
+FROM_OTHERS = "the map is made from the other contrasts"
+"""Ends the warning of an absent contrast."""
 NO_TUMOR = "no tumor was found, the label map is empty: look at the images"
 
 
@@ -66,14 +68,15 @@ class Labelled:
 
 def read(case: Case, ensemble: Ensemble) -> Read:
     """From files to the networks' inputs. Raises CaseError."""
-    if case.problem:
-        raise CaseError(case.problem)
     return prepare(read_case(case), ensemble)
 
 
 def prepare(volumes: dict[Path, Volume], ensemble: Ensemble) -> Read:
     """From a case's images to the networks' inputs: check, crop, normalise. Raises CaseError."""
-    warnings = check_content(volumes)
+    absent = [volume.absent for volume in volumes.values() if volume.absent is not None]
+    if absent and not ensemble.takes_absent:
+        raise CaseError(f"{absent[0]}, and no network here was trained without a contrast: give all four images")
+    warnings = [f"{reason}: {FROM_OTHERS}" for reason in absent] + check_content(volumes)
     cropped = crop_to_brain(volumes)
     warnings += oddities(volumes, cropped)
     return Read(cropped, ensemble.prepare(cropped), tuple(warnings))

@@ -25,6 +25,14 @@ class OnError(StrEnum):
     """A map of background is written: some organizers drop every case if one file is missing."""
 
 
+class Missing(StrEnum):
+    """What becomes of a case that lacks a contrast."""
+
+    FAIL = "fail"
+    USE = "use"
+    """It is segmented from the others, also where an image is broken. Two must be usable, T1c or FLAIR among them."""
+
+
 class DustFill(StrEnum):
     """The label that replaces dust (paper 2.6)."""
 
@@ -41,6 +49,7 @@ class Settings:
     flips: bool = False
     """Whether to take the mean over all eight mirror images."""
     on_error: OnError = OnError.FAIL
+    missing: Missing = Missing.FAIL
     resume: bool = False
     """Whether to skip cases that have a valid, non-empty label map in the output folder."""
     dust: int = 500
@@ -58,7 +67,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Raises UsageError for a value out of range. Names may be given as text: `mode="sliding-window"`."""
-        for name, kind in (("mode", Mode), ("on_error", OnError), ("dust_fill", DustFill)):
+        for name, kind in (("mode", Mode), ("on_error", OnError), ("missing", Missing), ("dust_fill", DustFill)):
             if getattr(self, name) not in set(kind):
                 raise UsageError(f"{name}={getattr(self, name)!r}: choose one of {', '.join(kind)}")
         if self.probabilities is not None:

@@ -96,6 +96,8 @@ class Member:
     licence: str
     scores: dict[str, Any] = field(default_factory=dict)
     """Measured scores, with the cases that they come from."""
+    absent_contrasts: bool = False
+    """Whether it was trained with contrasts left out: their channels were 0."""
     histogram_sha256: str = ""
     """sha256 of `histogram_file`; empty for a member without histogram matching."""
 
@@ -117,6 +119,8 @@ class Member:
             member.scores, dict
         ):
             raise TypeError("a text or the scores of a member are of another type")
+        if type(member.absent_contrasts) is not bool:
+            raise TypeError("absent_contrasts must be true or false")
         if any(type(n) is not int for n in (member.fold, *member.window)):
             raise TypeError("fold and window must be whole numbers")
         if not FILE_NAME.fullmatch(member.file):

@@ -164,7 +164,7 @@ def test_weights_that_have_changed_are_loaded_again(folder: Path, files: dict[st
 
 def test_what_is_missing_or_unusable_is_said(folder: Path, files: dict[str, Path]) -> None:
     arrays = {name: nib.load(path).get_fdata() for name, path in files.items()}
-    with pytest.raises(UsageError, match="give those of t1n, t1c, t2w, t2f"):
+    with pytest.raises(UsageError, match="give those of t1n, t1c, t2w, t2f; one or two"):
         run(folder, {"t1n": files["t1n"]})
     with pytest.raises(UsageError, match="arrays without an affine"):
         run(folder, arrays)

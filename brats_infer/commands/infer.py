@@ -23,7 +23,7 @@ from brats_infer.commands.options.click_options import (
 )
 from brats_infer.commands.options.parameters_file import read_parameters
 from brats_infer.errors import ExitCode, UsageError, WeightsError
-from brats_infer.settings import DustFill, Mode, OnError, Settings
+from brats_infer.settings import DustFill, Missing, Mode, OnError, Settings
 from brats_infer.system.console import Voice, speak_as
 from brats_infer.system.folders import OUTPUT, prepare_folder
 from brats_infer.system.ownership import become_owner
@@ -111,6 +111,14 @@ Every option can also be given in the environment: BRATS_OPT_INPUT, BRATS_OPT_ON
     show_default=True,
     heading=RUN,
     help="What is written for a case that fails: nothing, or an empty map.",
+)
+@option(
+    "--missing",
+    type=ByValue(Missing),
+    default=Settings.missing.value,
+    show_default=True,
+    heading=RUN,
+    help="A case without one or two usable contrasts fails, or is segmented from the others (T1c or FLAIR is needed).",
 )
 @option(
     "--resume",

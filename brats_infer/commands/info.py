@@ -79,5 +79,6 @@ def _lines_of(task: str, members: list[dict[str, Any]]) -> Iterator[str]:
     for member in own:
         config = member["config"]
         grid = f"{config.get('spacing', 1)} mm, {config['channels'][0]} to {config['channels'][-1]} channels"
-        yield f"    {member['file']}  {grid}, {member['normalisation']}, {member['licence']}"
+        absent = ", also without one or two contrasts" if member["absent_contrasts"] else ""
+        yield f"    {member['file']}  {grid}, {member['normalisation']}, {member['licence']}{absent}"
         yield f"        sha256 {member['sha256']}"

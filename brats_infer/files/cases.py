@@ -21,6 +21,8 @@ class Case:
     """{modality name: file}, in the order of `MODALITIES`."""
     problem: str | None = None
     """Why the case is unusable, in one line. The run reports it as failed and never drops it."""
+    lacks: bool = False
+    """Whether the problem is a contrast without a file, and nothing else."""
     ambiguous: bool = False
     """Whether another case has the same output name."""
     channels: tuple[str, ...] = ()

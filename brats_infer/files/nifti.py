@@ -39,6 +39,8 @@ class Volume:
     """
     geometry: Geometry
     warnings: tuple[str, ...] = ()
+    absent: str | None = None
+    """Why there is no such image; `data` is 0 then."""
 
 
 def read_volume(path: Path) -> Volume:
@@ -68,8 +70,10 @@ def _finite(path: Path, data: NDArray[Any], geometry: Geometry, warnings: tuple[
 def read_case(case: Case) -> dict[Path, Volume]:
     """Reads the images of a case, {file: volume} in the order of `MODALITIES`, as `read_images`.
 
-    A volume of a 4-D image has the file's name and its contrast: `BRATS_001.nii.gz:t1c`.
+    A volume of a 4-D image has the file's name and its contrast: `BRATS_001.nii.gz:t1c`. Raises CaseError.
     """
+    if case.problem:
+        raise CaseError(case.problem)
     if not case.channels:
         return read_images(case.paths.values())
     path = next(iter(case.paths.values()))

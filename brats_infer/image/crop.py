@@ -115,7 +115,7 @@ def crop_to_brain(volumes: dict[Path, Volume]) -> Cropped:
         image = nio.apply_orientation(volume.data, orientation)
         if resampled:
             image = _resample_image(image.astype(np.float32), spacing, shape)
-            if not image.any():
+            if volume.absent is None and not image.any():
                 raise CaseError(
                     f"{path}: nothing is left of it at 1 mm: its voxels of {size_text(spacing)} mm are too few"
                 )

@@ -31,6 +31,7 @@ def check_content(volumes: dict[Path, Volume]) -> list[str]:
     return [
         warning
         for path, volume in volumes.items()
+        if volume.absent is None
         for warning in (*volume.warnings, *_content_warnings(path, volume.data))
     ]
 
@@ -41,9 +42,11 @@ def oddities(volumes: dict[Path, Volume], cropped: Cropped) -> list[str]:
     warnings = []
     if restore.resampled:
         warnings.append(f"{case}: voxels of {size_text(restore.spacing)} mm were resampled to 1 mm and back")
-    warnings += _copies(volumes)
+    present = {path: volume for path, volume in volumes.items() if volume.absent is None}
+    warnings += _copies(present)
     warnings += _grid_warnings(case, cropped)
-    return warnings + _missing_parts(volumes, cropped.counts)
+    counts = [count for count, volume in zip(cropped.counts, volumes.values(), strict=True) if volume.absent is None]
+    return warnings + _missing_parts(present, counts)
 
 
 def _content_warnings(path: Path, data: NDArray[Any]) -> list[str]:

@@ -64,6 +64,11 @@ class Ensemble:
         self.references = references
         self.engines = engines
 
+    @property
+    def takes_absent(self) -> bool:
+        """Whether all members were trained with contrasts left out."""
+        return all(member.absent_contrasts for member in self.members)
+
     def prepare(self, cropped: Cropped) -> Inputs:
         """Normalises a case once for each kind of input."""
         inputs: dict[InputKind, Tensor] = {}

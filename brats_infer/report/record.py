@@ -15,6 +15,7 @@ import torch
 from brats_infer import __version__
 from brats_infer.image.quality import SKULL_LEFT
 from brats_infer.labelling.confidence import UNSURE_MAP, is_unsure
+from brats_infer.pipeline import FROM_OTHERS
 from brats_infer.report.picture import COLOURS
 from brats_infer.run.events import CaseResult, Status
 from brats_infer.tasks import LABEL_NAMES, MODALITIES, T1C, TASKS, Task
@@ -27,6 +28,8 @@ LOW_DICE = 0.6
 LOW_EXPECTED_DICE = 0.7
 """The page colours a region's expected Dice below it."""
 SCHEMA = Path(__file__).with_name("schema.json")
+FLAGS = {SKULL_LEFT: "skull", FROM_OTHERS: "absent contrast"}
+"""{ending of a warning: its flag}"""
 NO_CASES = ["id", "task", "status", "flags", "message", "warnings"]
 """The columns of a table without rows: those that do not depend on the challenge."""
 
@@ -101,9 +104,10 @@ def flags_of(result: CaseResult, volumes: Mapping[str, float]) -> list[str]:
     elif is_unsure(result.expected_dice):
         flags.append("unsure")
     others = [warning for warning in result.warnings if UNSURE_MAP not in warning]
-    if any(warning.endswith(SKULL_LEFT) for warning in others):
-        flags.append("skull")
-    if any(not warning.endswith(SKULL_LEFT) for warning in others):
+    for ending, flag in FLAGS.items():
+        if any(warning.endswith(ending) for warning in others):
+            flags.append(flag)
+    if any(not warning.endswith(tuple(FLAGS)) for warning in others):
         flags.append("odd input")
     return flags
 

@@ -9,10 +9,10 @@ import nibabel.orientations as nio
 import numpy as np
 from numpy.typing import NDArray
 
-from brats_infer.errors import CaseError
 from brats_infer.evaluate.label_maps import on_grid, read_known
 from brats_infer.files.cases import Case
 from brats_infer.files.nifti import Volume, read_case
+from brats_infer.image.contrasts import read_present
 from brats_infer.image.crop import Cropped, Restore, crop_labels, crop_to_brain
 from brats_infer.image.quality import check_content, oddities
 from brats_infer.image.voxels import bounding_box
@@ -68,9 +68,7 @@ def on_images(labels: Volume, path: Path, cropped: Cropped, case_id: str) -> Vol
 
 def read_cropped(case: Case) -> tuple[Cropped, tuple[str, ...]]:
     """Reads and crops a case's images, with warnings of them. Raises CaseError."""
-    if case.problem:
-        raise CaseError(case.problem)
-    volumes = read_case(case)
+    volumes = read_present(case) if case.lacks else read_case(case)
     warnings = check_content(volumes)
     cropped = crop_to_brain(volumes)
     return cropped, (*warnings, *oddities(volumes, cropped))

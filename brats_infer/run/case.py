@@ -12,12 +12,13 @@ import numpy as np
 from brats_infer.errors import CaseError, OutputError, is_out_of_memory, printable
 from brats_infer.files.cases import Case, is_safe_id
 from brats_infer.files.geometry import Geometry
-from brats_infer.files.nifti import read_case, read_geometry, write_labels, write_probabilities
+from brats_infer.files.nifti import Volume, read_case, read_geometry, write_labels, write_probabilities
+from brats_infer.image.contrasts import is_enough, read_present
 from brats_infer.image.crop import Cropped
 from brats_infer.network.ensemble import Ensemble
 from brats_infer.pipeline import Labelled, Predicted, Read, label, predict, prepare
 from brats_infer.run.events import CaseResult, Events, Finished, Status
-from brats_infer.settings import OnError, Settings
+from brats_infer.settings import Missing, OnError, Settings
 from brats_infer.tasks import GRID_AFFINE, GRID_SHAPE, Task
 
 log = logging.getLogger(__name__)
@@ -56,16 +57,25 @@ class CaseRun:
             if self.shared.is_done(self.case):
                 return CaseResult(self.case.id, Status.SKIPPED, self.case.task.name if self.case.task else None)
             ensemble = self._ensemble()
-            with self._timed("read"):
-                volumes = read_case(self.case)
-            with self._timed("preprocess"):
-                read = prepare(volumes, ensemble)
-                remarks = [f"{self.case.id}: {remark}" for remark in self.shared.look(read.cropped)]
+            try:
+                read = self._prepared(read_case, ensemble)
+            except CaseError:
+                if self.shared.settings.missing is Missing.FAIL:
+                    raise
+                read = self._prepared(read_present, ensemble)
         except Exception as error:
             return self._failed(error)
         if self.shared.events.finished:
             self.to_show = read.cropped
-        return replace(read, warnings=(*read.warnings, *remarks))
+        return read
+
+    def _prepared(self, images: Callable[[Case], dict[Path, Volume]], ensemble: Ensemble) -> Read:
+        with self._timed("read"):
+            volumes = images(self.case)
+        with self._timed("preprocess"):
+            read = prepare(volumes, ensemble)
+            remarks = (f"{self.case.id}: {remark}" for remark in self.shared.look(read.cropped))
+            return replace(read, warnings=(*read.warnings, *remarks))
 
     def predict(self, read: Read | CaseResult) -> Predicted | CaseResult:
         """Runs the networks and applies the thresholds."""
@@ -108,9 +118,12 @@ class CaseRun:
 
     def _ensemble(self) -> Ensemble:
         """The ensemble of the case's task. Raises CaseError for a case that cannot be segmented."""
-        if self.case.problem or self.case.task is None:
-            raise CaseError(self.case.problem or f"{self.case.id}: has no task: give --task")
-        return self.shared.ensembles[self.case.task.name]
+        case = self.case
+        if case.problem and not (case.lacks and self.shared.settings.missing is Missing.USE):
+            raise CaseError(case.problem + ("; or give --missing use" if case.lacks and is_enough(case.paths) else ""))
+        if case.task is None:
+            raise CaseError(f"{case.id}: has no task: give --task")
+        return self.shared.ensembles[case.task.name]
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:

@@ -70,6 +70,7 @@ def _added(
         window=config.patch,
         trained_on=text or trained_on(config, split),
         licence=licence,
+        absent_contrasts=config.options.drop_contrasts > 0,
         scores={"held out": best.get("cases", {}), "dice": best.get("dice"), "step": best.get("step")},
     )
     write_atomically(folder / member.file, content)

@@ -21,6 +21,7 @@ UNSURE, SURE = {"WT": 0.5, "TC": 0.3, "ET": None}, {"WT": 0.9, "TC": 0.9, "ET": 
         (("a.nii.gz: qform and sform differ",), SURE, 1.0, ["odd input"]),
         ((SKULL, "a.nii.gz: qform and sform differ", DOUBT), UNSURE, 1.0, ["unsure", "skull", "odd input"]),
         (("a: no tumor was found, the label map is empty: look at the images",), UNSURE, 0.0, ["empty", "odd input"]),
+        (("a: t2w is missing: the map is made from the other contrasts",), SURE, 1.0, ["absent contrast"]),
         ((), {}, 1.0, []),
     ],
 )

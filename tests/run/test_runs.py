@@ -122,7 +122,7 @@ def test_case_that_does_not_fit_into_memory_stops_no_other(
     failed = run(cases, tmp_path / "fail", weights)["BraTS-GLI-01000-000"]
     assert "BraTS-GLI-01000-000: does not fit into memory" in failed.message
     monkeypatch.setattr(pipeline, "crop_to_brain", no_memory)
-    monkeypatch.setattr(stages, "read_geometry", lambda path: no_memory() if "01000" in path.name else geometry(path))
+    monkeypatch.setattr(stages, "read_geometry", lambda path, *n: no_memory() if "01000" in path.name else geometry(path, *n))
     results = run(cases, tmp_path / "blank", weights, on_error=OnError.BLANK)
     assert [result.status for result in results.values()] == [Status.FAILED, Status.BLANK, Status.BLANK]
 
@@ -415,7 +415,7 @@ def test_wrong_folders_and_weights_are_told_before_any_case_is_read(
     cases: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[object] = []
-    monkeypatch.setattr(stages, "read_images", read.append)
+    monkeypatch.setattr(stages, "read_case", read.append)
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").touch()
     with pytest.raises(NoCasesError, match="expected"):

@@ -40,17 +40,18 @@ def find_cases(
     return [_with_task(case, task) for case in cases]
 
 
-def case_of_files(images: Mapping[str, Path], label_map: Path, task_name: str = "auto") -> Case:
+def case_of_files(images: Mapping[str, Path], label_map: Path, task_name: str = "auto", whole: bool = True) -> Case:
     """The case of four files, {contrast: file}, whose ID is the name of its label map.
 
-    `task_name` "auto" takes the challenge from that ID or from the files' names. Raises UsageError for files that
-    cannot be one case, and for a task that is not told.
+    Unless `whole`, it may lack contrasts; they are its problem. `task_name` "auto" takes the challenge from that ID or
+    from the files' names. Raises UsageError for files that cannot be one case, and for a task that is not told.
     """
-    if lacking := [modality.name for modality in MODALITIES if modality.name not in images]:
-        raise UsageError(f"--{lacking[0]}: is missing: give one file for each contrast")
+    lacking = [modality.name for modality in MODALITIES if modality.name not in images]
+    if lacking and (whole or not images):
+        raise UsageError(f"--{lacking[0]}: is missing: give one file for each contrast, or --missing use")
     if not label_map.name.endswith(MAP_ENDING) or not is_safe_id(case_id := label_map.name.removesuffix(MAP_ENDING)):
         raise UsageError(f"--output {label_map}: is no name of a label map ({ID_RULE}): give a file {{ID}}.nii.gz")
-    paths = {modality.name: images[modality.name] for modality in MODALITIES}
+    paths = {modality.name: images[modality.name] for modality in MODALITIES if modality.name in images}
     real = [os.path.realpath(path) for path in (*paths.values(), label_map)]
     if twice := next((path for path in real if real.count(path) > 1), None):
         raise UsageError(f"{twice}: is given twice: name four images, and another file as --output")
@@ -61,7 +62,8 @@ def case_of_files(images: Mapping[str, Path], label_map: Path, task_name: str = 
         raise UsageError(_of_other(other))
     if task is None:
         raise UsageError(f"{label_map}: its name does not tell the challenge: give --task {'|'.join(TASKS)}")
-    return Case(case_id, task, paths)
+    problem = f"{case_id}: lacks {', '.join(lacking)}" if lacking else None
+    return Case(case_id, task, paths, problem, lacks=bool(lacking))
 
 
 def lines_of(found: Found) -> list[str]:

@@ -190,7 +190,8 @@ def _case(group: Group, inside: Path, links: Links) -> Case:
     if leaving:
         problem = problem or f"{leaving[0]}: is a link that leaves the input folder: copy the file there"
     paths = {name: path for name, path in paths.items() if path not in leaving}
-    return Case(group.case_id, None, paths, problem, channels=group.channels)
+    lacks = group.is_incomplete and not leaving
+    return Case(group.case_id, None, paths, problem, lacks, channels=group.channels)
 
 
 def _without_name_clashes(cases: list[Case]) -> list[Case]:
@@ -213,4 +214,4 @@ def _clashing(group: list[Case]) -> list[Case]:
         problem = f"{folders[0]}: the IDs of one case's contrasts are not the same ({places}): rename them"
     else:
         problem = f"{group[0].id}: {places} would all be written to one {group[0].output_name}: rename all but one"
-    return [replace(case, problem=problem, ambiguous=True) for case in group]
+    return [replace(case, problem=problem, lacks=False, ambiguous=True) for case in group]

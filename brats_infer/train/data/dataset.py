@@ -226,8 +226,6 @@ def _some_voxels(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
 
 def _read(case: Case, reference: Path, task: Task) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """(4, X, Y, Z) raw images and (R, X, Y, Z) masks on the canonical crop. Raises CaseError."""
-    if case.problem:
-        raise CaseError(case.problem)
     cropped = crop_to_brain(read_case(case))
     grid = cropped.restore.geometry
     labels = on_grid(read_reference(reference, task), reference, grid, "the images", "use the label map of this case")
