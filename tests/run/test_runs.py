@@ -122,7 +122,9 @@ def test_case_that_does_not_fit_into_memory_stops_no_other(
     failed = run(cases, tmp_path / "fail", weights)["BraTS-GLI-01000-000"]
     assert "BraTS-GLI-01000-000: does not fit into memory" in failed.message
     monkeypatch.setattr(pipeline, "crop_to_brain", no_memory)
-    monkeypatch.setattr(stages, "read_geometry", lambda path, *n: no_memory() if "01000" in path.name else geometry(path, *n))
+    monkeypatch.setattr(
+        stages, "read_geometry", lambda path, *n: no_memory() if "01000" in path.name else geometry(path, *n)
+    )
     results = run(cases, tmp_path / "blank", weights, on_error=OnError.BLANK)
     assert [result.status for result in results.values()] == [Status.FAILED, Status.BLANK, Status.BLANK]
 
