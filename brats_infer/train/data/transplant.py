@@ -9,12 +9,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from brats_infer.tasks import MODALITIES, T1C, T1N, T2F, T2W
+
 MARGIN = (0, 3)
 """Voxels around the tumor that are grafted with it: from, to, both included."""
-STRENGTH = (0.5, 1.0)
-"""Share of the graft in the mixed intensities."""
 FAINT_SHARE = 0.5
-"""Probability that a graft has a strength below 1."""
+"""Probability that a graft is faint: each contrast has a strength of its own, its share of the mixed intensities."""
+LEAST_STRENGTH = {T1N: 0.0, T1C: 0.5, T2W: 0.0, T2F: 0.5}
+"""Of a faint graft; the greatest is 1. Real tumors may show in FLAIR and not in T2 or T1."""
 
 
 def transplant(
@@ -26,10 +28,11 @@ def transplant(
     tumor of the host. The host's brain mask stays.
     """
     margin = int(rng.integers(MARGIN[0], MARGIN[1] + 1))
-    strength = rng.uniform(*STRENGTH) if rng.random() < FAINT_SHARE else 1.0
+    faint = rng.random() < FAINT_SHARE
+    strengths = [rng.uniform(LEAST_STRENGTH[modality], 1.0) if faint else 1.0 for modality in MODALITIES]
     brain = image[4:] * graft[4:] > 0  # (1, X, Y, Z)
     tumor = (graft_regions[:1] > 0) & brain
-    share = strength * _smooth(tumor.to(image.dtype), margin) * brain
+    share = image.new_tensor(strengths)[:, None, None, None] * _smooth(tumor.to(image.dtype), margin) * brain
     mixed = torch.lerp(image[:4], graft[:4], share)
     return torch.cat((mixed, image[4:])), torch.where(tumor, graft_regions, regions)
 
