@@ -14,7 +14,7 @@ from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
 
 from brats_infer.errors import CaseError
-from brats_infer.files.search.tree import pointer_remedy
+from brats_infer.files.pointers import pointer_remedy
 
 MAX_EXTENSIONS = 2**20  # bytes between header and voxels
 PIECE = 2**20  # bytes

@@ -19,8 +19,8 @@ from brats_infer.errors import CaseError, OutputError, UsageError
 from brats_infer.evaluate.label_maps import on_grid, read_reference
 from brats_infer.files.cases import Case
 from brats_infer.files.nifti import read_case
+from brats_infer.files.pointers import pointer_remedy
 from brats_infer.files.search.find import find_cases
-from brats_infer.files.search.tree import pointer_remedy
 from brats_infer.image.crop import crop_labels, crop_to_brain
 from brats_infer.image.normalise import Normalisation, histogram_reference, network_input
 from brats_infer.labelling.regions import regions_from_labels
