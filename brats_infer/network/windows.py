@@ -33,6 +33,7 @@ class Engine(Protocol):
     def __call__(self, batch: Tensor) -> Tensor:
         """(B, C, X, Y, Z) float32 -> sigmoids (B, R, X, Y, Z) float32, on the batch's device.
 
+        With `config.logits`: logits of all outputs.
         The batch has any size: the end of each axis is padded with background to a size that fits the network.
         The result is the caller's own memory.
         """
