@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
 
+from model.source import Source
+
 PAPER_CHANNELS = (64, 96, 128, 192, 256, 384, 512)
 CUBE, HALVED, SAME = (3, 3, 3), (2, 2, 2), (1, 1, 1)
 Sides = tuple[int, int, int]
@@ -201,6 +203,8 @@ class Member:
     """Measured scores, with the cases that they come from."""
     histogram_sha256: str = ""
     """sha256 of `histogram_file`; empty for a member without histogram matching."""
+    source: Source | None = None
+    """The origin of an imported member."""
 
     @property
     def histogram_file(self) -> str:
@@ -209,12 +213,16 @@ class Member:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for the manifest."""
-        return {**asdict(self), "config": self.config.to_json(), "window": list(self.window)}
+        values = {**asdict(self), "config": self.config.to_json(), "window": list(self.window)}
+        del values["source"]
+        return values | ({"source": self.source.to_json()} if self.source else {})
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Member":
         """Inverse of `to_json`. Raises TypeError, ValueError or KeyError on any other input."""
-        member = cls(**{**values, "config": UNetConfig.from_json(values["config"]), "window": tuple(values["window"])})
+        source = Source.from_json(values["source"]) if "source" in values else None
+        parts = {"config": UNetConfig.from_json(values["config"]), "window": tuple(values["window"]), "source": source}
+        member = cls(**{**values, **parts})
         texts = (member.file, member.sha256, member.task, member.normalisation, member.trained_on, member.licence)
         if not all(isinstance(text, str) for text in (*texts, member.histogram_sha256)) or not isinstance(
             member.scores, dict

@@ -14,6 +14,7 @@ from brats_infer.commands.options.click_options import (
     SHIPPED,
     TARGET,
     ByValue,
+    Channels,
     Command,
     Part,
     Probability,
@@ -23,9 +24,8 @@ from brats_infer.commands.options.click_options import (
 )
 from brats_infer.commands.options.parameters_file import read_parameters
 from brats_infer.errors import ExitCode, UsageError, WeightsError
-from brats_infer.files.names import contrast_named
 from brats_infer.files.tree import Links
-from brats_infer.settings import DustFill, Mode, OnError, Settings
+from brats_infer.settings import DustFill, Mode, OnError, PostProcess, Settings
 from brats_infer.system.console import Voice, speak_as
 from brats_infer.system.folders import OUTPUT, prepare_folder
 from brats_infer.system.ownership import become_owner
@@ -47,20 +47,6 @@ Examples:
 
 Every option can also be given in the environment: BRATS_OPT_INPUT, BRATS_OPT_ON_ERROR, BRATS_OPT_FLIPS=1.
 """
-
-
-class Channels(click.ParamType[tuple[str, ...]]):
-    """The four contrasts in the order of a data set's channels."""
-
-    name = "t1n,t1c,t2w,t2f"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        if isinstance(value, tuple):
-            return value
-        found = tuple(contrast_named(word) or "" for word in str(value).split(","))
-        if sorted(found) != sorted(modality.name for modality in MODALITIES):
-            self.fail(f"{value!r} does not name the four contrasts once each, as {self.name} does", param, ctx)
-        return found
 
 
 def four_files(command: Command) -> Command:
@@ -110,6 +96,14 @@ def four_files(command: Command) -> Command:
     "--flips/--no-flips", default=Settings.flips, show_default=True, heading=HOW, help="Mean over eight mirror images."
 )
 @option("--weights", type=TARGET, show_default=SHIPPED, heading=HOW, help="A folder with a manifest.json.")
+@option(
+    "--post-process",
+    type=ByValue(PostProcess),
+    default=Settings.post_process.value,
+    show_default=True,
+    heading=HOW,
+    help="Clean the label maps; auto: unless all members are imported.",
+)
 @option(
     "--dust",
     type=click.IntRange(0),
@@ -218,8 +212,8 @@ def infer(
     shard = Shard(1, 1) if files else given["shard"] or shard_of(os.environ)
     with end_at_once():
         from brats_infer.cohort import segment_files, segment_folder
-        from brats_infer.commands.progress_bar import Progress
         from brats_infer.run.events import Events, Status
+        from brats_infer.run.progress_bar import Progress
 
         taken = {} if files else {"the input folder": source, OUTPUT: target}
         report = _report_of(given, shard, taken)

@@ -81,3 +81,5 @@ def _lines_of(task: str, members: list[dict[str, Any]]) -> Iterator[str]:
         grid = f"{config.get('spacing', 1)} mm, {config['channels'][0]} to {config['channels'][-1]} channels"
         yield f"    {member['file']}  {grid}, {member['normalisation']}, {member['licence']}"
         yield f"        sha256 {member['sha256']}"
+        if source := member.get("source"):
+            yield f"        of {source['program']}, fold {source['fold']}: {source['model']}, labels {source['rule']}"

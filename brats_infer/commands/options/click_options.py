@@ -12,8 +12,9 @@ from typing import Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
+from brats_infer.files.names import contrast_named
 from brats_infer.system.shards import Shard
-from brats_infer.tasks import TASKS
+from brats_infer.tasks import MODALITIES, TASKS
 
 ENVIRONMENT = "BRATS_OPT"
 OTHER = "Other"
@@ -41,7 +42,8 @@ class DefaultGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self.modules:
             return None
-        found: click.Command = getattr(import_module(self.modules[cmd_name]), cmd_name)
+        module = self.modules[cmd_name]
+        found: click.Command = getattr(import_module(module), module.rpartition(".")[2])
         return found
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
@@ -72,6 +74,20 @@ class PathOption(click.Path):
 
 PATH = PathOption()
 TARGET = PathOption(readable=False)  # not checked by click: the command has exit codes for it
+
+
+class Channels(click.ParamType[tuple[str, ...]]):
+    """The four contrasts in the order of a data set's channels."""
+
+    name = "t1n,t1c,t2w,t2f"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        if isinstance(value, tuple):
+            return value
+        found = tuple(contrast_named(word) or "" for word in str(value).split(","))
+        if sorted(found) != sorted(modality.name for modality in MODALITIES):
+            self.fail(f"{value!r} does not name the four contrasts once each, as {self.name} does", param, ctx)
+        return found
 
 
 class Part(click.ParamType[Shard | None]):

@@ -6,8 +6,8 @@ import pytest
 from rich.console import Console
 
 from brats_infer import __version__
-from brats_infer.commands.progress_bar import Progress
 from brats_infer.run.events import CaseResult, Start, Status
+from brats_infer.run.progress_bar import Progress
 
 
 def test_a_case_is_one_line_whatever_it_is_called(capsys: pytest.CaptureFixture[str]) -> None:
