@@ -1,6 +1,7 @@
 """Imported members against nnU-Net's own predictor on whole cases: labels, probabilities, seconds.
 
-    python benchmarks/imported.py MODEL… --peer NN/bin/python --cases FOLDER… [--patch Z,Y,X] [--speed] [--no-flips]
+    python benchmarks/imported.py MODEL… --peer NN/bin/python --cases FOLDER… [--patch Z,Y,X] [--speed]
+                                  [--flips no|yes|both] [--engine torch|openvino]
 
 A MODEL is a folder of nnU-Net v2, for example one of `tests/imported/models`. `--peer` is the Python of an environment
 with nnunetv2 (`tests/imported/make_models.py` says how to make one). `--patch` gives the models other windows: those of
@@ -53,12 +54,12 @@ def main() -> None:
     parser.add_argument("--patch", type=lambda text: [int(side) for side in text.split(",")])
     parser.add_argument("--engine", choices=["torch", "openvino"], default="torch", help="of ours, in float32")
     parser.add_argument("--speed", action="store_true")
-    parser.add_argument("--no-flips", action="store_true")
+    parser.add_argument("--flips", choices=["no", "yes", "both"], default="both")
     given = parser.parse_args()
     limit_threads()
     for path in given.models:
         (model,) = models_below(path)
-        for flips in (False,) if given.no_flips else (False, True):
+        for flips in {"no": (False,), "yes": (True,)}.get(given.flips, (False, True)):
             with tempfile.TemporaryDirectory() as work:
                 folder = with_patch(model, Path(work) / "model", given.patch)
                 import_model(folder, Path(work) / "weights", GLI, "for this benchmark alone", Wanted())
