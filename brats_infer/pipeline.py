@@ -58,7 +58,7 @@ class Labelled:
     millilitres: dict[str, float]
     """Volume of each label."""
     found: Found
-    """On the crop; the labels are inside the brain."""
+    """On the crop; the labels are inside the brain, unless they are not post-processed."""
     brain: NDArray[np.bool_]
     restore: Restore
     warnings: tuple[str, ...]

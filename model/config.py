@@ -228,6 +228,8 @@ class Member:
             member.scores, dict
         ):
             raise TypeError("a text or the scores of a member are of another type")
+        if member.config.logits != (source is not None):
+            raise ValueError("logits are averaged for imported members alone")
         if any(type(n) is not int for n in (member.fold, *member.window)):
             raise TypeError("fold and window must be whole numbers")
         if not FILE_NAME.fullmatch(member.file):

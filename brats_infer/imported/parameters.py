@@ -90,7 +90,9 @@ def own_state(
     for name, tensor in state.items():
         own = named(name)
         if own is None or own not in wanted:
-            raise UnfitError(f"{name} has no place in the network of the plans")
+            raise UnfitError(f"{name} has no place in the network")
+        if tensor.ndim != len(wanted[own]) or tensor.layout != torch.strided or not tensor.is_floating_point():
+            raise UnfitError(f"{name} has the shape {tuple(tensor.shape)}, the network {tuple(wanted[own])}")
         turned = _turned(own, tensor.float(), config, turn)
         if turned.shape != wanted[own]:
             raise UnfitError(

@@ -1,6 +1,10 @@
 """What an import writes, and the names that it understands."""
 
 import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
 
@@ -10,16 +14,22 @@ import torch
 from safetensors.torch import load_file
 
 from brats_infer.commands.info import describe, render
+from brats_infer.errors import WeightsError
+from brats_infer.files.labels import read_labels
 from brats_infer.imported.labels import channels_of, outputs_of
 from brats_infer.imported.model import Wanted
 from brats_infer.imported.plans import network_of, plan_of
 from brats_infer.imported.unfit import UnfitError
 from brats_infer.imported.write import import_model
+from brats_infer.network.devices import CPU
+from brats_infer.network.loading import load_ensemble
 from brats_infer.tasks import Rule
 from model.checkpoint import load_member, read_manifest, write_manifest
 from model.config import Member
-from tests.imported.fixtures import GLI, MODELS, NAMES, change_json, copied, imported, model_folder
+from tests.imported.fixtures import CASE, GLI, MODELS, NAMES, change_json, copied, imported, model_folder, nnunet_says
 from tests.small_networks import write_weights
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -158,10 +168,61 @@ def test_older_plans_tell_the_same_network() -> None:
 
 def test_a_member_of_ours_has_no_source_in_its_manifest(tmp_path: Path) -> None:
     (member,) = imported("flat4-labels", tmp_path)
-    own = Member(**{**vars(member), "source": None})
+    own = replace(member, source=None, config=replace(member.config, background=False, logits=False))
     assert "source" not in own.to_json()
     write_manifest(tmp_path, [own])
     assert read_manifest(tmp_path) == [own]
+
+
+def test_a_checkpoint_with_the_first_head_alone_has_no_deep_supervision(tmp_path: Path) -> None:
+    """Older versions of nnU-Net keep no others."""
+    folder = copied("residual3-regions", tmp_path)
+    (file,) = folder.glob("fold_all/*.pth")
+    content = torch.load(file, weights_only=True)
+    for name in [name for name in content["network_weights"] if "seg_layers.0" in name]:
+        del content["network_weights"][name]
+    torch.save(content, file)
+    (member,) = import_model(folder, tmp_path / "weights", GLI, "", Wanted())
+    (whole,) = imported("residual3-regions", tmp_path / "whole")
+    assert (member.config.head_levels, whole.config.head_levels) == ((1,), (1, 2))
+
+
+def test_a_manifest_with_a_rule_or_averages_of_another_version_is_refused(tmp_path: Path) -> None:
+    (member,) = imported("flat4-labels", tmp_path)
+    assert member.source
+    write_manifest(tmp_path, [replace(member, source=replace(member.source, rule="most"))])
+    with pytest.raises(WeightsError, match="unknown rule 'most'"):
+        load_ensemble(tmp_path, GLI, CPU)
+    write_manifest(tmp_path, [replace(member, source=None)])
+    with pytest.raises(WeightsError, match="imported members alone"):
+        load_ensemble(tmp_path, GLI, CPU)
+    for changes in ({"mirrored_axes": [3]}, {"rule": 1}, {"nnunet_windows": "yes"}, {"colour": "red"}):
+        values = member.to_json()
+        values["source"] |= changes
+        with pytest.raises((TypeError, ValueError)):
+            Member.from_json(values)
+
+
+def test_a_command_imports_and_the_next_one_segments(tmp_path: Path) -> None:
+    start = [sys.executable, "-c", "from brats_infer.cli import main; main()"]
+    given = ["import", MODELS / "trained3-regions", "--task", "gli", "--weights", tmp_path / "weights"]
+    done = subprocess.run(
+        [*start, *given, "--licence", "CC0-1.0"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [entry["licence"] for entry in json.loads(done.stdout)] == ["CC0-1.0"]
+    case = tmp_path / "cases" / CASE.name
+    shutil.copytree(CASE, case)
+    given = ["--input", case.parent, "--output", tmp_path / "out", "--weights", tmp_path / "weights"]
+    done = subprocess.run(
+        [*start, *given, "--mode", "sliding-window"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    labels, _ = nnunet_says("trained3-regions", mirrored=False)
+    found, _ = read_labels(tmp_path / "out" / f"{CASE.name}.nii.gz")
+    assert 2 * np.count_nonzero((found > 0) & (labels > 0)) > 0.99 * (
+        np.count_nonzero(found) + np.count_nonzero(labels)
+    )
 
 
 def test_the_fixtures_are_small() -> None:

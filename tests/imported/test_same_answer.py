@@ -8,10 +8,12 @@ import pytest
 import torch
 
 from brats_infer.files.nifti import read_images
+from brats_infer.image.voxels import filled
 from brats_infer.labelling.label_map import is_post_processed
 from brats_infer.network.devices import CPU
 from brats_infer.network.engines import TorchEngine
 from brats_infer.network.ensemble import Ensemble, task_of
+from brats_infer.network.gpu.ensemble import GpuEnsemble
 from brats_infer.network.loading import ensemble_of
 from brats_infer.network.openvino_engine import OpenVinoEngine
 from brats_infer.pipeline import Labelled, label, predict, prepare
@@ -51,6 +53,19 @@ def test_labels_and_probabilities_are_those_of_nnunet(name: str, engine: str, mi
     np.testing.assert_allclose(found.probability_maps()[:, ::3, ::3, ::3], probabilities, rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("mirrored", [False, True], ids=["plain", "mirrored"])
+@pytest.mark.parametrize("name", ["plain2-regions", "flat4-labels"])
+def test_the_ensemble_of_a_gpu_finds_the_same(name: str, mirrored: bool, tmp_path: Path) -> None:
+    """Here on the CPU, in float32, with the steps that a GPU takes."""
+    imported(name, tmp_path)
+    networks = [(member, load_member(tmp_path, member)) for member in read_manifest(tmp_path)]
+    on_gpu = ensemble_of(GLI, networks, torch.device("cpu:0"), make_engine=ENGINES["torch"])
+    assert type(on_gpu) is GpuEnsemble
+    found = labelled_by(on_gpu, Settings(mode=Mode.SLIDING_WINDOW, flips=mirrored))
+    labels, _ = nnunet_says(name, mirrored)
+    assert np.array_equal(found.labels, labels)
+
+
 def test_there_are_six_models_of_both_kinds_with_and_without_regions() -> None:
     assert [name for name in NAMES if "residual" not in name] == [
         *("flat4-labels", "plain2-regions", "plain5-older", "trained3-regions")
@@ -76,8 +91,6 @@ def test_post_processing_is_off_for_imported_members_until_it_is_asked_for(tmp_p
 
 def _brain() -> np.ndarray[Any, np.dtype[np.bool_]]:
     """The brain with its cavities, of which post-processing keeps the labels."""
-    from brats_infer.image.voxels import filled
-
     images = read_images(FILES.values())
     return filled(np.any([volume.data != 0 for volume in images.values()], axis=0))
 
