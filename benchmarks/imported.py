@@ -9,7 +9,8 @@ the tests are too small for a brain. A case is a folder with four images.
 
 Without `--speed` both sides compute in float32, and nnU-Net sums in float32 as well (it sums in fp16 by itself). With
 `--speed` both are as they are shipped, in one process with the cores that it may use: ours in bf16 if the processor
-has it. Seconds are from reading the first file to the written label map.
+has it. Seconds are from reading the first file to the written label map; those of the processor do not depend on what
+else runs on the machine.
 """
 
 import argparse
@@ -80,13 +81,13 @@ def with_patch(model: Path, target: Path, patch: list[int] | None) -> Path:
     return folder
 
 
-def peer_run(python: Path, folder: Path, out: Path, cases: list[Path], *options: str) -> dict[str, float]:
-    """nnU-Net's maps in a folder, and its seconds for each case."""
+def peer_run(python: Path, folder: Path, out: Path, cases: list[Path], *options: str) -> dict[str, list[float]]:
+    """nnU-Net's maps in a folder, and its [seconds, CPU seconds] for each case."""
     command = [python, PEER, folder, out, *cases, *options]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{python}: {done.stderr.strip().splitlines()[-1]}")
-    seconds: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
+    seconds: dict[str, list[float]] = json.loads(done.stdout.strip().splitlines()[-1])
     return seconds
 
 
@@ -120,17 +121,16 @@ def speeds(folder: Path, work: Path, given: argparse.Namespace, flips: bool) -> 
     images = work / "images"
     for case in cases:
         shutil.copytree(case, images / case.name)
-    runs: dict[str, tuple[float, Path]] = {}
+    runs: dict[str, tuple[float, float, Path]] = {}
     for mode in (Mode.SLIDING_WINDOW, Mode.COARSE_TO_FINE):
-        segment_folder(images, work / "first", task="gli", weights=work / "weights", settings=Settings(mode=mode))
-        began = time.perf_counter()
+        began, used = time.perf_counter(), time.process_time()
         settings = Settings(mode=mode, flips=flips)
         segment_folder(images, work / mode, task="gli", weights=work / "weights", device="cpu", settings=settings)
-        runs[mode] = (time.perf_counter() - began, work / mode)
+        runs[mode] = (time.perf_counter() - began, time.process_time() - used, work / mode)
     theirs = peer_run(python, folder, work / "peer", cases, *(["--mirrored"] if flips else []))
-    total, outputs = sum(theirs.values()), outputs_of_model(folder)
-    yield f"nnU-Net: {total / len(cases):.1f} s a case"
-    for name, (seconds, out) in runs.items():
+    (wall, cpu), outputs = (sum(each) for each in zip(*theirs.values(), strict=True)), outputs_of_model(folder)
+    yield f"nnU-Net: {wall / len(cases):.1f} s a case, {cpu / len(cases):.1f} s of the processor"
+    for name, (seconds, used, out) in runs.items():
         dice = [
             dice_of(
                 nib.load(out / f"{case.name}.nii.gz").get_fdata(),
@@ -138,8 +138,9 @@ def speeds(folder: Path, work: Path, given: argparse.Namespace, flips: bool) -> 
             )
             for case in cases
         ]
-        times = f"{seconds / len(cases):.1f} s a case, {total / seconds:.1f} times as fast"
-        yield f"{name}: {times}, Dice with nnU-Net's {', '.join(dice)}"
+        times = f"{seconds / len(cases):.1f} s a case, {used / len(cases):.1f} s of the processor"
+        ratios = f"{wall / seconds:.1f} and {cpu / used:.1f} times as fast"
+        yield f"{name}: {times}: {ratios}; Dice with nnU-Net's {', '.join(dice)}"
 
 
 def outputs_of_model(folder: Path) -> Outputs:
