@@ -147,6 +147,7 @@ def _architecture(configuration: Mapping[str, Any]) -> tuple[str, dict[str, Any]
             "n_blocks_per_stage" if name == RESIDUAL else "n_conv_per_stage": counts,
             "n_conv_per_stage_decoder": configuration["n_conv_per_stage_decoder"],
             "conv_bias": True,
+            "norm_op_kwargs": {"eps": 1e-5, "affine": True},
         }
     kind = str(name).rpartition(".")[2]
     if kind not in (PLAIN, RESIDUAL):
@@ -159,7 +160,7 @@ def _check_layers(given: Mapping[str, Any]) -> None:
     norm = str(given.get("norm_op", NORM)).rpartition(".")[2]
     act = str(given.get("nonlin", "LeakyReLU")).rpartition(".")[2]
     slope = (given.get("nonlin_kwargs") or {}).get("negative_slope", SLOPE)
-    affine = (given.get("norm_op_kwargs") or {"affine": True}).get("affine", False)
+    affine = (given.get("norm_op_kwargs") or {}).get("affine", False)
     if norm != NORM or not affine:
         raise UnfitError(f"give the network {norm}, affine: {affine}: only an affine {NORM} can be imported")
     if act != "LeakyReLU" or not math.isclose(slope, SLOPE):

@@ -18,6 +18,7 @@ class Parameters(BaseModel):
     mode: str | None = None
     flips: bool | None = None
     on_error: str | None = None
+    post_process: str | None = None
     dust: int | None = None
     component_probability: float | None = None
 
