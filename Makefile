@@ -4,8 +4,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SAMPLE := tests/sample
 
-# The image: its name stands in mlcube.yaml; VARIANT is cuda or cpu.
+# The image: its name stands in mlcube.yaml; VARIANT is cuda or cpu; WEIGHTS is the folder that is built in.
 VARIANT ?= cuda
+WEIGHTS ?= weights
 IMAGE ?= $(shell sed -n 's/^  image: //p' mlcube/mlcube.yaml)
 
 .PHONY: demo test browser lint format image image-test lock audit clean
@@ -38,7 +39,7 @@ lint: $(VENV)/.installed
 
 image:
 	tests/container/engine.sh start
-	tests/container/build.sh $(VARIANT) $(IMAGE)
+	WEIGHTS="$(WEIGHTS)" tests/container/build.sh $(VARIANT) $(IMAGE)
 
 image-test: $(VENV)/.installed $(VENV)/organizers/.installed
 	tests/container/engine.sh start

@@ -96,8 +96,8 @@ def segment(
     read = prepare(volumes, ensemble)
     with _ONE_AT_A_TIME:  # there may be no memory for two
         predicted = predict(read, ensemble, settings)
-    labelled = label(predicted, chosen, settings, complete=True)
-    expected, doubts = confidence_in(labelled.labels, labelled.found, labelled.brain, labelled.restore, chosen)
+    labelled = label(predicted, ensemble.task, settings, complete=True)
+    expected, doubts = confidence_in(labelled.labels, labelled.found, labelled.brain, labelled.restore, ensemble.task)
     return Segmentation(
         labelled.labels,
         labelled.probability_maps(),

@@ -25,7 +25,8 @@ log = logging.getLogger("brats_infer")
     modules={
         name: f"brats_infer.commands.{name}"
         for name in ("infer", "check", "evaluate", "report", "train", "experiment", "tune", "phantom", "info")
-    },
+    }
+    | {"import": "brats_infer.commands.import_"},
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 @click.version_option(__version__)

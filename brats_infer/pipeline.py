@@ -14,7 +14,14 @@ from brats_infer.files.cases import Case
 from brats_infer.files.nifti import Volume, read_case
 from brats_infer.image.crop import Cropped, Restore, crop_to_brain
 from brats_infer.image.quality import check_content, oddities
-from brats_infer.labelling.label_map import Found, inside_brain, label_map, label_volumes, probability_maps
+from brats_infer.labelling.label_map import (
+    Found,
+    inside_brain,
+    is_post_processed,
+    label_map,
+    label_volumes,
+    probability_maps,
+)
 from brats_infer.network.ensemble import Ensemble, Inputs
 from brats_infer.settings import Settings
 from brats_infer.tasks import Task
@@ -53,7 +60,7 @@ class Labelled:
     millilitres: dict[str, float]
     """Volume of each label."""
     found: Found
-    """On the crop; the labels are inside the brain."""
+    """On the crop; the labels are inside the brain, unless they are not post-processed."""
     brain: NDArray[np.bool_]
     restore: Restore
     warnings: tuple[str, ...]
@@ -89,12 +96,14 @@ def predict(case: Read, ensemble: Ensemble, settings: Settings) -> Predicted:
 
 
 def label(predicted: Predicted, task: Task, settings: Settings, complete: bool = False) -> Labelled:
-    """Post-processes the labels and puts them back on the input's own grid.
+    """Post-processes the labels, if task and settings say so, and puts them back on the input's own grid.
 
     `complete` is for `probability_maps`: the probabilities outside the brain become 0. Those of a resampled case do.
     """
     restore, brain = predicted.restore, predicted.brain
-    found = inside_brain(replace(predicted.found, complete=complete or restore.resampled), brain)
+    found = replace(predicted.found, complete=complete or restore.resampled)
+    if is_post_processed(task, settings):
+        found = inside_brain(found, brain)
     labels = label_map(found, restore, task, settings)
     millilitres = label_volumes(labels, task, restore.geometry.voxel_mm3)
     notes = found.notes if labels.any() else (*found.notes, NO_TUMOR)

@@ -41,6 +41,24 @@ class DustFill(StrEnum):
     """The most frequent label around the component; the smallest label in a tie."""
 
 
+class PostProcess(StrEnum):
+    """Whether label maps are post-processed."""
+
+    AUTO = "auto"
+    """Yes, unless all members are imported: their maps are then those of their source."""
+    ON = "on"
+    OFF = "off"
+
+
+CHOICES = {
+    "mode": Mode,
+    "on_error": OnError,
+    "missing": Missing,
+    "dust_fill": DustFill,
+    "post_process": PostProcess,
+}
+
+
 @dataclass(frozen=True)
 class Settings:
     """What a run does with every case."""
@@ -52,6 +70,8 @@ class Settings:
     missing: Missing = Missing.FAIL
     resume: bool = False
     """Whether to skip cases that have a valid, non-empty label map in the output folder."""
+    post_process: PostProcess = PostProcess.AUTO
+    """Whether dust, holes, unsure components and voxels outside the brain are removed."""
     dust: int = 500
     """Components up to this many mm3 are removed. If no tumor is left, the task's own size counts (50, as the paper's).
 
@@ -67,7 +87,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Raises UsageError for a value out of range. Names may be given as text: `mode="sliding-window"`."""
-        for name, kind in (("mode", Mode), ("on_error", OnError), ("missing", Missing), ("dust_fill", DustFill)):
+        for name, kind in CHOICES.items():
             if getattr(self, name) not in set(kind):
                 raise UsageError(f"{name}={getattr(self, name)!r}: choose one of {', '.join(kind)}")
         if self.probabilities is not None:

@@ -7,6 +7,7 @@ for names, labels and grid; the official 2023 evaluation for the metric settings
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 from brats_infer.errors import UsageError
 
@@ -48,6 +49,17 @@ class LesionMetrics:
     """HD95 of a missed or invented lesion."""
 
 
+class Rule(StrEnum):
+    """How the regions' probabilities become labels."""
+
+    INWARDS = "inwards"
+    """From the outermost region inwards, until a region's threshold is not reached."""
+    INNERMOST = "innermost"
+    """The innermost region above its threshold, whatever the regions around it have (nnU-Net with regions)."""
+    ARGMAX = "argmax"
+    """The most probable of background and labels (nnU-Net without regions)."""
+
+
 @dataclass(frozen=True)
 class Task:
     """One challenge."""
@@ -63,6 +75,9 @@ class Task:
     metrics: LesionMetrics
     settings_2026: str | None = None
     """The name of its settings in the package brats-evaluation; None if the package has none."""
+    rule: Rule = Rule.INWARDS
+    post_processed: bool = True
+    """Whether label maps are post-processed unless the settings say otherwise."""
 
     def region_labels(self, region: Region) -> tuple[int, ...]:
         """Labels that make up a region: its own and those of the regions inside it."""

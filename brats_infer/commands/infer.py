@@ -23,7 +23,7 @@ from brats_infer.commands.options.click_options import (
 )
 from brats_infer.commands.options.parameters_file import read_parameters
 from brats_infer.errors import ExitCode, UsageError, WeightsError
-from brats_infer.settings import DustFill, Missing, Mode, OnError, Settings
+from brats_infer.settings import DustFill, Missing, Mode, OnError, PostProcess, Settings
 from brats_infer.system.console import Voice, speak_as
 from brats_infer.system.folders import OUTPUT, prepare_folder
 from brats_infer.system.ownership import become_owner
@@ -79,6 +79,14 @@ Every option can also be given in the environment: BRATS_OPT_INPUT, BRATS_OPT_ON
     "--flips/--no-flips", default=Settings.flips, show_default=True, heading=HOW, help="Mean over eight mirror images."
 )
 @option("--weights", type=TARGET, show_default=SHIPPED, heading=HOW, help="A folder with a manifest.json.")
+@option(
+    "--post-process",
+    type=ByValue(PostProcess),
+    default=Settings.post_process.value,
+    show_default=True,
+    heading=HOW,
+    help="Clean the label maps; auto: unless all members are imported.",
+)
 @option(
     "--dust",
     type=click.IntRange(0),
@@ -195,8 +203,8 @@ def infer(
     shard = Shard(1, 1) if files else given["shard"] or shard_of(os.environ)
     with end_at_once():
         from brats_infer.cohort import segment_files, segment_folder
-        from brats_infer.commands.progress_bar import Progress
         from brats_infer.run.events import Events, Status
+        from brats_infer.run.progress_bar import Progress
 
         taken = {} if files else {"the input folder": source, OUTPUT: target}
         report = _report_of(given, shard, taken)

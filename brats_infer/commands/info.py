@@ -82,3 +82,5 @@ def _lines_of(task: str, members: list[dict[str, Any]]) -> Iterator[str]:
         absent = ", also without one or two contrasts" if member["absent_contrasts"] else ""
         yield f"    {member['file']}  {grid}, {member['normalisation']}, {member['licence']}{absent}"
         yield f"        sha256 {member['sha256']}"
+        if source := member.get("source"):
+            yield f"        of {source['program']}, fold {source['fold']}: {source['model']}, labels {source['rule']}"

@@ -8,20 +8,27 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813 - the package's own custom
 from numpy.typing import NDArray
 
+from brats_infer.image.voxels import bounding_box, filled
+
 PERCENTILES = (2.0, 98.0)
 HISTOGRAM_LEVELS = 1024
 HISTOGRAM_MATCH_POINTS = 32
 SAFE_SQUARES = (1e-12, 1e24)  # mean squares that float32 can sum
+LEAST_DEVIATION = 1e-8  # of nnU-Net
 SAFE_SHARE = 1e-4  # least share of the variance in the mean square
 
 
 class Normalisation(StrEnum):
-    """The four variants of the paper's Table 1."""
+    """The four variants of the paper's Table 1, and the two of nnU-Net v2."""
 
     NONE = "none"
     ZSCORE = "zscore"
     RESCALE = "zscore+rescale"
     HISTOGRAM = "zscore+rescale+histogram"
+    ZSCORE_BRAIN = "zscore-brain"
+    """nnU-Net with `use_mask_for_norm`."""
+    ZSCORE_BOX = "zscore-box"
+    """nnU-Net without it."""
 
 
 def normalise(
@@ -35,6 +42,8 @@ def normalise(
     `none`: unchanged. `zscore`: mean 0, standard deviation 1. `zscore+rescale`: the 2nd to 98th percentile becomes
     0..1, clipped; the rescaling cancels a z-score, so none is computed. `+histogram`: then matched to `reference`
     (4, N), the sorted intensities of each modality (paper 2.1).
+    `zscore-brain`: mean 0 and standard deviation 1 in the union of the modalities' brains, with its cavities.
+    `zscore-box`: the same in the box around that union, so background is not 0 there.
     Writes into `out`, which may be `images`, or into a new array. Raises ValueError without a needed reference.
     """
     if variant == Normalisation.HISTOGRAM and reference is None:
@@ -43,6 +52,8 @@ def normalise(
     if variant == Normalisation.NONE:
         out[:] = images
         return out
+    if variant in (Normalisation.ZSCORE_BRAIN, Normalisation.ZSCORE_BOX):
+        return _zscore_of_all(images, variant, out)
     for channel, image in enumerate(images):
         if variant == Normalisation.ZSCORE:
             _zscore(image, out[channel])
@@ -108,6 +119,21 @@ def _zscore(image: NDArray[np.float32], out: NDArray[np.float32]) -> None:
     np.subtract(image, np.float32(mean), out=out)
     out *= mask
     out /= np.float32(deviation)
+
+
+def _zscore_of_all(
+    images: NDArray[np.float32], variant: Normalisation, out: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """As ZScoreNormalization of nnU-Net, over the same voxels of each modality."""
+    brain = (images != 0).any(axis=0)
+    box = bounding_box(brain)
+    inside = filled(brain)[box] if variant == Normalisation.ZSCORE_BRAIN else np.ones_like(brain[box])
+    for image, target in zip(images, out, strict=True):
+        voxels = image[box][inside].astype(np.float64)
+        target[:] = 0
+        if len(voxels):
+            target[box][inside] = (voxels - voxels.mean()) / max(voxels.std(), LEAST_DEVIATION)
+    return out
 
 
 def _rescale(voxels: NDArray[np.float32]) -> NDArray[np.float32]:

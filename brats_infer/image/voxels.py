@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import cc3d
+import fill_voids
 import numpy as np
 from numpy.typing import NDArray
 
@@ -45,6 +46,14 @@ def without_dust(mask: NDArray[np.bool_], limit: int, connectivity: int) -> NDAr
         return mask.copy()
     large: NDArray[np.bool_] = kept[components]
     return large
+
+
+def filled(region: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """A mask (X, Y, Z) with its cavities filled. A cavity has no 6-connected way out."""
+    padded = np.pad(region, 1)  # without padding, a notch at the array's edge would be filled
+    whole = fill_voids.fill(padded.T, in_place=True).T  # seven times as fast in Fortran order
+    inside: NDArray[np.bool_] = whole[1:-1, 1:-1, 1:-1].astype(bool)
+    return inside
 
 
 def within(labels: NDArray[np.integer[Any]], wanted: Iterable[int]) -> NDArray[np.bool_]:

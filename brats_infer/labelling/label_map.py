@@ -11,8 +11,8 @@ from torch import Tensor
 from brats_infer.image.crop import Restore, restore_labels, restore_probabilities
 from brats_infer.image.voxels import bounding_box
 from brats_infer.labelling.postprocess import clean_up, keep_brain
-from brats_infer.settings import Settings
-from brats_infer.tasks import LABEL_NAMES, Task
+from brats_infer.settings import PostProcess, Settings
+from brats_infer.tasks import LABEL_NAMES, Rule, Task
 
 SLAB = 32  # planes at a time: temporaries for a whole brain need new memory pages, which is slow
 
@@ -36,13 +36,14 @@ def labels_from_probabilities(probabilities: Tensor, task: Task, slab: int = SLA
 
     A voxel is tested against the thresholds from the outermost region inwards, until it fails one. It takes the label
     of the last region that it reaches: WT < 0.45 -> 0; else TC < 0.40 -> 2; else ET < 0.45 -> 1; else 3.
+    That is the rule `INWARDS`; the task may have another rule.
     Raises ValueError on NaN, which is below every threshold and would give a plausible empty map.
     """
     labels = torch.empty(probabilities.shape[1:], dtype=torch.uint8, device=probabilities.device)
     for part, out in zip(torch.split(probabilities, slab, dim=1), torch.split(labels, slab), strict=True):
         if bool(part.sum().isnan()):
             raise ValueError("the network returned NaN")
-        _label(part, task, out.view(torch.int8))
+        LABELLED[task.rule](part, task, out.view(torch.int8))
     return labels
 
 
@@ -56,6 +57,32 @@ def _label(probabilities: Tensor, task: Task, labels: Tensor) -> None:
         inside &= torch.ge(probability, region.threshold, out=reached)
         labels.add_(inside.view(torch.int8), alpha=region.label - outer)
         outer = region.label
+
+
+def _label_innermost(probabilities: Tensor, task: Task, labels: Tensor) -> None:
+    """As nnU-Net writes regions, the outermost first: each one over the regions before it."""
+    labels.zero_()
+    for region, probability in zip(task.regions, probabilities, strict=True):
+        labels.masked_fill_(probability > region.threshold, region.label)
+
+
+def _label_most_probable(probabilities: Tensor, task: Task, labels: Tensor) -> None:
+    """The most probable of background and labels. A label has what its region has beyond the next inner region.
+
+    In a tie the outer one wins, as the first one does in nnU-Net.
+    """
+    labels.zero_()
+    most = 1 - probabilities[0]
+    for index, region in enumerate(task.regions):
+        own = (
+            probabilities[index] - probabilities[index + 1] if index + 1 < len(probabilities) else probabilities[index]
+        )
+        labels.masked_fill_(own > most, region.label)
+        most = torch.maximum(most, own)
+
+
+LABELLED = {Rule.INWARDS: _label, Rule.INNERMOST: _label_innermost, Rule.ARGMAX: _label_most_probable}
+"""{rule: the function that writes labels (X, Y, Z) of probabilities (R, X, Y, Z)}."""
 
 
 def found_in(probabilities: Tensor, task: Task, complete: bool) -> Found:
@@ -80,13 +107,24 @@ def inside_brain(found: Found, brain: NDArray[np.bool_]) -> Found:
 
 
 def label_map(found: Found, restore: Restore, task: Task, settings: Settings) -> NDArray[np.uint8]:
-    """The post-processed labels (X, Y, Z) on the input's grid."""
+    """The labels (X, Y, Z) on the input's grid, post-processed if task and settings say so."""
     voxel_mm3 = restore.geometry.voxel_mm3
+    cleans = is_post_processed(task, settings)
     if not restore.resampled:  # on the crop alone: outside is background
-        return restore_labels(clean_up(found.labels, found.probabilities, task, voxel_mm3, settings), restore)
+        labels = found.labels
+        if cleans:
+            labels = clean_up(labels, found.probabilities, task, voxel_mm3, settings)
+        return restore_labels(labels, restore)
     maps = probability_maps(found, restore)  # labels cannot be interpolated
     labels = labels_from_probabilities(torch.from_numpy(maps), task).numpy()
-    return clean_up(labels, maps, task, voxel_mm3, settings)
+    return clean_up(labels, maps, task, voxel_mm3, settings) if cleans else labels
+
+
+def is_post_processed(task: Task, settings: Settings) -> bool:
+    """Whether label maps of a task are post-processed, and kept inside the brain."""
+    if settings.post_process == PostProcess.AUTO:
+        return task.post_processed
+    return settings.post_process == PostProcess.ON
 
 
 def probability_maps(found: Found, restore: Restore) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""The torch engine, which turns a batch into probabilities on any device; for the CPU see `openvino_engine`."""
+"""The torch engine, for any device; for the CPU see `openvino_engine`."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ def padded_shape(shape: Sequence[int], config: UNetConfig) -> tuple[int, int, in
     Instance norm needs more than one voxel at the bottom.
     """
     least = 1 if config.fits(shape) else 2
-    x, y, z = (max(least, -(-n // config.multiple)) * config.multiple for n in shape)
+    x, y, z = (max(least, -(-n // side)) * side for n, side in zip(shape, config.multiples, strict=True))
     return x, y, z
 
 
@@ -37,7 +37,7 @@ class TorchEngine:
         return self.network.config
 
     def __call__(self, batch: Tensor) -> Tensor:
-        return self._padded(batch, self._probabilities)
+        return self._padded(batch, self._result)
 
     def _padded(self, batch: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
         shape = batch.shape[2:]
@@ -45,8 +45,9 @@ class TorchEngine:
         padded = functional.pad(batch.to(self.device), [p for n in reversed(extra) for p in (0, n)])
         return compute(padded)[:, :, : shape[0], : shape[1], : shape[2]].to(batch.device)
 
-    def _probabilities(self, padded: Tensor) -> Tensor:
-        return torch.sigmoid(self._logits(padded).float())
+    def _result(self, padded: Tensor) -> Tensor:
+        logits = self._logits(padded).float()
+        return logits if self.config.logits else torch.sigmoid(logits)
 
     def _logits(self, padded: Tensor) -> Tensor:
         dtype = self.dtype or DTYPES[precision(self.device)]

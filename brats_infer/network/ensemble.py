@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -14,10 +14,12 @@ from brats_infer.image.crop import Cropped
 from brats_infer.image.normalise import Normalisation, network_input
 from brats_infer.image.voxels import EVERYTHING, Box
 from brats_infer.labelling.label_map import Found, found_in
+from brats_infer.network.imported_member import predict_logits, region_probabilities
 from brats_infer.network.windows import POSSIBLE, Engine, closer_box, predict_member
 from brats_infer.settings import Mode, Settings
-from brats_infer.tasks import Task
+from brats_infer.tasks import Rule, Task
 from model.config import Member
+from model.source import Source
 
 
 class InputKind(NamedTuple):
@@ -25,6 +27,7 @@ class InputKind(NamedTuple):
 
     normalisation: str
     foreground: bool
+    """Whether the brain is the last channel, for the network or to place its windows."""
     histogram_sha256: str
 
 
@@ -35,7 +38,23 @@ EngineOf = Callable[[int], Engine]  # by the member's index
 
 def input_kind(member: Member) -> InputKind:
     """The kind of a member's input."""
-    return InputKind(member.normalisation, member.config.foreground, member.histogram_sha256)
+    placed = member.source is not None and member.source.nnunet_windows
+    return InputKind(member.normalisation, member.config.foreground or placed, member.histogram_sha256)
+
+
+def task_of(task: Task, members: Sequence[Member]) -> Task:
+    """The task as all members label it: imported members alone label as their source does.
+
+    Imported members of different sources label from the outermost region inwards.
+    """
+    sources = [member.source for member in members if member.source]
+    if not sources or len(sources) < len(members):
+        return task
+    rules, thresholds = {source.rule for source in sources}, {source.threshold for source in sources}
+    rule = Rule(sources[0].rule) if len(rules) == 1 else Rule.INWARDS
+    threshold = sources[0].threshold if len(thresholds) == 1 else Source.threshold
+    regions = tuple(replace(region, threshold=threshold) for region in task.regions)
+    return replace(task, regions=regions, rule=rule, post_processed=False)
 
 
 @dataclass(frozen=True)
@@ -59,7 +78,7 @@ class Ensemble:
         engines: Sequence[Engine],
     ) -> None:
         """`references` is {weights file: reference (4, N)} of the members with histogram matching."""
-        self.task = task
+        self.task = task_of(task, members)
         self.members = members
         self.references = references
         self.engines = engines
@@ -111,7 +130,7 @@ class Ensemble:
 
     def _input(self, cropped: Cropped, member: Member) -> Tensor:
         """The input of one member, (C, X, Y, Z) float32."""
-        foreground = member.config.foreground
+        foreground = input_kind(member).foreground
         x = self._memory((len(cropped.views) + foreground, *cropped.brain.shape))
         channels, variant = x.numpy(), Normalisation(member.normalisation)
         images = cropped.copied(channels[: len(cropped.views)])
@@ -134,13 +153,34 @@ class Ensemble:
     def _mean_of_grid(self, members: Sequence[int], engine_of: EngineOf, inputs: Inputs, settings: Settings) -> Tensor:
         """The mean over the members of one grid."""
         total: Tensor | None = None
-        for index in members:
-            member = self.members[index]
-            window = member.window if settings.mode == Mode.SLIDING_WINDOW else None
-            found = predict_member(engine_of(index), inputs[input_kind(member)], window, settings.flips)
+        for model in self._models(members):
+            found = self._of_model(model, engine_of, inputs, settings)
+            if len(model) > 1:
+                found.mul_(len(model))
             total = found if total is None else total.add_(found)
         assert total is not None
         return total.div_(len(members)) if len(members) > 1 else total
+
+    def _models(self, members: Sequence[int]) -> list[list[int]]:
+        """Members that are folds of one imported model together, every other member alone."""
+        models: dict[Source | int, list[int]] = {}
+        for index in members:
+            source = self.members[index].source
+            models.setdefault(source.model_of_folds if source else index, []).append(index)
+        return list(models.values())
+
+    def _of_model(self, model: Sequence[int], engine_of: EngineOf, inputs: Inputs, settings: Settings) -> Tensor:
+        """The probabilities (R, X, Y, Z) of one member, or of the folds of an imported model."""
+        total: Tensor | None = None
+        for index in model:
+            member, engine = self.members[index], engine_of(index)
+            x, window = inputs[input_kind(member)], member.window if settings.mode == Mode.SLIDING_WINDOW else None
+            if member.source is None:
+                return predict_member(engine, x, window, settings.flips)
+            logits = predict_logits(engine, x, member.source, window, settings.flips)
+            total = logits if total is None else total.add_(logits)
+        assert total is not None
+        return region_probabilities(total.div_(len(model)), self.members[model[0]].config)
 
     def _closer_box(self, members: Sequence[int], outermost: Tensor, dust: int) -> Box:
         """The box for finer members, from the coarser members' probabilities of the outermost region (X, Y, Z)."""

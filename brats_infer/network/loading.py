@@ -20,7 +20,7 @@ from brats_infer.network.devices import CPU
 from brats_infer.network.engines import TorchEngine
 from brats_infer.network.ensemble import Ensemble, Lanes
 from brats_infer.network.windows import Engine
-from brats_infer.tasks import MODALITIES, Task
+from brats_infer.tasks import MODALITIES, Rule, Task
 from model.checkpoint import CheckpointError, load_member, load_reference, read_manifest
 from model.config import Member
 from model.unet import UNet
@@ -146,6 +146,10 @@ def load_ensemble(folder: Path, task: Task, device: torch.device) -> Ensemble:
                 raise WeightsError(
                     f"{folder}: {member.file} asks for the unknown normalisation {member.normalisation!r}: "
                     "update brats-opt"
+                )
+            if member.source and member.source.rule not in set(Rule):
+                raise WeightsError(
+                    f"{folder}: {member.file} asks for the unknown rule {member.source.rule!r}: update brats-opt"
                 )
             if (member.config.modalities, member.config.regions) != (len(MODALITIES), len(task.regions)):
                 raise WeightsError(

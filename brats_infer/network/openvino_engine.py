@@ -21,7 +21,7 @@ from brats_infer.network.devices import computes_in_bf16  # noqa: E402
 from brats_infer.network.engines import padded_shape  # noqa: E402
 from brats_infer.system.cores import thread_limit  # noqa: E402
 from model.config import UNetConfig  # noqa: E402
-from model.unet import ConvBlock, UNet, UpBlock  # noqa: E402
+from model.unet import ConvBlock, ResidualBlock, ResidualLevel, UNet, UpBlock  # noqa: E402
 
 CHANNEL = 1
 SPATIAL = (2, 3, 4)
@@ -109,7 +109,7 @@ def _fill(target: Tensor, batch: Tensor) -> None:
 
 
 def graph(network: UNet, shape: tuple[int, ...]) -> ov.Model:
-    """The network for one input shape (B, C, X, Y, Z); it shares its parameters. Output 0: (B, R, X, Y, Z) sigmoids.
+    """The network for one input shape (B, C, X, Y, Z); it shares its parameters. Output 0: as of `Engine`.
 
     The other outputs serve precision alone: OpenVINO computes in float32 if no convolution lies between a node and an
     output. bf16 is too coarse for a mean of millions of voxels.
@@ -117,7 +117,7 @@ def graph(network: UNet, shape: tuple[int, ...]) -> ov.Model:
     levels = network.config.levels
     exact: list[ov.Output] = []
     source = op.parameter(list(shape), np.float32)
-    x: ov.Node = source
+    x = _block(source, network.stem, exact) if network.config.residual else source
     skips = []
     for level in range(1, levels + 1):
         x = _block(x, network.down[str(level)], exact)
@@ -126,31 +126,62 @@ def graph(network: UNet, shape: tuple[int, ...]) -> ov.Model:
     for level in range(levels - 1, 0, -1):
         up = network.up[str(level)]
         assert isinstance(up, UpBlock)
-        weight = _constant(up.up.weight)
-        x = op.convolution_backprop_data(x, weight, [2] * 3, pads_begin=[0] * 3, pads_end=[0] * 3, dilations=[1] * 3)
-        x = _block(op.concat([x, skips.pop()], 1), up.block, exact)
+        x = _block(op.concat([_enlarged(x, up.up), skips.pop()], 1), up.block, exact)
     head = network.heads["1"]
     assert isinstance(head, nn.Conv3d)
-    assert head.bias is not None
-    sigmoids = op.sigmoid(op.add(_convolution(x, head), _constant(head.bias, per_channel=True)))
-    return ov.Model([sigmoids.output(0), *exact], [source], "unet")
+    logits = _biased(_convolution(x, head), head.bias)
+    result = logits if network.config.logits else op.sigmoid(logits)
+    return ov.Model([result.output(0), *exact], [source], "unet")
 
 
 def _block(x: ov.Node, block: nn.Module, exact: list[ov.Output]) -> ov.Node:
-    """A level's two convolutions, each with instance norm and leaky ReLU, without dropout."""
+    """A level's convolutions, each with instance norm and leaky ReLU, or its residual blocks; without dropout."""
+    if isinstance(block, ResidualLevel):
+        for residual in block.blocks:
+            assert isinstance(residual, ResidualBlock)
+            x = _residual(x, residual, exact)
+        return x
     assert isinstance(block, ConvBlock)
-    slope = op.constant(np.array([block.act.negative_slope], np.float32))
-    for convolution, norm in ((block.conv1, block.norm1), (block.conv2, block.norm2)):
-        x = _convolution(x, convolution)
-        small = math.prod(x.get_output_shape(0)[2:]) <= MVN_VOXELS
-        x = op.prelu(_instance_norm(x, norm) if small else _exact_norm(x, norm, exact), slope)
+    for convolution, norm in block.layers:
+        x = _activated(_normed(_convolution(x, convolution), norm, exact), block.act)
     return x
 
 
-def _convolution(x: ov.Node, layer: nn.Module) -> ov.Node:
-    assert isinstance(layer, nn.Conv3d)
+def _residual(x: ov.Node, block: ResidualBlock, exact: list[ov.Output]) -> ov.Node:
+    first, second = block.layers
+    main = _activated(_normed(_convolution(x, first[0]), first[1], exact), block.act)
+    main = _normed(_convolution(main, second[0]), second[1], exact)
+    if isinstance(block.pool, nn.AvgPool3d):
+        sides, none = list(block.conv1.stride), [0] * 3
+        x = op.avg_pool(x, sides, none, none, sides, False)
+    if block.projects:
+        x = _normed(_convolution(x, block.project), block.project_norm, exact)
+    return _activated(op.add(main, x), block.act)
+
+
+def _activated(x: ov.Node, act: nn.LeakyReLU) -> ov.Node:
+    return op.prelu(x, op.constant(np.array([act.negative_slope], np.float32)))
+
+
+def _enlarged(x: ov.Node, up: nn.ConvTranspose3d) -> ov.Node:
+    none, ones, stride = [0] * 3, [1] * 3, list(up.stride)
+    wide = op.convolution_backprop_data(x, _constant(up.weight), stride, pads_begin=none, pads_end=none, dilations=ones)
+    return _biased(wide, up.bias)
+
+
+def _biased(x: ov.Node, bias: Tensor | None) -> ov.Node:
+    return x if bias is None else op.add(x, _constant(bias, per_channel=True))
+
+
+def _convolution(x: ov.Node, layer: nn.Conv3d) -> ov.Node:
+    """A convolution without its bias: a norm that follows removes it."""
     stride, padding, dilation = list(layer.stride), list(layer.padding), list(layer.dilation)
     return op.convolution(x, _constant(layer.weight), stride, padding, padding, dilation)
+
+
+def _normed(x: ov.Node, norm: nn.InstanceNorm3d, exact: list[ov.Output]) -> ov.Node:
+    small = math.prod(x.get_output_shape(0)[2:]) <= MVN_VOXELS
+    return _instance_norm(x, norm) if small else _exact_norm(x, norm, exact)
 
 
 def _instance_norm(x: ov.Node, layer: nn.InstanceNorm3d) -> ov.Node:

@@ -1,9 +1,9 @@
 """Runs a network on a case: on all of it or in windows, near the tumor, mirrored, on a coarser grid."""
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -33,19 +33,37 @@ class Engine(Protocol):
     def __call__(self, batch: Tensor) -> Tensor:
         """(B, C, X, Y, Z) float32 -> sigmoids (B, R, X, Y, Z) float32, on the batch's device.
 
+        With `config.logits`: logits of all outputs.
         The batch has any size: the end of each axis is padded with background to a size that fits the network.
         The result is the caller's own memory.
         """
         ...
 
 
-def predict_member(engine: Engine, x: Tensor, window: tuple[int, int, int] | None, flips: bool) -> Tensor:
+class Tiling(NamedTuple):
+    """How windows lie, and how they are weighted."""
+
+    starts: Callable[[int, int, float], Sequence[int]]
+    """(side of the input, side of the window, overlap) -> first voxels of the windows along an axis."""
+    weights: Callable[[tuple[int, int, int], torch.device], Tensor]
+    """(window, device) -> weights (X_w, Y_w, Z_w)."""
+
+
+def predict_member(
+    engine: Engine,
+    x: Tensor,
+    window: tuple[int, int, int] | None,
+    flips: bool,
+    mirrored_axes: Sequence[int] = (0, 1, 2),
+) -> Tensor:
     """(C, X, Y, Z) -> probabilities (R, X, Y, Z), float32 on the input's device; the engine may be on another one.
 
-    `window` None: the whole input in one pass. `flips`: the mean over all eight mirror images. NaN if fp16 overflows.
+    `window` None: the whole input in one pass. `flips`: the mean over the mirror images along `mirrored_axes`, eight
+    for all three. NaN if fp16 overflows. Of an engine with logits: logits of all outputs.
     """
     spacing = engine.config.spacing
-    found = _predict(engine, coarser(x, spacing) if spacing > 1 else x, window, flips)
+    axes = [1 + axis for axis in mirrored_axes] if flips else []
+    found = _predict(engine, coarser(x, spacing) if spacing > 1 else x, window, axes)
     return finer(found, spacing, x.shape[1:]) if spacing > 1 else found
 
 
@@ -86,11 +104,9 @@ def finer(x: Tensor, spacing: int, shape: Sequence[int]) -> Tensor:
     return wide[:, : shape[0], : shape[1], : shape[2]]
 
 
-def _predict(engine: Engine, x: Tensor, window: tuple[int, int, int] | None, flips: bool) -> Tensor:
+def _predict(engine: Engine, x: Tensor, window: tuple[int, int, int] | None, mirrored: Sequence[int]) -> Tensor:
     """As `predict_member`, on the network's own grid."""
-    axes: list[tuple[int, ...]] = [()]
-    if flips:
-        axes = [combination for n in range(4) for combination in itertools.combinations((1, 2, 3), n)]
+    axes = [each for n in range(len(mirrored) + 1) for each in itertools.combinations(mirrored, n)]
 
     def probabilities(batch: Tensor) -> Tensor:  # (B, C, X, Y, Z) -> (B, R, X, Y, Z)
         found = engine(batch)
@@ -113,28 +129,11 @@ def nested(disjoint: Tensor) -> Tensor:
     return disjoint.flip(1).cumsum(1).flip(1).clamp_(max=1)
 
 
-def sliding_window(x: Tensor, predictor: Predictor, window: tuple[int, int, int], overlap: float = OVERLAP) -> Tensor:
-    """(C, X, Y, Z) -> (R, X, Y, Z): the Gaussian-weighted mean over overlapping windows.
-
-    Placement and weights are those of MONAI's `sliding_window_inference(mode="gaussian")`, which is the test's oracle.
-    An input smaller than the window is padded with background on both sides.
-    """
-    padding = [max(0, w - n) for n, w in zip(x.shape[1:], window, strict=True)]
-    before = [p // 2 for p in padding]
-    sides = [p for b, extra in zip(reversed(before), reversed(padding), strict=True) for p in (b, extra - b)]
-    padded = functional.pad(x, sides) if any(sides) else x
-    weights = gaussian_weights(window, x.device)  # (X_w, Y_w, Z_w)
-    total: Tensor | None = None
-    norm = torch.zeros(padded.shape[1:], device=x.device)
-    for box in _window_boxes(tuple(padded.shape[1:]), window, overlap):
-        found = predictor(padded[:, *box][None])[0]
-        if total is None:
-            total = torch.zeros((len(found), *padded.shape[1:]), device=x.device)
-        total[:, *box].addcmul_(found, weights)
-        norm[box] += weights
-    assert total is not None
-    inside = tuple(slice(b, b + n) for b, n in zip(before, x.shape[1:], strict=True))
-    return total.div_(norm)[:, *inside]
+def _starts(size: int, side: int, overlap: float) -> list[int]:
+    """First voxels of overlapping windows along an axis; the last window is moved back inside."""
+    step = max(1, int(side * (1 - overlap)))
+    count = -(-(size - side) // step) + 1
+    return [min(i * step, size - side) for i in range(count)]
 
 
 @lru_cache(maxsize=4)
@@ -147,11 +146,36 @@ def gaussian_weights(window: tuple[int, int, int], device: torch.device) -> Tens
     return torch.maximum(weights, weights.min().clamp(min=GAUSSIAN_FLOOR))  # without waiting for a GPU
 
 
-def _window_boxes(shape: tuple[int, ...], window: tuple[int, ...], overlap: float) -> Iterator[tuple[slice, ...]]:
-    starts = []
-    for size, side in zip(shape, window, strict=True):
-        step = max(1, int(side * (1 - overlap)))
-        count = -(-(size - side) // step) + 1
-        starts.append([min(i * step, size - side) for i in range(count)])
+MONAI = Tiling(_starts, gaussian_weights)
+"""Placement and weights of MONAI's `sliding_window_inference(mode="gaussian")`, which is the test's oracle."""
+
+
+def sliding_window(
+    x: Tensor,
+    predictor: Predictor,
+    window: tuple[int, int, int],
+    overlap: float = OVERLAP,
+    tiling: Tiling = MONAI,
+) -> Tensor:
+    """(C, X, Y, Z) -> (R, X, Y, Z): the Gaussian-weighted mean over overlapping windows.
+
+    An input smaller than the window is padded with background on both sides.
+    """
+    padding = [max(0, w - n) for n, w in zip(x.shape[1:], window, strict=True)]
+    before = [p // 2 for p in padding]
+    sides = [p for b, extra in zip(reversed(before), reversed(padding), strict=True) for p in (b, extra - b)]
+    padded = functional.pad(x, sides) if any(sides) else x
+    weights = tiling.weights(window, x.device)  # (X_w, Y_w, Z_w)
+    total: Tensor | None = None
+    norm = torch.zeros(padded.shape[1:], device=x.device)
+    starts = [tiling.starts(size, side, overlap) for size, side in zip(padded.shape[1:], window, strict=True)]
     for corner in itertools.product(*starts):
-        yield tuple(slice(start, start + side) for start, side in zip(corner, window, strict=True))
+        box = tuple(slice(start, start + side) for start, side in zip(corner, window, strict=True))
+        found = predictor(padded[:, *box][None])[0]
+        if total is None:
+            total = torch.zeros((len(found), *padded.shape[1:]), device=x.device)
+        total[:, *box].addcmul_(found, weights)
+        norm[box] += weights
+    assert total is not None
+    inside = tuple(slice(b, b + n) for b, n in zip(before, x.shape[1:], strict=True))
+    return total.div_(norm)[:, *inside]

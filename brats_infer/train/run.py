@@ -118,7 +118,7 @@ def prepare(
     """The settings of a run and its cases. The settings are checked before any case is read. Raises UsageError."""
     _check(options, initial)
     split = load_cases(options, fold, task, material)
-    config = TrainConfig(options, initial.sha256 if initial else "").with_options(seed=options.seed + fold.index)
+    config = _config(options, initial).with_options(seed=options.seed + fold.index)
     if options.epochs:
         epoch = steps_of_epoch(split, options.batch)
         every = options.validate_every or epoch
@@ -126,10 +126,14 @@ def prepare(
     return config, split
 
 
+def _config(options: TrainOptions, initial: Initial | None) -> TrainConfig:
+    return TrainConfig(options, initial.sha256, initial.architecture) if initial else TrainConfig(options)
+
+
 def _check(options: TrainOptions, initial: Initial | None) -> None:
     """Raises UsageError for values that contradict each other or fit no network."""
     try:
-        network = TrainConfig(options).network
+        network = _config(options, initial).network
     except ValueError as error:
         raise UsageError(f"--channels {','.join(map(str, options.channels))}: {error}") from error
     if options.normalisation not in set(Normalisation):

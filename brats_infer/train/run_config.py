@@ -1,7 +1,7 @@
 """The settings of one training run."""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,11 +22,18 @@ class TrainConfig:
     """`steps`, `validate_every` and `seed` are those of this run, not of all its folds."""
     initial_sha256: str = ""
     """The sha256 of the initial weights; empty for random weights."""
+    architecture: UNetConfig = field(default_factory=UNetConfig)
+    """The network of the initial weights. It gives what no option tells, such as kernels and strides."""
 
     @property
     def network(self) -> UNetConfig:
         """Raises ValueError for channels that make no network."""
-        return UNetConfig(
+        return replace(
+            self.architecture,
+            modalities=UNetConfig.modalities,
+            regions=UNetConfig.regions,
+            background=False,
+            logits=False,
             channels=self.options.channels,
             foreground=self.options.foreground,
             deep_supervision=self.options.deep_supervision,

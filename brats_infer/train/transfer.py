@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,17 +34,28 @@ class Initial:
     options: dict[str, Any]
     """The options of the network, as far as the manifest, the settings of its run or the tensors tell them."""
 
+    architecture: UNetConfig = field(default_factory=UNetConfig)
+    """The network, as far as the manifest or the settings of its run tell it."""
+
     def put_into(self, network: UNet) -> None:
         """Raises UsageError for a network of another configuration."""
-        own = network.state_dict()
-        wrong = [
-            n for n in (*own, *self.state) if n not in own or n not in self.state or own[n].shape != self.state[n].shape
-        ]
+        own, state = network.state_dict(), self.state
+        if self.architecture.background and not network.config.background:
+            state = without_background(state)
+        wrong = [n for n in (*own, *state) if n not in own or n not in state or own[n].shape != state[n].shape]
         if wrong:
             raise UsageError(
                 f"--init {self.path}: is of another network, it differs in {wrong[0]}: leave out --channels …"
             )
-        network.load_state_dict(self.state)
+        network.load_state_dict(state)
+
+
+def without_background(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Parameters of a network with a softmax as those of one with a sigmoid for each label.
+
+    A label's logit becomes its difference to the background's logit.
+    """
+    return {name: tensor[1:] - tensor[:1] if name.startswith("heads.") else tensor for name, tensor in state.items()}
 
 
 def options_with(initial: Initial | None, recipe: Mapping[str, Any], given: Mapping[str, Any]) -> TrainOptions:
@@ -82,7 +93,8 @@ def read_initial(path: Path) -> Initial:
         raise UsageError(f"--init {file}: cannot be read ({error.strerror}): give a .safetensors file") from error
     except SafetensorError as error:
         raise WeightsError(f"{file}: is no safetensors file ({error}): take the weights again") from error
-    return Initial(file, hashlib.sha256(content).hexdigest(), state, member, _options_of(file, state, member))
+    network, options = _told(file, state, member)
+    return Initial(file, hashlib.sha256(content).hexdigest(), state, member, options, network)
 
 
 def _file_of(folder: Path) -> Path:
@@ -95,22 +107,22 @@ def _file_of(folder: Path) -> Path:
     return folder / files[0]
 
 
-def _options_of(file: Path, state: Mapping[str, Tensor], member: Member | None) -> dict[str, Any]:
-    """As `Initial.options`."""
+def _told(file: Path, state: Mapping[str, Tensor], member: Member | None) -> tuple[UNetConfig, dict[str, Any]]:
+    """The network, and its options as of `Initial`."""
     if member:
         network, normalisation = member.config, member.normalisation
     elif (file.parent / SETTINGS).exists():
         network, normalisation = read_network(file.parent)
     else:
         network = network_of(file, state)
-        return {name: getattr(network, name) for name in ("channels", "foreground", "deep_supervision")}
-    return {
+        return network, {name: getattr(network, name) for name in ("channels", "foreground", "deep_supervision")}
+    return network, {
         "channels": network.channels,
         "normalisation": normalisation,
         "foreground": network.foreground,
         "deep_supervision": network.deep_supervision,
         "spacing": network.spacing,
-        "targets": Targets.LABELS if network.disjoint else Targets.REGIONS,
+        "targets": Targets.LABELS if network.disjoint or network.background else Targets.REGIONS,
     }
 
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # build.sh cuda|cpu IMAGE: `docker build` with what this machine's pip and git say: where packages are, which commit.
+# WEIGHTS=FOLDER builds in that folder's members, as `brats-opt import` and `train --publish` write them.
 # A folder of wheels (pip's find-links, for the CPU build of torch) is served to the build on loopback.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -7,6 +8,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 VARIANT=$1
 IMAGE=$2
 BASE_IMAGE=brats-opt-base:bookworm # of engine.sh, where that made one
+WEIGHTS=${WEIGHTS:-weights}
 WHEELS_PORT=${WHEELS_PORT:-8764}   # always the same: it is part of what the build's cache goes by
 
 pip_setting() {
@@ -25,11 +27,29 @@ web() { # those of the words that a build can reach
 
 serve_wheels() { # FOLDER
     python3 -m http.server --bind 127.0.0.1 --directory "$1" "$WHEELS_PORT" >/dev/null 2>&1 &
-    trap "kill $!" EXIT
+    wheels=$!
     sleep 1
-    kill -0 $! || { echo "build.sh: port $WHEELS_PORT is taken: set WHEELS_PORT" >&2 && exit 1; }
+    kill -0 "$wheels" || { echo "build.sh: port $WHEELS_PORT is taken: set WHEELS_PORT" >&2 && exit 1; }
 }
 
+with_weights() { # FOLDER: a copy of the build's files, with the members of that folder
+    cp -r pyproject.toml README.md LICENSE entrypoint.py Dockerfile .dockerignore requirements mlcube model brats_infer "$1"
+    mkdir "$1/weights"
+    cp "$WEIGHTS"/manifest.json "$WEIGHTS"/*.safetensors "$1/weights"
+}
+
+clean_up() {
+    [ -z "${wheels:-}" ] || kill "$wheels"
+    [ "$context" = . ] || rm -r "$context"
+}
+
+context=.
+trap clean_up EXIT
+if [ ! weights -ef "$WEIGHTS" ]; then
+    [ -f "$WEIGHTS/manifest.json" ] || { echo "build.sh: $WEIGHTS has no manifest.json: give a weights folder" >&2 && exit 1; }
+    context=$(mktemp -d)
+    with_weights "$context"
+fi
 links=$(pip_setting find-links)
 args=(
     --build-arg "VARIANT=$VARIANT"
@@ -48,4 +68,4 @@ fi
 if docker image inspect "$BASE_IMAGE" >/dev/null 2>&1; then # an engine without networks of its own
     args+=(--network host --build-arg "BASE_IMAGE=$BASE_IMAGE" --build-arg PIP_CERT=/etc/ssl/certs/ca-certificates.crt)
 fi
-docker build --tag "$IMAGE" "${args[@]}" .
+docker build --tag "$IMAGE" "${args[@]}" "$context"

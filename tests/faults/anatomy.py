@@ -4,6 +4,7 @@ The network's kernels have only a centre and its lower level is silent, so each 
 the logits are about 8 in size on either side, so that no CPU's arithmetic turns one over.
 """
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -12,7 +13,9 @@ import torch
 from numpy.typing import NDArray
 
 from brats_infer.image.normalise import Normalisation, network_input
+from model.checkpoint import read_manifest, write_manifest
 from model.config import UNetConfig
+from model.source import Source
 from model.unet import UNet
 from tests.small_networks import write_weights
 
@@ -51,19 +54,27 @@ def image(modality: str | int) -> NDArray[np.int16]:
     return np.where(brain, values, 0).astype(np.int16)
 
 
+OWN = UNetConfig(channels=(5, 5), deep_supervision=False)
+IMPORTED = UNetConfig(channels=(4, 4), foreground=False, deep_supervision=False, logits=True)
+SOURCE = Source("nnU-Net v2", "Dataset001_Faults", "0", "", "", "innermost", nnunet_windows=True)
+
+
 @cache
-def network() -> UNet:
+def network(config: UNetConfig = OWN) -> UNet:
     """Finds the balls: WT where t2f is bright, TC where t2w is, ET where t1c is."""
-    net = UNet(UNetConfig(channels=(5, 5), deep_supervision=False)).eval()
+    net = UNet(config).eval()
+    normalisation = Normalisation.RESCALE if config == OWN else Normalisation.ZSCORE_BRAIN
+    width = config.channels[0]
     with torch.no_grad():
         for name, parameter in net.named_parameters():
             parameter.fill_(float("norm" in name and name.endswith("weight")))
         for conv in (net.down["1"].conv1, net.down["1"].conv2, net.up["1"].block.conv2):
-            conv.weight[:, :, 1, 1, 1] = torch.eye(5)
-        net.up["1"].block.conv1.weight[:, 5:, 1, 1, 1] = torch.eye(5)  # of the skip
+            conv.weight[:, :, 1, 1, 1] = torch.eye(width)
+        net.up["1"].block.conv1.weight[:, width:, 1, 1, 1] = torch.eye(width)  # of the skip
         images = np.stack([image(name) for name in MODALITIES]).astype(np.float32)
-        x = torch.from_numpy(network_input(images, (images != 0).any(axis=0), Normalisation.RESCALE, None, True))[None]
-        features = net.features(x)[1][0]  # (5, X, Y, Z)
+        brain = (images != 0).any(axis=0)
+        x = torch.from_numpy(network_input(images, brain, normalisation, None, config.foreground))[None]
+        features = net.features(x)[1][0]  # (C, X, Y, Z)
         for region, (modality, radius) in enumerate(RADII.items()):
             channel = MODALITIES.index(modality)
             ball = torch.from_numpy(_distances(SHAPE) < radius)
@@ -75,9 +86,17 @@ def network() -> UNet:
 
 
 def write_network(folder: Path) -> Path:
-    """A weights folder with that network for every task."""
+    """A weights folder with that network for the task gli, of ours and imported from nnU-Net."""
     folder.mkdir(parents=True)
-    write_weights(folder, [network()], window=WINDOW)
+    (own, imported) = write_weights(folder, [network(), network(IMPORTED)], window=WINDOW)
+    write_manifest(folder, [own, replace(imported, normalisation=str(Normalisation.ZSCORE_BRAIN), source=SOURCE)])
+    return folder
+
+
+def write_imported_network(folder: Path) -> Path:
+    """The same without the member of ours."""
+    _, imported = read_manifest(write_network(folder))
+    write_manifest(folder, [imported])
     return folder
 
 

@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from brats_infer.image.normalise import Normalisation, histogram_reference, normalise
 from brats_infer.network.gpu.inputs import zscores
@@ -20,7 +21,7 @@ def brains(seed: int = 0, shape: tuple[int, int, int] = (14, 15, 16)) -> NDArray
     return images.astype(np.float32)
 
 
-@pytest.mark.parametrize("variant", Normalisation)
+@pytest.mark.parametrize("variant", sorted(set(Normalisation) - {Normalisation.ZSCORE_BRAIN, Normalisation.ZSCORE_BOX}))
 def test_background_stays_exactly_0_and_the_input_as_it_was(variant: Normalisation) -> None:
     images = brains()
     before = images.copy()
@@ -31,6 +32,26 @@ def test_background_stays_exactly_0_and_the_input_as_it_was(variant: Normalisati
     assert (out[images == 0] == 0).all()
     assert np.array_equal(images, before)
     assert out is not images
+
+
+@pytest.mark.parametrize("whole_box", [False, True])
+def test_zscores_of_nnunet_are_over_the_same_voxels_of_each_modality(whole_box: bool) -> None:
+    """The union of the modalities' brains with its cavities, by scipy; or the box around it."""
+    images = np.pad(brains(), ((0, 0), (3, 2), (2, 1), (0, 4)))
+    images[:, 7:10, 7:10, 7:10] = 0
+    brain = ndimage.binary_fill_holes((images != 0).any(axis=0))
+    assert brain is not None
+    box = ndimage.find_objects(brain.astype(int))[0]
+    inside = np.zeros_like(brain)
+    inside[box] = True if whole_box else brain[box]
+    out = normalise(images, Normalisation.ZSCORE_BOX if whole_box else Normalisation.ZSCORE_BRAIN)
+    for found, image in zip(out, images, strict=True):
+        voxels = image[inside]
+        np.testing.assert_allclose(found[inside], (voxels - voxels.mean()) / voxels.std(), rtol=0, atol=2e-5)
+        assert not found[~inside].any()
+    again = normalise(images, Normalisation.ZSCORE_BRAIN)
+    assert np.array_equal(normalise(images, Normalisation.ZSCORE_BRAIN, out=images), again)
+    assert not normalise(np.zeros((4, 3, 4, 5), np.float32), Normalisation.ZSCORE_BRAIN).any()
 
 
 @pytest.mark.parametrize("dtype", [torch.int16, torch.int32])

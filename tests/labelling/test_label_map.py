@@ -1,15 +1,22 @@
 """What is kept of the networks' answer, and what it needs no more."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from brats_infer.image.crop import Restore
-from brats_infer.labelling.label_map import found_in, inside_brain, probability_maps
+from brats_infer.labelling.label_map import (
+    found_in,
+    inside_brain,
+    labels_from_probabilities,
+    probability_maps,
+)
 from brats_infer.labelling.postprocess import clean_up
 from brats_infer.settings import Settings
-from brats_infer.tasks import TASKS
+from brats_infer.tasks import TASKS, Rule
 from tests.small_networks import cropped_of
 
 GLI = TASKS["gli"]
@@ -73,3 +80,26 @@ def test_only_whole_probabilities_are_taken_out_beside_the_brain(probabilities: 
         assert inside.labels[:15].any()
         assert inside.probabilities[:, 15:].any() != whole
         assert inside.complete == whole
+
+
+def test_the_innermost_region_above_its_threshold_wins() -> None:
+    """As LabelManager of nnU-Net writes regions one over the other."""
+    probabilities = torch.rand((3, *SHAPE), generator=torch.Generator().manual_seed(1))
+    probabilities[:, 0] = 0.5  # not above
+    regions = tuple(replace(region, threshold=0.5) for region in GLI.regions)
+    found = labels_from_probabilities(probabilities, replace(GLI, regions=regions, rule=Rule.INNERMOST), slab=3)
+    expected = np.zeros(SHAPE, np.uint8)
+    for region, probability in zip(regions, probabilities.numpy(), strict=True):
+        expected[probability > 0.5] = region.label
+    np.testing.assert_array_equal(found.numpy(), expected)
+    assert set(np.unique(expected)) == {0, 1, 2, 3}
+
+
+def test_the_most_probable_label_wins() -> None:
+    """As argmax over a softmax of background, ED, NCR and ET, of which the regions hold the sums."""
+    each = torch.softmax(3 * torch.randn((4, *SHAPE), generator=torch.Generator().manual_seed(1)), dim=0)
+    nested = each[1:].flip(0).cumsum(0).flip(0)
+    found = labels_from_probabilities(nested, replace(GLI, rule=Rule.ARGMAX), slab=3)
+    np.testing.assert_array_equal(found.numpy(), np.array([0, 2, 1, 3])[each.argmax(0).numpy()])
+    with pytest.raises(ValueError, match="NaN"):
+        labels_from_probabilities(nested.log().sqrt(), replace(GLI, rule=Rule.ARGMAX))

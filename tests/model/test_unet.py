@@ -14,6 +14,25 @@ from tests.small_networks import random_network
 
 FIVE = UNetConfig(channels=(4, 6, 8, 10, 12))
 SEVEN = UNetConfig(channels=(2, 3, 4, 5, 6, 7, 8), foreground=False)
+FLAT = UNetConfig(
+    channels=(4, 6, 8, 8),
+    kernels=((3, 3, 1), (3, 3, 3), (1, 3, 3), (3, 3, 3)),
+    strides=((1, 1, 1), (2, 2, 1), (2, 1, 2), (2, 2, 2)),
+    decoder_kernels=((3, 3, 3), (1, 3, 3), (3, 3, 3)),  # of the level below, as in DynUNet
+    supervised=2,
+)
+RESIDUAL = UNetConfig(
+    channels=(4, 6, 6),
+    kernels=((3, 3, 1), (3, 3, 3), (3, 3, 3)),
+    strides=((1, 1, 1), (2, 2, 1), (2, 2, 2)),
+    convolutions=(1, 2, 3),
+    decoder_convolutions=(1, 3),
+    residual=True,
+    bias=True,
+    eps=1e-3,
+    background=True,
+    logits=True,
+)
 
 
 def dynunet_with_weights_of(network: UNet) -> DynUNet:
@@ -24,12 +43,12 @@ def dynunet_with_weights_of(network: UNet) -> DynUNet:
         spatial_dims=3,
         in_channels=config.in_channels,
         out_channels=config.regions,
-        kernel_size=[3] * levels,
-        strides=[1] + [2] * (levels - 1),
-        upsample_kernel_size=[2] * (levels - 1),
+        kernel_size=list(config.down_kernels),
+        strides=list(config.level_strides),
+        upsample_kernel_size=list(config.level_strides[1:]),
         filters=config.channels,
         deep_supervision=config.deep_supervision,
-        deep_supr_num=2,
+        deep_supr_num=config.supervised - 1,
     )
     peer_blocks: dict[str, nn.Module] = {"1": peer.input_block, str(levels): peer.bottleneck}
     peer_blocks |= {str(i + 2): block for i, block in enumerate(peer.downsamples)}
@@ -62,7 +81,9 @@ def block_pairs(block: nn.Module, peer: nn.Module) -> list[tuple[Tensor, Tensor]
 
 
 @pytest.mark.parametrize(
-    ("config", "shape"), [(FIVE, (32, 48, 32)), (SEVEN, (128, 64, 64))], ids=["five levels", "seven levels"]
+    ("config", "shape"),
+    [(FIVE, (32, 48, 32)), (SEVEN, (128, 64, 64)), (FLAT, (24, 12, 20))],
+    ids=["five levels", "seven levels", "flat"],
 )
 @torch.no_grad()
 def test_same_output_as_dynunet_with_the_same_weights(config: UNetConfig, shape: tuple[int, int, int]) -> None:
@@ -148,7 +169,7 @@ def test_shallow_networks_have_only_the_heads_that_fit() -> None:
     assert UNetConfig(deep_supervision=False).head_levels == (1,)
 
 
-@pytest.mark.parametrize("config", [UNetConfig(), FIVE, UNetConfig((4, 8), 2, 1, False, False)])
+@pytest.mark.parametrize("config", [UNetConfig(), FIVE, UNetConfig((4, 8), 2, 1, False, False), FLAT, RESIDUAL])
 def test_config_survives_the_manifest(config: UNetConfig) -> None:
     assert UNetConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
 
@@ -175,6 +196,20 @@ def test_config_survives_the_manifest(config: UNetConfig) -> None:
         {"dropout": 1.0},
         {"disjoint": 0},
         {"width": 0.1},
+        {"kernels": [[3, 3, 3]]},
+        {"kernels": [[3, 3, 2]] * 7},
+        {"kernels": [[3, 3]] * 7},
+        {"kernels": [[3, 3, 3.0]] * 7},
+        {"kernels": 3},
+        {"strides": [[2, 2, 2]] * 7},
+        {"strides": [[1, 1, 1]] * 6 + [[0, 1, 1]]},
+        {"convolutions": [2] * 6},
+        {"convolutions": [2] * 6 + [0]},
+        {"decoder_convolutions": [2] * 7},
+        {"eps": 0.0},
+        {"supervised": 0},
+        {"background": True},
+        {"residual": 1},
     ],
     ids=str,
 )
@@ -207,6 +242,36 @@ def test_grids_that_fit_are_those_that_pass(shape: tuple[int, int, int], fits: b
 def test_configuration_of_before_a_field_was_added_can_be_read() -> None:
     old = {"channels": [2, 3], "modalities": 4, "regions": 3, "foreground": True, "deep_supervision": True}
     assert UNetConfig.from_json(dict(old)) == UNetConfig(channels=(2, 3), dropout=0.0, disjoint=False)
+
+
+def test_a_network_of_the_paper_has_the_manifest_that_it_had() -> None:
+    """Earlier versions refuse a field that they do not know."""
+    names = ["channels", "modalities", "regions", "foreground", "deep_supervision", "dropout", "disjoint", "spacing"]
+    assert list(FIVE.to_json()) == names
+    assert set(FLAT.to_json()) == {*names, "kernels", "strides", "decoder_kernels", "supervised"}
+
+
+@pytest.mark.parametrize(
+    ("shape", "fits"), [((8, 4, 4), True), ((8, 8, 2), True), ((8, 4, 5), False), ((4, 4, 2), False)]
+)
+def test_each_axis_has_its_own_multiple(shape: tuple[int, int, int], fits: bool) -> None:
+    assert (RESIDUAL.multiples, RESIDUAL.multiple) == ((4, 4, 2), 4)
+    assert RESIDUAL.fits(shape) is fits
+
+
+@torch.no_grad()
+def test_residual_blocks_add_their_input() -> None:
+    """Without its last norm's scale a block is the leaky ReLU of what its skip passes on."""
+    network = random_network(RESIDUAL)
+    block = network.down["3"].blocks[1]
+    torch.nn.init.zeros_(block.norm2.weight)
+    torch.nn.init.zeros_(block.norm2.bias)
+    x = torch.randn((1, 6, 4, 4, 4), generator=torch.Generator().manual_seed(0))
+    assert torch.equal(block(x), torch.nn.functional.leaky_relu(x, 0.01))
+    assert network(torch.randn(1, 5, 8, 8, 4)).shape == (1, 4, 8, 8, 4)
+    assert {name.split(".")[0] for name, _ in network.named_parameters()} == {"stem", "down", "up", "heads"}
+    groups = group_prefixes(RESIDUAL, "encoder") + group_prefixes(RESIDUAL, "decoder")
+    assert all(name.startswith(groups) for name, _ in network.named_parameters())
 
 
 def test_dropout_adds_no_parameter_and_works_in_training_only() -> None:

@@ -28,6 +28,7 @@ from brats_infer.tasks import MODALITIES, TASKS
 from model.checkpoint import load_member, read_manifest
 from model.config import UNetConfig
 from model.unet import UNet
+from tests.model.test_unet import FLAT, RESIDUAL
 from tests.small_networks import SMALL, random_network
 
 GLI = TASKS["gli"]
@@ -66,8 +67,10 @@ def in_float32(network: UNet, x: Tensor) -> Tensor:
         (SMALL, (2, 5, 8, 8, 8)),
         (UNetConfig((4, 8), foreground=False, deep_supervision=False), (1, 4, 10, 12, 14)),
         (UNetConfig((4, 6, 8, 10, 12), dropout=0.3, regions=2), (1, 5, 32, 48, 32)),
+        (FLAT, (1, 5, 24, 12, 20)),
+        (replace(RESIDUAL, logits=False, background=False), (1, 5, 12, 16, 6)),
     ],
-    ids=["small", "batch", "two levels", "deep"],
+    ids=["small", "batch", "two levels", "deep", "flat", "residual"],
 )
 def test_openvino_computes_what_torch_does(config: UNetConfig, shape: tuple[int, ...]) -> None:
     network = random_network(config)
@@ -75,6 +78,18 @@ def test_openvino_computes_what_torch_does(config: UNetConfig, shape: tuple[int,
     engine = OpenVinoEngine(network, bf16=False)
     assert engine.config == config
     torch.testing.assert_close(engine(x), in_float32(network, x), rtol=0, atol=2e-5)
+
+
+@torch.inference_mode()
+def test_every_engine_gives_logits_where_the_network_averages_them() -> None:
+    network = random_network(RESIDUAL)
+    x = torch.randn((1, 5, 9, 8, 5), generator=torch.Generator().manual_seed(1))
+    padded = torch.zeros((1, 5, 12, 8, 6))
+    padded[..., :9, :8, :5] = x
+    expected = network(padded)[..., :9, :8, :5]
+    engines = ((OpenVinoEngine(network, bf16=False), 1e-4), (TorchEngine(network, dtype=torch.float32), 1e-6))
+    for engine, atol in engines:
+        torch.testing.assert_close(engine(x), expected, rtol=0, atol=atol)
 
 
 def test_one_engine_serves_one_shape_after_the_other_however_they_lie_in_memory() -> None:
@@ -371,6 +386,7 @@ def test_an_engine_starts_no_more_threads_than_it_may_and_is_bound_to_no_core(mo
 
 def test_every_layer_of_the_network_is_in_the_graph() -> None:
     """A layer that is added to the network and not to the graph would be missed in silence."""
-    known = (nn.Conv3d, nn.ConvTranspose3d, nn.InstanceNorm3d, nn.LeakyReLU, nn.Dropout3d, nn.Identity)
-    leaves = [module for module in random_network().modules() if not list(module.children())]
+    known = (nn.Conv3d, nn.ConvTranspose3d, nn.InstanceNorm3d, nn.LeakyReLU, nn.Dropout3d, nn.Identity, nn.AvgPool3d)
+    networks = (random_network(), random_network(RESIDUAL))
+    leaves = [module for network in networks for module in network.modules() if not list(module.children())]
     assert {type(module) for module in leaves} <= set(known)

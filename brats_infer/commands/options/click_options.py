@@ -41,7 +41,8 @@ class DefaultGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self.modules:
             return None
-        found: click.Command = getattr(import_module(self.modules[cmd_name]), cmd_name)
+        module = self.modules[cmd_name]
+        found: click.Command = getattr(import_module(module), module.rpartition(".")[2])
         return found
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:

@@ -19,6 +19,7 @@ class Parameters(BaseModel):
     flips: bool | None = None
     on_error: str | None = None
     missing: str | None = None
+    post_process: str | None = None
     dust: int | None = None
     component_probability: float | None = None
 

@@ -28,7 +28,7 @@ class HalfEngine(TorchEngine):
     def __call__(self, batch: Tensor) -> Tensor:
         if batch.device != self.device:  # sums on the CPU: the GPU has no memory for a graph
             return super().__call__(batch)
-        return self._padded(batch, partial(self.recorder, self._probabilities))  # most brains are padded to one size
+        return self._padded(batch, partial(self.recorder, self._result))  # most brains are padded to one size
 
     def _logits(self, padded: Tensor) -> Tensor:
         samples = (one.to(torch.float16, memory_format=torch.channels_last_3d) for one in torch.split(padded, 1))

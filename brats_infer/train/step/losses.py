@@ -118,14 +118,14 @@ def disjoint_targets(regions: Tensor) -> Tensor:
 
 
 def deep_supervision_loss(heads: Sequence[Tensor], targets: Tensor, loss: Loss) -> Tensor:
-    """The mean loss of the heads, weighted 1, 1/2, 1/4; each grid is half as fine as the one before.
+    """The mean loss of the heads, weighted 1, 1/2, 1/4; the first grid is that of the targets, the others are coarser.
 
     A head's targets are every second, fourth, … voxel of the targets (B, R, X, Y, Z): nearest neighbour.
     """
     weights = [0.5**i for i in range(len(heads))]
-    losses = [
-        loss(logits.to(targets.dtype), targets[:, :, :: 2**i, :: 2**i, :: 2**i])  # never in 16 bits
-        for i, logits in enumerate(heads)
-    ]
+    losses = []
+    for logits in heads:
+        x, y, z = (fine // coarse for fine, coarse in zip(targets.shape[2:], logits.shape[2:], strict=True))
+        losses.append(loss(logits.to(targets.dtype), targets[:, :, ::x, ::y, ::z]))  # never in 16 bits
     total = sum((w * loss for w, loss in zip(weights, losses, strict=True)), torch.zeros((), device=targets.device))
     return total / sum(weights)

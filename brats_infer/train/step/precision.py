@@ -6,7 +6,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from model.unet import ConvBlock, UNet
+from model.unet import ConvBlock, ResidualLevel, UNet
 
 SMALL = 2
 
@@ -17,12 +17,12 @@ def keep_small_exact(network: UNet) -> None:
     For these sizes the bf16 gradient of a 3x3x3 convolution's weights in torch 2.13 reads uninitialised memory.
     """
     for block in network.modules():
-        if isinstance(block, ConvBlock):
+        if isinstance(block, ConvBlock | ResidualLevel):
             block.forward = partial(_forward, block, block.forward)  # type: ignore[method-assign]
 
 
-def _forward(block: ConvBlock, forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    if x.device.type != "cpu" or max(x.shape[2:]) > SMALL * block.conv1.stride[0]:
+def _forward(block: ConvBlock | ResidualLevel, forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    if x.device.type != "cpu" or max(x.shape[2:]) > SMALL * max(block.stride):
         return forward(x)
     with torch.autocast("cpu", enabled=False):
         return forward(x.float())

@@ -6,9 +6,9 @@ import pytest
 from rich.console import Console
 
 from brats_infer import __version__
-from brats_infer.commands.progress_bar import Progress
 from brats_infer.files.cases import Case
 from brats_infer.run.events import CaseResult, Start, Status
+from brats_infer.run.progress_bar import Progress
 
 CASES = tuple(Case(f"BraTS-GLI-0000{number}-000", None, {}) for number in range(3))
 

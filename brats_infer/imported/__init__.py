@@ -1,0 +1,1 @@
+"""Weights of other programs become members of a weights folder."""
