@@ -9,9 +9,9 @@ from brats_infer.errors import OutputError, UsageError, is_out_of_memory
 from brats_infer.image.normalise import Normalisation
 from brats_infer.network.devices import limit_threads
 from brats_infer.network.loading import pick_device
-from brats_infer.tasks import task_named
+from brats_infer.tasks import MODALITIES, Task, task_named
 from brats_infer.train.checkpoint import best_network
-from brats_infer.train.choices import Optimizer, TrainOptions
+from brats_infer.train.choices import Optimizer, Targets, TrainOptions
 from brats_infer.train.data.dataset import Split
 from brats_infer.train.data.material import CACHE, Material, load_cases
 from brats_infer.train.data.splits import Fold, folds_of
@@ -117,13 +117,25 @@ def prepare(
 ) -> tuple[TrainConfig, Split]:
     """The settings of a run and its cases. The settings are checked before any case is read. Raises UsageError."""
     _check(options, initial)
+    of = task_named(task)
+    _check_task(options, of)
     split = load_cases(options, fold, task, material)
-    config = TrainConfig(options, initial.sha256 if initial else "").with_options(seed=options.seed + fold.index)
+    channels = len(of.modalities), len(of.regions)
+    config = TrainConfig(options, initial.sha256 if initial else "", *channels)
+    config = config.with_options(seed=options.seed + fold.index)
     if options.epochs:
         epoch = steps_of_epoch(split, options.batch)
         every = options.validate_every or epoch
         config = config.with_options(steps=options.epochs * epoch, validate_every=every)
     return config, split
+
+
+def _check_task(options: TrainOptions, task: Task) -> None:
+    """Raises UsageError for options that the task's regions or contrasts do not allow."""
+    if options.targets == Targets.LABELS and not task.is_nested:
+        raise UsageError(f"--targets labels: the regions of {task.name} are not nested: leave it out")
+    if options.drop_contrasts and task.modalities != MODALITIES:
+        raise UsageError(f"--drop-contrasts: {task.name} has not all four contrasts: leave it out")
 
 
 def _check(options: TrainOptions, initial: Initial | None) -> None:

@@ -22,12 +22,17 @@ class TrainConfig:
     """`steps`, `validate_every` and `seed` are those of this run, not of all its folds."""
     initial_sha256: str = ""
     """The sha256 of the initial weights; empty for random weights."""
+    modalities: int = UNetConfig.modalities
+    """Of the task; so are the regions."""
+    regions: int = UNetConfig.regions
 
     @property
     def network(self) -> UNetConfig:
         """Raises ValueError for channels that make no network."""
         return UNetConfig(
             channels=self.options.channels,
+            modalities=self.modalities,
+            regions=self.regions,
             foreground=self.options.foreground,
             deep_supervision=self.options.deep_supervision,
             dropout=self.options.dropout,

@@ -20,18 +20,18 @@ FAINT_SHARE = 0.5
 def transplant(
     image: Tensor, regions: Tensor, graft: Tensor, graft_regions: Tensor, rng: np.random.Generator
 ) -> tuple[Tensor, Tensor]:
-    """(5, X, Y, Z) and (R, X, Y, Z): the host's patch with the tumor of the graft's patch, where both have brain.
+    """(C + 1, X, Y, Z) and (R, X, Y, Z): the host's patch with the tumor of the graft's patch, where both have brain.
 
-    Images are four modalities and the brain mask, targets 0 or 1, outermost region first. The graft's tumor replaces a
+    Images are the modalities and the brain mask, targets 0 or 1. The graft's tumor replaces a
     tumor of the host. The host's brain mask stays.
     """
     margin = int(rng.integers(MARGIN[0], MARGIN[1] + 1))
     strength = rng.uniform(*STRENGTH) if rng.random() < FAINT_SHARE else 1.0
-    brain = image[4:] * graft[4:] > 0  # (1, X, Y, Z)
-    tumor = (graft_regions[:1] > 0) & brain
+    brain = image[-1:] * graft[-1:] > 0  # (1, X, Y, Z)
+    tumor = (graft_regions.amax(0, keepdim=True) > 0) & brain
     share = strength * _smooth(tumor.to(image.dtype), margin) * brain
-    mixed = torch.lerp(image[:4], graft[:4], share)
-    return torch.cat((mixed, image[4:])), torch.where(tumor, graft_regions, regions)
+    mixed = torch.lerp(image[:-1], graft[:-1], share)
+    return torch.cat((mixed, image[-1:])), torch.where(tumor, graft_regions, regions)
 
 
 def _smooth(mask: Tensor, margin: int) -> Tensor:
