@@ -131,7 +131,7 @@ class NnUnet(Peer):
 
         super().__init__(job)
         plans = PlansManager(nnunet_plans(self.window, brain_zscore()))
-        regions = {region.name: list(TASK.region_labels(region)) for region in TASK.regions}
+        regions = {region.name: list(region.labels) for region in TASK.regions}
         dataset = {
             "channel_names": {str(i): modality.name for i, modality in enumerate(MODALITIES)},
             "labels": {"background": 0, **regions},

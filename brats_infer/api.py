@@ -41,7 +41,7 @@ class Segmentation:
     """The result of one case."""
 
     labels: NDArray[np.uint8]
-    """(X, Y, Z) on the input's own grid; `brats_infer.tasks.LABEL_NAMES` explains the labels."""
+    """(X, Y, Z) on the input's own grid; `Task.label_names` in `brats_infer.tasks` explains the labels."""
     probabilities: NDArray[np.float32]
     """(R, X, Y, Z) of the task's regions, before thresholds and post-processing."""
     geometry: Geometry
@@ -83,15 +83,15 @@ def segment(
     """Segments one case.
 
     `images` are {"t1n", "t1c", "t2w", "t2f": a NIfTI file, an array or tensor (X, Y, Z), or an image of nibabel or
-    SimpleITK}, skull-stripped and on one grid, background 0, masked or NaN. One or two may be left out; t1c or t2f is
-    needed. Arrays and tensors need `affine` (4, 4), voxels to mm. The settings on_error, missing, resume and
-    probabilities have no effect here. The networks stay loaded for the next call. Calls in several threads compute one
-    at a time. A process that was forked after a call cannot compute.
+    SimpleITK}, skull-stripped and on one grid, background 0, masked or NaN; for some tasks fewer (`Task.modalities`).
+    One or two of the four may be left out; t1c or t2f is needed. Arrays and tensors need `affine` (4, 4), voxels to mm.
+    The settings on_error, missing, resume and probabilities have no effect here. The networks stay loaded for the next
+    call. Calls in several threads compute one at a time. A process that was forked after a call cannot compute.
     Raises UsageError, WeightsError, and CaseError for unusable images.
     """
     refuse_fork()
     chosen, settings = task_named(task), settings or Settings()
-    volumes = _volumes(images, affine)
+    volumes = _volumes(images, affine, chosen)
     ensemble = _ensemble(Path(weights), _state_of(Path(weights)), chosen, str(device))
     read = prepare(volumes, ensemble)
     with _ONE_AT_A_TIME:  # there may be no memory for two
@@ -123,19 +123,17 @@ def _ensemble(weights: Path, state: int, task: Task, device: str) -> Ensemble:
     return load_ensemble(weights, task, pick_device(device))
 
 
-def _volumes(images: Mapping[str, Image], affine: ArrayLike | None) -> dict[Path, Volume]:
+def _volumes(images: Mapping[str, Image], affine: ArrayLike | None, task: Task) -> dict[Path, Volume]:
     """The checked images, in the order of the network's channels. Raises UsageError and CaseError."""
-    names = [modality.name for modality in MODALITIES]
+    names = [modality.name for modality in task.modalities]
     if not isinstance(images, Mapping):
         raise UsageError(f"images: is of the type {type(images).__name__}: give a dict with {', '.join(names)}")
-    if not set(images) <= set(names) or not is_enough(images):
-        raise UsageError(
-            f"images of {', '.join(map(str, images))} were given: give those of {', '.join(names)}; one or two may be "
-            "left out, but not both t1c and t2f"
-        )
+    if not set(images) <= set(names) or not is_enough(images, task):
+        some = "; one or two may be left out, but not both t1c and t2f" if task.modalities == MODALITIES else ""
+        raise UsageError(f"images of {', '.join(map(str, images))} were given: give those of {', '.join(names)}{some}")
     given = {name: images[name] for name in names if name in images}
     volumes = _given_volumes(given, affine)
-    return with_absent(dict(zip(given, volumes.items(), strict=True)), {}, "images")
+    return with_absent(dict(zip(given, volumes.items(), strict=True)), {}, "images", task)
 
 
 def _given_volumes(given: Mapping[str, Image], affine: ArrayLike | None) -> dict[Path, Volume]:

@@ -1,7 +1,7 @@
 """A folder of cases, or one case from four files: finds them, prepares the output folders, starts a runner."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +16,14 @@ from brats_infer.image.exchanged import exchanged
 from brats_infer.labelling.confidence import confidence_in
 from brats_infer.network.devices import limit_threads
 from brats_infer.network.ensemble import Ensemble
-from brats_infer.network.loading import SHIPPED_WEIGHTS, load_ensemble, pick_device, working_on
+from brats_infer.network.loading import (
+    SHIPPED_WEIGHTS,
+    load_ensemble,
+    pick_device,
+    tasks_with_member,
+    without_member,
+    working_on,
+)
 from brats_infer.pipeline import Labelled
 from brats_infer.run.case import Shared
 from brats_infer.run.events import CaseResult, Events, Start
@@ -128,11 +135,21 @@ def _segment(
     prepare_folder(plan.output, "--output", taken)
     if plan.settings.probabilities:
         prepare_folder(plan.settings.probabilities, "--probabilities", {**taken, OUTPUT: plan.output})
+    known = tasks_with_member(plan.weights)
     with_task = [case for case in cases if case.task]
+    if with_member := [case for case in with_task if case.task and case.task.name in known]:
+        cases, with_task = [_judged(case, known, plan.weights) for case in cases], with_member
     sound = [case for case in with_task if not case.problem or case.lacks] or with_task  # weights are always checked
     tasks = {case.task.name: case.task for case in sound if case.task}
     plan = replace(plan, tasks=tuple(tasks.values()))
     return sorted(runner(cases, plan, events or Events()), key=lambda result: result.id)
+
+
+def _judged(case: Case, known: Collection[str], weights: Path) -> Case:
+    """The case; that its task is none of the `known` ones, which have a member, is its problem."""
+    if case.task is None or case.task.name in known or (case.problem and not case.lacks):
+        return case
+    return replace(case, problem=f"{case.id}: {without_member(weights, case.task)}", lacks=False)
 
 
 def load_ensembles(plan: Plan, device: torch.device) -> dict[str, Ensemble]:

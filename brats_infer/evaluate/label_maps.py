@@ -25,7 +25,6 @@ from brats_infer.tasks import (
     ID_OF_COLLECTION,
     ID_UNTIL_2021,
     IMAGE_NAMES_2021,
-    LABEL_NAMES,
     Task,
 )
 
@@ -37,6 +36,9 @@ WORDS = {
     "NCR": r"necro|non[-_ ]?enhanc|\b(?:ncr|net|netc)\b",
     "TC": r"^tumou?r[-_ ]?core|^tc$",
     "ET": r"enhanc|\bet\b",
+    "RC": r"cavit|resect|^rc$",
+    "CC": r"cyst|^cc$",
+    "GTV": r"gross|^gtv$",
 }
 """{tissue or region: regular expression of its names in a dataset.json}; the first that fits counts."""
 SPACING_DIGITS = 5  # float32 affines give 0.9999999 for 1 mm; a lesion of 50 mm3 would then fall below the limit
@@ -130,14 +132,19 @@ def _check_names(path: Path, task: Task) -> None:
     nnU-Net and the Medical Segmentation Decathlon exchange 1 and 2 of BraTS.
     """
     file = next((found for folder in path.absolute().parents[:2] if (found := folder / DATASET).is_file()), None)
-    meant: dict[str, tuple[int, ...]] = {LABEL_NAMES[label]: (label,) for label in task.labels if label in LABEL_NAMES}
-    meant |= {region.name: task.region_labels(region) for region in task.regions}
+    meant: dict[str, tuple[int, ...]] = {_tissue_in(task.name_of(label)): (label,) for label in task.labels}
+    meant |= {_tissue_in(region.name): region.labels for region in task.regions}
     for text, labels in _names_in(file) if file else ():
-        name = next((name for name, words in WORDS.items() if re.search(words, text.lower())), "")
-        if name in meant and labels != meant[name] and (name, labels) != ("ET", (ET_2021,)):
+        name = _tissue_in(text)
+        if name and name in meant and labels != meant[name] and (name, labels) != ("ET", (ET_2021,)):
             raise CaseError(
                 f"{path}: {file} calls {labels} {text!r}, in {task.name} that is {meant[name]}: renumber the labels"
             )
+
+
+def _tissue_in(text: str) -> str:
+    """The key of `WORDS` that a name means; empty if it means none."""
+    return next((name for name, words in WORDS.items() if re.search(words, text.lower())), "")
 
 
 def _names_in(file: Path) -> list[tuple[str, tuple[int, ...]]]:

@@ -4,6 +4,7 @@ The challenge's own program defines them (github.com/rachitsaluja/BraTS-2023-Met
 stand in `tasks.py`.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -101,24 +102,34 @@ def scores_and_lesions(
     Lesions that are too small to count are left out. The means over the lesions are the lesion-wise scores.
     """
     task = task_named(task) if isinstance(task, str) else task
+    margin = task.metrics.dilation_iterations
+    cropped, volume, spacing_mm = checked(prediction, reference, task, spacing, margin)
+    scores = {}
+    for region in task.regions:
+        predicted, true = (within(labels, region.labels) for labels in cropped)
+        inner = bounding_box(predicted | true, margin)
+        scores[region.name] = _score(predicted[inner], true[inner], math.prod(volume), spacing_mm, task.metrics)
+    return scores
+
+
+def checked(
+    prediction: ArrayLike, reference: ArrayLike, task: Task, spacing: Sequence[float], margin: int
+) -> tuple[tuple[NDArray[np.integer], NDArray[np.integer]], tuple[int, ...], Spacing]:
+    """((prediction, reference), both cropped to the labels with a margin in voxels; their whole shape; spacing in mm).
+
+    Raises ValueError as `lesionwise_scores`.
+    """
     prediction, reference = _label_array("prediction", prediction), _label_array("reference", reference)
     if prediction.shape != reference.shape or prediction.ndim != 3:
         raise ValueError(f"the label maps have the shapes {prediction.shape} and {reference.shape}, not one of 3 axes")
     if len(spacing) != 3 or not all(np.isfinite(s) and s > 0 for s in spacing):
         raise ValueError(f"the spacing {spacing} is not three lengths above 0")
-    margin = task.metrics.dilation_iterations
     box = bounding_box((prediction != 0) | (reference != 0), margin)
     cropped = prediction[box], reference[box]
     for name, labels in zip(("prediction", "reference"), cropped, strict=True):
         if unknown := unknown_labels(labels, task):
             raise ValueError(f"the {name} holds the label {unknown[0]}: {task.name} knows 0 and {task.labels}")
-    spacing_mm = (float(spacing[0]), float(spacing[1]), float(spacing[2]))
-    scores = {}
-    for region in task.regions:
-        predicted, true = (within(labels, task.region_labels(region)) for labels in cropped)
-        inner = bounding_box(predicted | true, margin)
-        scores[region.name] = _score(predicted[inner], true[inner], prediction.size, spacing_mm, task.metrics)
-    return scores
+    return cropped, prediction.shape, (float(spacing[0]), float(spacing[1]), float(spacing[2]))
 
 
 def _label_array(name: str, given: ArrayLike) -> NDArray[np.integer]:
@@ -179,7 +190,7 @@ def _score(
     voxel_mm3 = spacing[0] * spacing[1] * spacing[2]
     match = match_lesions(predicted, reference, settings.dilation_iterations)
     counted = match.voxels * voxel_mm3 > settings.ignored_mm3
-    legacy_hd95, lesion_hd95 = _hd95(match, np.flatnonzero(counted), spacing, settings.penalty_mm)
+    legacy_hd95, lesion_hd95 = hd95_of(match, np.flatnonzero(counted), spacing, settings.penalty_mm)
     dices = 2.0 * match.hits[counted] / (match.voxels + match.touching_voxels)[counted]
     touched = match.touching_voxels[counted] > 0
     num_tp, num_fp = int(touched.sum()), len(match.invented)
@@ -214,7 +225,16 @@ def match_lesions(predicted: Mask, reference: Mask, iterations: int) -> Match:
     of the dilated mask is therefore a lesion's own dilated mask.
     """
     dilated = dilated_lesions(reference, iterations)
-    components = cc3d.connected_components(predicted, connectivity=26)
+    return match_of(dilated, reference, cc3d.connected_components(predicted, connectivity=26))
+
+
+def match_of(dilated: Labels, reference: Mask, components: Labels) -> Match:
+    """Matches lesions and predicted components, numbered 1, 2, … without holes.
+
+    A lesion is what lies in the reference (X, Y, Z) of one number in `dilated` (X, Y, Z), its dilated mask. A component
+    touches it if they share a voxel.
+    """
+    predicted = components != 0
     lesions = dilated * reference
     voxels = np.bincount(lesions[reference], minlength=int(dilated.max(initial=0)) + 1)
     component_voxels = np.bincount(components[predicted], minlength=int(components.max(initial=0)) + 1)
@@ -232,14 +252,14 @@ def match_lesions(predicted: Mask, reference: Mask, iterations: int) -> Match:
     )
 
 
-def _hd95(match: Match, chosen: NDArray[np.intp], spacing: Spacing, penalty: float) -> tuple[float, Floats]:
+def hd95_of(match: Match, chosen: NDArray[np.intp], spacing: Spacing, penalty: float) -> tuple[float, Floats]:
     """The HD95 of the whole region and of each chosen lesion, in mm.
 
     No two lesions touch, nor do two components, so each surface element belongs to one of them. The nearest element of
     the whole other surface is therefore also the nearest of a lesion's partners, unless it belongs to no partner.
     """
     predicted, true = surface_of(match.components, spacing), surface_of(match.lesions, spacing)
-    scores = np.full(len(chosen), penalty)
+    scores = np.full(len(chosen), penalty, np.float64)
     if len(predicted) == 0 or len(true) == 0:
         return (0.0 if len(predicted) == len(true) else penalty), scores
     to_predicted, to_true = distances_to(true, predicted), distances_to(predicted, true)

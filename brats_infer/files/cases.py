@@ -18,7 +18,7 @@ class Case:
     task: Task | None
     """None if the ID names no challenge and the user gives none."""
     paths: dict[str, Path]
-    """{modality name: file}, in the order of `MODALITIES`."""
+    """{modality name: file}, in the order of the task's modalities."""
     problem: str | None = None
     """Why the case is unusable, in one line. The run reports it as failed and never drops it."""
     lacks: bool = False

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brats_infer.image.crop import Cropped
+from brats_infer.tasks import MODALITIES
 
 STEP = 3  # every third voxel along each axis is enough
 FEWEST = 10_000  # voxels of the sample; smaller brains are not judged
@@ -19,6 +20,8 @@ def exchanged(cropped: Cropped) -> list[str]:
     Contrast agent brightens few voxels much: the differences t1c - t1n have a long tail above their middle. Fluid is
     the brightest tissue in t2w but not in t2f: where t2w is brightest, t1n is darker than where t2f is brightest.
     """
+    if len(cropped.views) != len(MODALITIES):  # a challenge of fewer contrasts
+        return []
     samples = [view[::STEP, ::STEP, ::STEP] for view in cropped.views]
     inside = np.logical_and.reduce([sample != 0 for sample in samples])
     if np.count_nonzero(inside) < FEWEST:

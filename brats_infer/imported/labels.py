@@ -8,7 +8,7 @@ from typing import Any
 
 from brats_infer.files.search.names import contrast_named
 from brats_infer.imported.unfit import UnfitError
-from brats_infer.tasks import LABEL_NAMES, MODALITIES, Rule, Task
+from brats_infer.tasks import MODALITIES, Rule, Task
 
 BACKGROUND, IGNORED = "background", "ignore"
 _REGIONS = {
@@ -44,11 +44,13 @@ def outputs_of(labels: Mapping[str, Any], class_order: Sequence[int] | None, tas
 
     Raises UnfitError if they are not those of the task.
     """
+    if not task.is_nested or task.modalities != MODALITIES:
+        raise UnfitError(f"the regions or contrasts of {task.name} are not those of gli: it cannot be imported yet")
     named = {name: value for name, value in labels.items() if _numbers(value) != {0} and name != IGNORED}
     if any(len(_numbers(value)) > 1 for value in named.values()):
         return _regions(named, class_order, task)
     ascending = sorted(named, key=lambda name: min(_numbers(named[name])))
-    own = [LABEL_NAMES[region.label] for region in task.regions]
+    own = [task.name_of(region.label) for region in task.regions]
     found = [_known(name, _LABELS, "label") for name in ascending]
     _compare(found, own, ascending, "labels", task)
     return Outputs((0, *(1 + found.index(name) for name in own)), Rule.ARGMAX, True)

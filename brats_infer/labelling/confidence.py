@@ -51,7 +51,7 @@ def expected_dice(
     labels = labels.reshape(-1)[at]
     found: dict[str, float | None] = {}
     for region, volume in zip(task.regions, probabilities, strict=True):
-        p, mask = volume.reshape(-1)[at], within(labels, task.region_labels(region))
+        p, mask = volume.reshape(-1)[at], within(labels, region.labels)
         inside = p[(p >= FLOOR) & (mask | (p < region.threshold))]
         total = float(inside.sum(dtype=np.float64)) + int(np.count_nonzero(mask))
         hit = float(p[mask].sum(dtype=np.float64))

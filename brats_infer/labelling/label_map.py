@@ -12,7 +12,7 @@ from brats_infer.image.crop import Restore, restore_labels, restore_probabilitie
 from brats_infer.image.voxels import bounding_box
 from brats_infer.labelling.postprocess import clean_up, keep_brain
 from brats_infer.settings import PostProcess, Settings
-from brats_infer.tasks import LABEL_NAMES, Rule, Task
+from brats_infer.tasks import Rule, Task
 
 SLAB = 32  # planes at a time: temporaries for a whole brain need new memory pages, which is slow
 
@@ -34,7 +34,7 @@ class Found:
 def labels_from_probabilities(probabilities: Tensor, task: Task, slab: int = SLAB) -> Tensor:
     """(R, X, Y, Z) in 0..1, regions in the task's order -> uint8 labels (X, Y, Z), on the same device.
 
-    A voxel is tested against the thresholds from the outermost region inwards, until it fails one. It takes the label
+    A voxel reaches a region if it has the region's threshold and reaches the region that holds it. It takes the label
     of the last region that it reaches: WT < 0.45 -> 0; else TC < 0.40 -> 2; else ET < 0.45 -> 1; else 3.
     That is the rule `INWARDS`; the task may have another rule.
     Raises ValueError on NaN, which is below every threshold and would give a plausible empty map.
@@ -50,13 +50,13 @@ def labels_from_probabilities(probabilities: Tensor, task: Task, slab: int = SLA
 def _label(probabilities: Tensor, task: Task, labels: Tensor) -> None:
     """Writes the labels of probabilities (R, X, Y, Z) into `labels` (X, Y, Z)."""
     labels.zero_()
-    inside = torch.ones_like(labels, dtype=torch.bool)
-    reached = torch.empty_like(inside)
-    outer = 0
-    for region, probability in zip(task.regions, probabilities, strict=True):
-        inside &= torch.ge(probability, region.threshold, out=reached)
-        labels.add_(inside.view(torch.int8), alpha=region.label - outer)
-        outer = region.label
+    reached: list[Tensor] = []
+    for region, outer, probability in zip(task.regions, task.outer, probabilities, strict=True):
+        inside = probability >= region.threshold
+        if outer is not None:
+            inside &= reached[outer]
+        labels.masked_fill_(inside, region.label)
+        reached.append(inside)
 
 
 def _label_innermost(probabilities: Tensor, task: Task, labels: Tensor) -> None:
@@ -136,12 +136,9 @@ def probability_maps(found: Found, restore: Restore) -> NDArray[np.float32]:
 
 def label_volumes(labels: NDArray[np.uint8], task: Task, voxel_mm3: float) -> dict[str, float]:
     """{label name: ml} of a label map (X, Y, Z)."""
-    return {LABEL_NAMES[n]: round(int(np.count_nonzero(labels == n)) * voxel_mm3 / 1000, 3) for n in task.labels}
+    return {task.name_of(n): round(int(np.count_nonzero(labels == n)) * voxel_mm3 / 1000, 3) for n in task.labels}
 
 
 def region_volumes(millilitres: Mapping[str, float], task: Task) -> dict[str, float]:
     """{region name: ml}, from the volumes of the labels."""
-    return {
-        region.name: round(sum(millilitres[LABEL_NAMES[n]] for n in task.region_labels(region)), 3)
-        for region in task.regions
-    }
+    return {region.name: round(sum(millilitres[task.name_of(n)] for n in region.labels), 3) for region in task.regions}

@@ -1,5 +1,6 @@
 """Post-processing: dust and its holes (paper 2.6), unsure components, voxels outside the brain."""
 
+from collections import defaultdict
 from typing import Any
 
 import cc3d
@@ -22,10 +23,10 @@ def clean(
     fill: DustFill = DustFill.BACKGROUND,
     dust_mm3: int | None = None,
 ) -> NDArray[np.uint8]:
-    """Removes dust from a label map (X, Y, Z), the innermost region first, and closes the holes that this opens.
+    """Removes dust from a label map (X, Y, Z), the last region first, and closes the holes that this opens.
 
     For ET, then TC, then WT: components of `dust_mm3` (default: the region's) or less are removed. Removed voxels
-    that the next outer region encloses take its own label (NCR in TC, ED in WT). A cavity that the network itself
+    that the region around encloses take its own label (NCR in TC, ED in WT). A cavity that the network itself
     predicts stays. Components are 26-connected and the background is 6-connected, so that a region's surface has no
     leaks. Returns a new array.
     """
@@ -33,14 +34,15 @@ def clean(
     out = labels.copy()
     view = out[box]  # outside the tumor's box all is background
     removed = np.zeros(view.shape, bool)
-    for inner, outer in zip(reversed(task.regions), (*reversed(task.regions[:-1]), None), strict=True):
+    for inner, around in zip(reversed(task.regions), reversed(task.outer), strict=True):
         size = inner.dust_mm3 if dust_mm3 is None else dust_mm3
         limit = int(size / voxel_mm3 + 1e-3)  # a float32 affine may turn 1 mm3 into 1.0000001
-        removed |= _remove_dust(view, task.region_labels(inner), limit, task.connectivity, fill)
-        if outer is not None:
+        removed |= _remove_dust(view, inner.labels, limit, task.connectivity, fill)
+        if around is not None:
+            outer = task.regions[around]
             opened = removed & (view == 0)
             if opened.any():
-                opened &= filled(within(view, task.region_labels(outer)))
+                opened &= filled(within(view, outer.labels))
             view[opened] = outer.label
     return out
 
@@ -70,26 +72,26 @@ def drop_unsure(
 ) -> NDArray[np.uint8]:
     """Takes components with a mean probability (R, X, Y, Z) below `least` out of their regions in a map (X, Y, Z).
 
-    The order is ET, TC, WT. A removed component joins the next outer region and is judged there. A component that
-    contains a kept component of an inner region stays. Returns a new array.
+    The order is ET, TC, WT. A removed component joins the region around it and is judged there; without one it becomes
+    background. A component that contains a kept component of an inner region stays. Returns a new array.
     """
     out = labels.copy()
     if not labels.any():
         return out
     box = bounding_box(labels > 0)
     view = out[box]
-    outer = [0, *(region.label for region in task.regions)]
-    inner = np.zeros(view.shape, bool)
+    kept: dict[int | None, NDArray[np.bool_]] = defaultdict(lambda: np.zeros(view.shape, bool))
     for index, region in reversed(list(enumerate(task.regions))):
-        mask = within(view, task.region_labels(region))
+        outer = task.outer[index]
+        mask = within(view, region.labels)
         components = cc3d.connected_components(mask, connectivity=task.connectivity)
         component = components[mask].astype(np.intp)  # number of each voxel's component
         unsure = np.bincount(component, probabilities[index][box][mask]) < least * np.bincount(component)
-        unsure[components[inner]] = False
+        unsure[components[kept[index]]] = False
         if unsure.any():
-            view[mask] = np.where(unsure[component], outer[index], view[mask])
-            mask = within(view, task.region_labels(region))
-        inner = mask
+            view[mask] = np.where(unsure[component], 0 if outer is None else task.regions[outer].label, view[mask])
+            mask = within(view, region.labels)
+        kept[outer] |= mask
     return out
 
 

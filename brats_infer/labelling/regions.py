@@ -1,4 +1,4 @@
-"""Labels <-> masks of their nested regions."""
+"""Labels <-> masks of their regions."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,4 +9,4 @@ from brats_infer.tasks import Task
 
 def regions_from_labels(labels: NDArray[np.uint8], task: Task) -> NDArray[np.bool_]:
     """(X, Y, Z) -> (R, X, Y, Z), one mask a region, in the task's order."""
-    return np.stack([within(labels, task.region_labels(region)) for region in task.regions])
+    return np.stack([within(labels, region.labels) for region in task.regions])

@@ -117,7 +117,7 @@ class Ensemble:
         for members in self._coarse_first():
             box = EVERYTHING
             if settings.mode == Mode.COARSE_TO_FINE and mean is not None:
-                box = self._closer_box(members, mean[0], settings.dust)
+                box = self._closer_box(members, self._anything(mean), settings.dust)
             found = self._mean_of_grid(members, engine_of, {kind: x[:, *box] for kind, x in inputs.items()}, settings)
             done += len(members)
             if mean is None:
@@ -182,9 +182,16 @@ class Ensemble:
         assert total is not None
         return region_probabilities(total.div_(len(model)), self.members[model[0]].config)
 
-    def _closer_box(self, members: Sequence[int], outermost: Tensor, dust: int) -> Box:
-        """The box for finer members, from the coarser members' probabilities of the outermost region (X, Y, Z)."""
-        return closer_box((outermost >= POSSIBLE).numpy(), self._box_step(members), dust)
+    def _anything(self, mean: Tensor) -> Tensor:
+        """Probabilities (R, X, Y, Z) -> (X, Y, Z): the highest one of the outermost regions."""
+        first, *others = (mean[index] for index in self.task.outermost)
+        for other in others:
+            first = torch.maximum(first, other)
+        return first
+
+    def _closer_box(self, members: Sequence[int], anything: Tensor, dust: int) -> Box:
+        """The box for finer members, from the coarser members' probabilities of any label (X, Y, Z)."""
+        return closer_box((anything >= POSSIBLE).numpy(), self._box_step(members), dust)
 
     def _box_step(self, members: Sequence[int]) -> int:
         """Voxels of 1 mm; each side of the members' box is a multiple of it."""

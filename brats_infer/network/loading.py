@@ -20,7 +20,7 @@ from brats_infer.network.devices import CPU
 from brats_infer.network.engines import TorchEngine
 from brats_infer.network.ensemble import Ensemble, Lanes
 from brats_infer.network.windows import Engine
-from brats_infer.tasks import MODALITIES, Rule, Task
+from brats_infer.tasks import Rule, Task
 from model.checkpoint import CheckpointError, load_member, load_reference, read_manifest
 from model.config import Member
 from model.unet import UNet
@@ -132,15 +132,29 @@ def working_on(device: torch.device) -> AbstractContextManager[Lanes]:
     return working()
 
 
+def tasks_with_member(folder: Path) -> set[str]:
+    """The names of the tasks that a weights folder has members for. Raises WeightsError."""
+    try:
+        return {member.task for member in read_manifest(folder)}
+    except CheckpointError as error:
+        raise WeightsError(str(error)) from error
+
+
+def without_member(folder: Path, task: Task) -> str:
+    """Says in one line that the folder has no member for a task, and how to get one."""
+    return (
+        f"{folder}: lists no member for the task {task.name}: give --weights with one, "
+        f"as `brats-opt train --task {task.name} --publish` makes it"
+    )
+
+
 def load_ensemble(folder: Path, task: Task, device: torch.device) -> Ensemble:
     """Loads and verifies a task's members. Raises WeightsError, and UsageError as `refuse_fork` does."""
     refuse_fork()
     try:
         members = [member for member in read_manifest(folder) if member.task == task.name]
         if not members:
-            raise WeightsError(
-                f"{folder}: lists no member for the task {task.name}: choose another --weights or --task"
-            )
+            raise WeightsError(without_member(folder, task))
         for member in members:
             if member.normalisation not in set(Normalisation):
                 raise WeightsError(
@@ -151,9 +165,14 @@ def load_ensemble(folder: Path, task: Task, device: torch.device) -> Ensemble:
                 raise WeightsError(
                     f"{folder}: {member.file} asks for the unknown rule {member.source.rule!r}: update brats-opt"
                 )
-            if (member.config.modalities, member.config.regions) != (len(MODALITIES), len(task.regions)):
+            if (member.config.modalities, member.config.regions) != (len(task.modalities), len(task.regions)):
                 raise WeightsError(
                     f"{folder}: {member.file} has not the channels of the task {task.name}: choose other weights"
+                )
+            if member.config.disjoint and not task.is_nested:
+                raise WeightsError(
+                    f"{folder}: {member.file} predicts disjoint labels, but regions of {task.name} are not nested: "
+                    "choose other weights"
                 )
         networks = [(member, load_member(folder, member)) for member in members]
         matched = [member for member in members if member.normalisation == Normalisation.HISTOGRAM]

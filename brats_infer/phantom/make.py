@@ -13,7 +13,7 @@ from brats_infer.phantom.fields import Draw, blur, grid_of, random_affine, sampl
 from brats_infer.phantom.growth import Lesion, displacement, grow, plan_lesions
 from brats_infer.phantom.scanner import scan
 from brats_infer.phantom.surroundings import paint_remains, remains
-from brats_infer.phantom.task_recipes import RECIPES
+from brats_infer.phantom.task_recipes import recipe_of
 
 MAX_SHAPE = (220, 235, 155)  # voxels; larger brains are squeezed into it
 WILD_SHARE = 0.5  # of the cases, with contrasts far beyond realistic ones
@@ -35,9 +35,9 @@ class Phantom:
 def make_phantom(anatomies: Sequence[Tensor], task: str, seed: int, device: torch.device | None = None) -> Phantom:
     """A phantom of a task in one of the anatomies, `Tissue` maps (X, Y, Z).
 
-    Same seed, device and number of threads: same phantom.
+    Same seed, device and number of threads: same phantom. Raises UsageError for a task without phantoms.
     """
-    recipe = RECIPES[task]
+    recipe = recipe_of(task)
     draw = Draw.of_seed(seed, device or torch.device("cpu"))
     anatomy = anatomies[int(draw.rng.integers(len(anatomies)))].to(draw.device)
     at = _bent_grid(draw, anatomy)

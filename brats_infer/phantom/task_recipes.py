@@ -1,8 +1,12 @@
-"""Everything in which the phantoms of one challenge differ from those of another: one entry a task in `RECIPES`."""
+"""Everything in which the phantoms of one challenge differ from those of another: one entry a task in `RECIPES`.
+
+A challenge may have no phantoms.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from brats_infer.errors import UsageError
 from brats_infer.tasks import ED, ET, NCR
 
 T1N, T1C, T2W, T2F = range(4)
@@ -92,3 +96,11 @@ RECIPES = {
     ),
 }
 """By the name of the task."""
+
+
+def recipe_of(task: str) -> Recipe:
+    """The phantoms of a task. Raises UsageError if it has none."""
+    try:
+        return RECIPES[task]
+    except KeyError:
+        raise UsageError(f"there are no phantoms of {task}: choose one of {', '.join(RECIPES)}") from None

@@ -20,7 +20,7 @@ from brats_infer.phantom.ellipsoid import ellipsoid_case
 from brats_infer.phantom.fields import Draw
 from brats_infer.phantom.make import make_phantom
 from brats_infer.phantom.scanner import to_integers
-from brats_infer.phantom.task_recipes import RECIPES
+from brats_infer.phantom.task_recipes import recipe_of
 from brats_infer.tasks import GRID_AFFINE, GRID_SHAPE, MODALITIES
 
 CASES_A_SEED = 1000
@@ -43,14 +43,16 @@ def write_cohort(
 
     `anatomy` is a folder of label maps, `mni152` (of nilearn) or `ellipsoid`, a simple brain. Same seed and number of
     threads: same bytes. A file with other content is never replaced, since its ID may be that of a real case. Raises
-    UsageError for such a file, for an unusable anatomy and for more cases than a seed has; OutputError.
+    UsageError for such a file, a task without phantoms, an unusable anatomy and more cases than a seed has; and
+    OutputError.
     """
     if count > CASES_A_SEED:
         raise UsageError(f"--cases {count}: a seed has {CASES_A_SEED}: make the others with another --seed")
+    recipe = recipe_of(task_name)
     make = _ellipsoids(shape) if anatomy == ELLIPSOID else _phantoms(anatomies_named(anatomy), task_name, shape)
     for number in range(count):
         images, labels, geometry = make(seed * CASES_A_SEED + number)
-        case_id = RECIPES[task_name].id_format.format(seed * CASES_A_SEED + number)
+        case_id = recipe.id_format.format(seed * CASES_A_SEED + number)
         target = folder / case_id
         try:
             target.mkdir(parents=True, exist_ok=True)

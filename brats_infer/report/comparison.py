@@ -24,12 +24,12 @@ from brats_infer.image.crop import crop_labels
 from brats_infer.labelling.label_map import label_volumes, region_volumes
 from brats_infer.report.lesions import LEGEND, judge
 from brats_infer.report.page import write_page
-from brats_infer.report.picture import COLOURS, draw_picture, grey
-from brats_infer.report.record import LOW_DICE, head, peak_memory, write_record
+from brats_infer.report.picture import draw_picture, grey
+from brats_infer.report.record import LOW_DICE, head, legend_of, peak_memory, write_record
 from brats_infer.report.run_report import DATA, PICTURES, make_parts, remove_others
 from brats_infer.report.sight import on_images, read_cropped, sight_of
 from brats_infer.report.volumes import write_volumes
-from brats_infer.tasks import LABEL_NAMES, Task
+from brats_infer.tasks import Task
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +107,7 @@ def _content(
 
 
 def _overlays(task: Task) -> list[dict[str, Any]]:
-    legend = [{"value": n, "name": LABEL_NAMES[n], "colour": COLOURS[n]} for n in task.labels]
+    legend = legend_of(task)
     parts = [{"name": region.name, "title": region.name, "legend": LEGEND} for region in task.regions]
     named = (("labels", "prediction"), ("reference", "reference"))
     return parts + [{"name": name, "title": title, "legend": legend} for name, title in named]
@@ -133,8 +133,8 @@ def _show(pair: Pair, case: Case | None, task: Task, out: Path) -> _Shown:
     sight = sight_of(pair.id, task, cropped, prediction, warnings)
     overlays |= {"labels": sight.labels, "reference": crop_labels(reference, cropped.restore)}
     greys = [grey(image) for image in sight.images]
-    draw_picture(greys, sight.labels, pair.id, sight.millilitres, out / PICTURES / f"{pair.id}.png")
-    write_volumes(out / DATA / f"{pair.id}.js", pair.id, greys, overlays, sight.affine)
+    draw_picture(greys, sight.labels, task, pair.id, sight.millilitres, out / PICTURES / f"{pair.id}.png")
+    write_volumes(out / DATA / f"{pair.id}.js", pair.id, task, greys, overlays, sight.affine)
     lesions = [
         {"number": n, **lesion} for n, lesion in enumerate((x for _, found in judged.values() for x in found), 1)
     ]

@@ -48,7 +48,7 @@ def judge(
     """
     margin = task.metrics.dilation_iterations
     box = bounding_box((prediction > 0) | (reference > 0), margin)
-    predicted, true = (within(labels[box], task.region_labels(region)) for labels in (prediction, reference))
+    predicted, true = (within(labels[box], region.labels) for labels in (prediction, reference))
     match = match_lesions(predicted, true, margin)
     parts = np.zeros(prediction.shape, np.uint8)
     parts[box] = _parts(predicted, true, match)

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from brats_infer.image.voxels import bounding_box
-from brats_infer.tasks import LABEL_NAMES, MODALITIES
+from brats_infer.tasks import Task
 from model.atomic import write_atomically
 
 PLANES = ("axial", "coronal", "sagittal")
 COLOURS = {1: "#e4572e", 2: "#ffc914", 3: "#3ddbd9", 4: "#b18cff"}
-"""Of the labels NCR, ED and ET, and one to spare. They differ for colour-blind people too."""
+"""{label: colour}. They differ for colour-blind people too."""
 WINDOW = (1.0, 99.0)  # percentiles of the brain's voxels, shown as black and white
 WIDTH = 1200
 TALLEST = 1200  # pixels of a plane; planes of a brain have 300 to 400
@@ -42,9 +42,14 @@ def grey(image: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 def draw_picture(
-    greys: Sequence[NDArray[np.uint8]], labels: NDArray[np.uint8], title: str, volumes: dict[str, float], path: Path
+    greys: Sequence[NDArray[np.uint8]],
+    labels: NDArray[np.uint8],
+    task: Task,
+    title: str,
+    volumes: dict[str, float],
+    path: Path,
 ) -> None:
-    """Writes a PNG of images (of `grey`) and labels, all (X, Y, Z), axes to the left, to the back, up.
+    """Writes a PNG of a task's images (of `grey`) and labels, all (X, Y, Z), axes to the left, to the back, up.
 
     The view is radiological: the patient's left is on the right. `volumes` {name: ml} stand in the title. The file is
     written atomically. Raises OSError.
@@ -62,7 +67,7 @@ def draw_picture(
     heights = [row[0].height for row in panels]
     canvas = Image.new("RGB", (WIDTH, HEADER + sum(heights) + GAP * len(rows)))
     step = (WIDTH - GAP) / len(greys)
-    _write_header(ImageDraw.Draw(canvas), title, volumes, step)
+    _write_header(ImageDraw.Draw(canvas), task, title, volumes, step)
     for number, row in enumerate(panels):
         for column, panel in enumerate(row):
             left = int(GAP + column * step + (step - GAP - panel.width) / 2)
@@ -122,15 +127,15 @@ def _outline(mask: NDArray[np.bool_], size: tuple[int, int]) -> Image.Image:
     return Image.fromarray((large & ~inner).astype(np.uint8) * 255).reduce(2)
 
 
-def _write_header(draw: ImageDraw.ImageDraw, title: str, volumes: dict[str, float], step: float) -> None:
+def _write_header(draw: ImageDraw.ImageDraw, task: Task, title: str, volumes: dict[str, float], step: float) -> None:
     font, small = (cast(ImageFont.FreeTypeFont, ImageFont.load_default(size)) for size in (17, 13))
     draw.text((GAP + 6, 6), title, "white", font)
     at = WIDTH - 12.0
-    colours = {LABEL_NAMES[n]: colour for n, colour in COLOURS.items() if n in LABEL_NAMES}
+    colours = {task.name_of(label): COLOURS[label] for label in task.labels}
     for name, ml in reversed(volumes.items()):
         text = f"{name} {ml:.1f} ml"
         at -= draw.textlength(text, font)
         draw.text((at, 6), text, colours.get(name, "white"), font)
         at -= 22
-    for column, modality in enumerate(MODALITIES):
+    for column, modality in enumerate(task.modalities):
         draw.text((GAP + (column + 0.5) * step - GAP / 2, HEADER - 22), modality.title, "#b0b0b0", small, anchor="ma")

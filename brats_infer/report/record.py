@@ -18,7 +18,7 @@ from brats_infer.labelling.confidence import UNSURE_MAP, is_unsure
 from brats_infer.pipeline import FROM_OTHERS
 from brats_infer.report.picture import COLOURS
 from brats_infer.run.events import CaseResult, Status
-from brats_infer.tasks import LABEL_NAMES, MODALITIES, T1C, TASKS, Task
+from brats_infer.tasks import MODALITIES, T1C, TASKS, Task
 from model.atomic import write_atomically
 from model.config import Member
 
@@ -56,7 +56,7 @@ def head(kind: str) -> dict[str, Any]:
         "schema": SCHEMA_VERSION,
         "kind": kind,
         "version": __version__,
-        "labels": [{"value": n, "name": name, "colour": COLOURS[n]} for n, name in LABEL_NAMES.items()],
+        "labels": legend_of(next(iter(TASKS.values()))),
         "contrasts": [{"name": modality.name, "title": modality.title} for modality in MODALITIES],
         "first_contrast": T1C.name,
         "limits": {"low_dice": LOW_DICE, "low_expected_dice": LOW_EXPECTED_DICE},
@@ -68,9 +68,16 @@ def task_record(task: Task) -> dict[str, Any]:
     """One entry of "tasks"."""
     return {
         "title": task.title,
-        "regions": {region.name: list(task.region_labels(region)) for region in task.regions},
+        "regions": {region.name: list(region.labels) for region in task.regions},
+        "labels": legend_of(task),
+        "contrasts": [modality.name for modality in task.modalities],
         "penalty_mm": task.metrics.penalty_mm,
     }
+
+
+def legend_of(task: Task) -> list[dict[str, Any]]:
+    """The labels of a task with their names and colours."""
+    return [{"value": n, "name": task.name_of(n), "colour": COLOURS[n]} for n in task.labels]
 
 
 def case_record(result: CaseResult, seen: Seen) -> dict[str, Any]:

@@ -122,8 +122,9 @@ class RunReport:
         picture, viewer = _parts_of(sight.id)
         greys = [grey(image) for image in sight.images]
         volumes = sight.millilitres
-        self._disk(lambda: draw_picture(greys, sight.labels, sight.id, volumes, self.folder / picture))
-        self._disk(lambda: write_volumes(self.folder / viewer, sight.id, greys, {"labels": sight.labels}, sight.affine))
+        self._disk(lambda: draw_picture(greys, sight.labels, sight.task, sight.id, volumes, self.folder / picture))
+        overlays = {"labels": sight.labels}
+        self._disk(lambda: write_volumes(self.folder / viewer, sight.id, sight.task, greys, overlays, sight.affine))
         lesions = lesions_of(sight)
         seconds = time.perf_counter() - began
         self.seen[sight.id] = Seen(sight.regions, volumes, lesions, seconds, picture, viewer)

@@ -28,7 +28,7 @@ class Sight:
     id: str
     task: Task
     images: NDArray[np.float32]
-    """(4, X, Y, Z), background 0."""
+    """(C, X, Y, Z), background 0."""
     labels: NDArray[np.uint8]
     """(X, Y, Z)"""
     affine: NDArray[np.float64]

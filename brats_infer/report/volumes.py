@@ -17,7 +17,7 @@ from isal import igzip
 from numpy.typing import NDArray
 from PIL import Image
 
-from brats_infer.tasks import MODALITIES
+from brats_infer.tasks import Task
 from model.atomic import write_atomically
 
 QUALITY = 88
@@ -28,11 +28,12 @@ CALL = b"bratsOpt.arrive("
 def write_volumes(
     path: Path,
     case_id: str,
+    task: Task,
     greys: Sequence[NDArray[np.uint8]],
     overlays: Mapping[str, NDArray[np.uint8]],
     affine: NDArray[np.float64],
 ) -> None:
-    """Writes images (of `picture.grey`) and overlays {name: labels}, all (X, Y, Z) on one grid, atomically.
+    """Writes a task's images (of `picture.grey`) and overlays {name: labels}, all (X, Y, Z) on one grid, atomically.
 
     A grid too long for a JPEG keeps every second voxel only, or fewer. Raises OSError.
     """
@@ -46,7 +47,7 @@ def write_volumes(
         "id": case_id,
         "shape": thinned[0].shape,
         "header": _text(_header(thinned[0].shape, thin)),
-        "images": {m.name: _text(_jpeg(image)) for m, image in zip(MODALITIES, thinned, strict=True)},
+        "images": {m.name: _text(_jpeg(image)) for m, image in zip(task.modalities, thinned, strict=True)},
         "overlays": {
             name: _text(igzip.compress(labels[::step, ::step, ::step].tobytes(order="F"), 2, mtime=0))
             for name, labels in overlays.items()

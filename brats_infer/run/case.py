@@ -120,7 +120,8 @@ class CaseRun:
         """The ensemble of the case's task. Raises CaseError for a case that cannot be segmented."""
         case = self.case
         if case.problem and not (case.lacks and self.shared.settings.missing is Missing.USE):
-            raise CaseError(case.problem + ("; or give --missing use" if case.lacks and is_enough(case.paths) else ""))
+            mendable = case.lacks and is_enough(case.paths, case.task)
+            raise CaseError(case.problem + ("; or give --missing use" if mendable else ""))
         if case.task is None:
             raise CaseError(f"{case.id}: has no task: give --task")
         return self.shared.ensembles[case.task.name]

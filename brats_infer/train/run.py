@@ -9,9 +9,9 @@ from brats_infer.errors import OutputError, UsageError, is_out_of_memory
 from brats_infer.image.normalise import Normalisation
 from brats_infer.network.devices import limit_threads
 from brats_infer.network.loading import pick_device
-from brats_infer.tasks import task_named
+from brats_infer.tasks import MODALITIES, Task, task_named
 from brats_infer.train.checkpoint import best_network
-from brats_infer.train.choices import Optimizer, TrainOptions
+from brats_infer.train.choices import Optimizer, Targets, TrainOptions
 from brats_infer.train.data.dataset import Split
 from brats_infer.train.data.material import CACHE, Material, load_cases
 from brats_infer.train.data.splits import Fold, folds_of
@@ -25,6 +25,7 @@ from brats_infer.train.run_config import TrainConfig
 from brats_infer.train.step.losses import loss_weights
 from brats_infer.train.transfer import Initial, options_with, read_initial
 from model.atomic import alone_in, remove_leftovers
+from model.config import UNetConfig
 
 
 def run(
@@ -116,9 +117,11 @@ def prepare(
     options: TrainOptions, fold: Fold, task: str, material: Material, initial: Initial | None
 ) -> tuple[TrainConfig, Split]:
     """The settings of a run and its cases. The settings are checked before any case is read. Raises UsageError."""
-    _check(options, initial)
+    of = task_named(task)
+    _check(options, initial, of)
+    _check_task(options, of)
     split = load_cases(options, fold, task, material)
-    config = _config(options, initial).with_options(seed=options.seed + fold.index)
+    config = _config(options, initial, of).with_options(seed=options.seed + fold.index)
     if options.epochs:
         epoch = steps_of_epoch(split, options.batch)
         every = options.validate_every or epoch
@@ -126,14 +129,25 @@ def prepare(
     return config, split
 
 
-def _config(options: TrainOptions, initial: Initial | None) -> TrainConfig:
-    return TrainConfig(options, initial.sha256, initial.architecture) if initial else TrainConfig(options)
+def _config(options: TrainOptions, initial: Initial | None, task: Task) -> TrainConfig:
+    of_task = len(task.modalities), len(task.regions)
+    if initial is None:
+        return TrainConfig(options, "", UNetConfig(), *of_task)
+    return TrainConfig(options, initial.sha256, initial.architecture, *of_task)
 
 
-def _check(options: TrainOptions, initial: Initial | None) -> None:
+def _check_task(options: TrainOptions, task: Task) -> None:
+    """Raises UsageError for options that the task's regions or contrasts do not allow."""
+    if options.targets == Targets.LABELS and not task.is_nested:
+        raise UsageError(f"--targets labels: the regions of {task.name} are not nested: leave it out")
+    if options.drop_contrasts and task.modalities != MODALITIES:
+        raise UsageError(f"--drop-contrasts: {task.name} has not all four contrasts: leave it out")
+
+
+def _check(options: TrainOptions, initial: Initial | None, task: Task) -> None:
     """Raises UsageError for values that contradict each other or fit no network."""
     try:
-        network = _config(options, initial).network
+        network = _config(options, initial, task).network
     except ValueError as error:
         raise UsageError(f"--channels {','.join(map(str, options.channels))}: {error}") from error
     if options.normalisation not in set(Normalisation):

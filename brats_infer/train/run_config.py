@@ -24,17 +24,20 @@ class TrainConfig:
     """The sha256 of the initial weights; empty for random weights."""
     architecture: UNetConfig = field(default_factory=UNetConfig)
     """The network of the initial weights. It gives what no option tells, such as kernels and strides."""
+    modalities: int = UNetConfig.modalities
+    """Of the task; so are the regions."""
+    regions: int = UNetConfig.regions
 
     @property
     def network(self) -> UNetConfig:
         """Raises ValueError for channels that make no network."""
         return replace(
             self.architecture,
-            modalities=UNetConfig.modalities,
-            regions=UNetConfig.regions,
             background=False,
             logits=False,
             channels=self.options.channels,
+            modalities=self.modalities,
+            regions=self.regions,
             foreground=self.options.foreground,
             deep_supervision=self.options.deep_supervision,
             dropout=self.options.dropout,

@@ -77,7 +77,7 @@ def test_one_case_from_four_files_gets_its_map_beside_them(folder: Path) -> None
         ({}, "scan t1n.nii.gz", "gli", "is no name of a label map"),
         ({"t1n": "t1n.nii.gz"}, "t1n.nii.gz", "gli", r"t1n\.nii\.gz: is given twice"),
         ({}, "map.nii.gz", "auto", "its name does not tell the challenge: give --task"),
-        ({"t1n": "BraTS-MET-00001-000-t1n.nii.gz"}, "map.nii.gz", "auto", "is of BraTS-MET"),
+        ({"t1c": None}, "map.nii.gz", "men-rt", "--t1c: is missing"),
     ],
 )
 def test_four_files_that_are_no_case_are_refused(

@@ -60,7 +60,7 @@ def scores(
     prediction: NDArray[np.uint8], reference: NDArray[np.uint8], task: Task, spacing: Spacing
 ) -> dict[str, dict[str, Any]]:
     return {
-        region.name: _region(*(np.isin(m, task.region_labels(region)) for m in (prediction, reference)), task, spacing)
+        region.name: _region(*(np.isin(m, region.labels) for m in (prediction, reference)), task, spacing)
         for region in task.regions
     }
 

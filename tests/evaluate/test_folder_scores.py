@@ -123,7 +123,11 @@ def test_enhancing_tumor_that_is_4_as_until_2021_is_scored_in_references_only(
         write_map(folders[1] / f"{name}_seg.nii.gz", old)
         (folders[0] / f"{case_id}.nii.gz").rename(folders[0] / f"{name}.nii.gz")
     assert evaluate_folders(*folders, GLI, jobs=1).mean == plain.mean
-    with_its_own = replace(GLI, regions=(*GLI.regions[:2], replace(GLI.regions[2], label=4)))
+    with_its_own = replace(
+        GLI,
+        regions=(*GLI.regions[:2], replace(GLI.regions[2], labels=(4,), label=4)),
+        label_names=("NCR", "ED", "", "ET"),
+    )
     assert 4 in read_reference(folders[1] / f"{name}_seg.nii.gz", with_its_own).data
     write_map(folders[0] / f"{name}.nii.gz", old)
     with pytest.raises(CaseError, match=rf"predictions/{name}\.nii\.gz: holds the label 4"):

@@ -21,6 +21,7 @@ from brats_infer.files.search.find import find_cases, lines_of
 from brats_infer.files.search.groups import Found, search
 from brats_infer.files.search.names import is_label, parse_number, parse_stem, stem_of
 from brats_infer.files.search.tree import Links
+from brats_infer.tasks import MODALITIES, task_of_id
 
 IDS = (
     *("BraTS-GLI-00001-000", "BraTS-GLI-00002-000", "BraTS-SSA-00001-000", "BraTS2021_00495", "brats-gli-00001-000"),
@@ -152,8 +153,10 @@ def check(root: Path, links: Links) -> str:
     assert len(set(names)) == len(names), names
     for case in found.cases:
         if not case.problem:
-            assert list(case.paths) == ["t1n", "t1c", "t2w", "t2f"], case
-            assert len({os.path.realpath(path) for path in case.paths.values()}) == 4 or has_links(case), case
+            task = task_of_id(case.id)
+            assert tuple(case.paths) == tuple(each.name for each in (task.modalities if task else MODALITIES)), case
+            real = {os.path.realpath(path) for path in case.paths.values()}
+            assert len(real) == len(case.paths) or has_links(case), case
             inside = (Path(os.path.realpath(path)).is_relative_to(root) for path in case.paths.values())
             assert links is Links.FOLLOW or all(inside), case
     try:

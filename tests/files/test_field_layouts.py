@@ -9,6 +9,8 @@ import pytest
 from brats_infer.errors import CaseError, NoCasesError, UsageError
 from brats_infer.files.nifti import read_volume
 from brats_infer.files.search.find import find_cases
+from brats_infer.files.search.groups import search
+from brats_infer.files.search.layouts import NOT_WANTED
 from brats_infer.files.search.names import Name, Rank, contrast_named, parse_stem
 from brats_infer.files.search.tree import Links
 from tests.case_files import NAMES_2021, touch_case
@@ -332,29 +334,34 @@ def test_a_broken_link_of_git_annex_is_named_with_the_way_to_its_content(tmp_pat
         read_volume(path)
 
 
-OF_OTHERS = {
-    "BraTS-MET-00001-000": "BraTS-MET",
-    "BraTS-PED-00001-000": "BraTS-PED",
-    "BraTS-GLI-02405-101": "BraTS-GLI post-treatment",
-    "BraTS-GoAT-00001": "BraTS-GoAT",
-    "BraTS-MEN-RT-0001-1": "BraTS-MEN-RT",
+LATER = {
+    "BraTS-MET-00001-000": "met",
+    "BraTS-PED-00001-000": "ped",
+    "BraTS-GLI-02405-101": "gli-post",
+    "BraTS-GoAT-00001": "goat",
 }
 
 
-@pytest.mark.parametrize("case_id", OF_OTHERS)
-def test_an_id_of_another_challenge_is_refused_by_its_name(tmp_path: Path, case_id: str) -> None:
+@pytest.mark.parametrize("case_id", LATER)
+def test_an_id_of_a_later_challenge_tells_its_task_in_a_mixed_folder_too(tmp_path: Path, case_id: str) -> None:
     """Row 12."""
     touch_case(tmp_path, case_id)
-    message = f"{case_id}: is of {OF_OTHERS[case_id]}, which this version has no member for"
-    with pytest.raises(UsageError, match=message) as caught:
-        find_cases(tmp_path)
-    assert "--task" not in str(caught.value)
     touch_case(tmp_path, ID)
-    assert message in str(problems(tmp_path)[case_id])
-    assert problems(tmp_path, "gli")[case_id] is None
+    tasks = {case.id: case.task.name for case in find_cases(tmp_path) if case.task}
+    assert tasks == {case_id: LATER[case_id], ID: "gli"}
+    assert set(problems(tmp_path).values()) == set(problems(tmp_path, "gli").values()) == {None}
 
 
-def test_a_case_with_one_contrast_of_another_challenge_is_refused_by_the_challenges_name(tmp_path: Path) -> None:
-    touch(tmp_path, "BraTS-MEN-RT-0001-1/BraTS-MEN-RT-0001-1_t1c.nii.gz")
-    with pytest.raises(UsageError, match="is of BraTS-MEN-RT"):
-        find_cases(tmp_path)
+def test_a_challenge_of_one_contrast_needs_no_other(tmp_path: Path) -> None:
+    touch(tmp_path, "BraTS-MEN-RT-0001-1/BraTS-MEN-RT-0001-1_t1c.nii.gz", "BraTS-MEN-RT-0002-1_t1n.nii.gz")
+    incomplete_t1n = tmp_path / "BraTS-MEN-RT-0002-1_t1n.nii.gz"
+    complete, incomplete = find_cases(tmp_path)
+    assert search(tmp_path).left_out == {incomplete_t1n: NOT_WANTED}
+    assert (complete.problem, list(complete.paths)) == (None, ["t1c"])
+    assert "BraTS-MEN-RT-0002-1 lacks t1c (found " in str(incomplete.problem)
+    assert "lacks t1n, t2w, t2f" in str(problems(tmp_path, "gli")["BraTS-MEN-RT-0001-1"])
+
+
+def test_a_given_task_of_one_contrast_takes_single_images_of_any_id(tmp_path: Path) -> None:
+    touch(tmp_path, "patient7_T1GD.nii.gz", "patient8_T1GD.nii.gz")
+    assert problems(tmp_path, "men-rt") == {"patient7": None, "patient8": None}

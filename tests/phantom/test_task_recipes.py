@@ -2,12 +2,15 @@
 
 import pytest
 
-from brats_infer.phantom.task_recipes import RECIPES
+from brats_infer.errors import UsageError
+from brats_infer.phantom.task_recipes import RECIPES, recipe_of
 from brats_infer.tasks import TASKS, task_of_id
 
 
-def test_every_challenge_has_a_recipe() -> None:
-    assert list(RECIPES) == list(TASKS)
+def test_recipes_are_of_challenges_and_another_one_is_answered_with_the_choice() -> None:
+    assert set(RECIPES) < set(TASKS)
+    with pytest.raises(UsageError, match="there are no phantoms of met: choose one of gli, ssa, men"):
+        recipe_of("met")
 
 
 @pytest.mark.parametrize("task", RECIPES)

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from brats_infer.report.picture import COLOURS, DARKEST, draw_picture, grey, middle_of
+from brats_infer.tasks import TASKS
 
 
 def test_grey_keeps_the_background_apart_from_the_darkest_brain() -> None:
@@ -23,7 +24,7 @@ def test_image_of_one_value_or_none_is_drawn_all_the_same(tmp_path: Path) -> Non
     nothing = grey(np.zeros((3, 3, 3), np.float32))
     assert not nothing.any()
     one = grey(np.pad([[[7.0]]], 1).astype(np.float32))  # the first of the images shows where to cut
-    draw_picture([nothing, one, one, one], np.zeros_like(nothing), "case", {}, tmp_path / "a.png")
+    draw_picture([nothing, one, one, one], np.zeros_like(nothing), TASKS["gli"], "case", {}, tmp_path / "a.png")
     assert (grey(np.full((3, 3, 3), 7, np.float32)) == DARKEST).all()
 
 
@@ -46,7 +47,7 @@ def test_cut_goes_through_the_largest_lesion_not_between_two() -> None:
 
 def test_image_far_longer_than_wide_makes_no_huge_picture(tmp_path: Path) -> None:
     image = np.full((4, 5, 3000), DARKEST, np.uint8)
-    draw_picture([image] * 4, np.zeros_like(image), "case", {}, tmp_path / "a.png")
+    draw_picture([image] * 4, np.zeros_like(image), TASKS["gli"], "case", {}, tmp_path / "a.png")
     with Image.open(tmp_path / "a.png") as picture:
         assert picture.height < 3 * 1300
 
@@ -57,7 +58,7 @@ def test_left_of_the_patient_is_on_the_right_and_the_front_is_up(tmp_path: Path)
     image = np.full(shape, DARKEST, np.uint8)
     labels = np.zeros(shape, np.uint8)
     labels[45:55, 5:15, 40:50] = 3
-    draw_picture([image] * 4, labels, "case", {"ET": 1.0}, tmp_path / "a.png")
+    draw_picture([image] * 4, labels, TASKS["gli"], "case", {"ET": 1.0}, tmp_path / "a.png")
     with Image.open(tmp_path / "a.png") as picture:
         pixels = np.asarray(picture.convert("RGB"))
     colour = [int(COLOURS[3][i : i + 2], 16) for i in (1, 3, 5)]

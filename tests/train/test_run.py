@@ -7,9 +7,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from brats_infer.cli import main
+from brats_infer.cohort import segment_folder
 from brats_infer.errors import OutputError, UsageError, WeightsError
 from brats_infer.evaluate import evaluate_folders
 from brats_infer.image.normalise import Normalisation
@@ -22,6 +24,7 @@ from brats_infer.train.step.losses import LOSSES, TERMS
 from model.atomic import alone_in
 from model.checkpoint import read_manifest
 from model.config import UNetConfig
+from tests.case_files import SHAPE, write_case, write_image
 from tests.small_networks import random_network, write_weights
 from tests.test_cli import brats_opt
 
@@ -302,3 +305,31 @@ def test_a_held_out_case_is_drawn(data: Path, tmp_path: Path) -> None:
     assert found.startswith(b"\x89PNG")
     assert expert.startswith(b"\x89PNG")
     assert found != expert
+
+
+def test_a_task_of_other_contrasts_and_regions_is_trained_and_its_member_segments(tmp_path: Path) -> None:
+    case_id, t1c = "BraTS-MEN-RT-0001-1", {"t1c": "_t1c"}
+    write_case(tmp_path / "data", case_id, names=t1c)
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[5:8, 5:8, 4:7] = 1
+    write_image(tmp_path / "data" / case_id / f"{case_id}-seg.nii.gz", labels)
+    publish_to = tmp_path / "weights"
+    train({}, tmp_path / "data", tmp_path / "run", task="men-rt", publish_to=publish_to, licence="-", trained_on="-")
+    (member,) = read_manifest(publish_to)
+    assert (member.config.modalities, member.config.regions) == (1, 1)
+    (result,) = segment_folder(tmp_path / "data", tmp_path / "out", weights=publish_to, device="cpu")
+    assert (result.task, result.message) == ("men-rt", "")
+
+
+@pytest.mark.parametrize(
+    ("task", "given", "words"),
+    [
+        ("ped", {"targets": "labels"}, "--targets labels: the regions of ped are not nested"),
+        ("men-rt", {"drop_contrasts": 0.3}, "--drop-contrasts: men-rt has not all four contrasts"),
+    ],
+)
+def test_options_that_a_task_does_not_allow_are_refused(
+    data: Path, tmp_path: Path, task: str, given: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(UsageError, match=words):
+        train(given, data, tmp_path, task=task)

@@ -13,7 +13,7 @@ from brats_infer.files.search.groups import FEW, NO_ID, Found, search
 from brats_infer.files.search.layouts import DATASET, GIVE_CHANNELS, LAYOUT
 from brats_infer.files.search.names import parse_stem, stem_of
 from brats_infer.files.search.tree import Links
-from brats_infer.tasks import MODALITIES, TASKS, Task, other_challenge, task_named, task_of_id
+from brats_infer.tasks import MODALITIES, TASKS, Task, task_named, task_of_id
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ def find_cases(
     Raises UsageError if the folder cannot be read or no ID tells its task, NoCasesError if it holds no case.
     """
     task = None if task_name == "auto" else task_named(task_name)
-    found = search(folder, links, channels)
+    found = search(folder, links, channels, task)
     cases = sorted(found.cases, key=lambda case: case.id)
     if not cases:
         raise NoCasesError("; ".join([f"{folder}: holds no case: {LAYOUT}", *_there(folder, found)]))
@@ -41,25 +41,24 @@ def find_cases(
 
 
 def case_of_files(images: Mapping[str, Path], label_map: Path, task_name: str = "auto", whole: bool = True) -> Case:
-    """The case of four files, {contrast: file}, whose ID is the name of its label map.
+    """The case of a file for each contrast, {contrast: file}, whose ID is the name of its label map.
 
     Unless `whole`, it may lack contrasts; they are its problem. `task_name` "auto" takes the challenge from that ID or
     from the files' names. Raises UsageError for files that cannot be one case, and for a task that is not told.
     """
-    lacking = [modality.name for modality in MODALITIES if modality.name not in images]
-    if lacking and (whole or not images):
-        raise UsageError(f"--{lacking[0]}: is missing: give one file for each contrast, or --missing use")
     if not label_map.name.endswith(MAP_ENDING) or not is_safe_id(case_id := label_map.name.removesuffix(MAP_ENDING)):
         raise UsageError(f"--output {label_map}: is no name of a label map ({ID_RULE}): give a file {{ID}}.nii.gz")
-    paths = {modality.name: images[modality.name] for modality in MODALITIES if modality.name in images}
+    names = [parse_stem(stem_of(path.name) or "") for path in images.values()]
+    ids = [case_id, *(name.case_id for name in names if name)]
+    task = task_named(task_name) if task_name != "auto" else next(filter(None, map(task_of_id, ids)), None)
+    wanted = task.modalities if task else MODALITIES
+    lacking = [modality.name for modality in wanted if modality.name not in images]
+    if lacking and (whole or not images):
+        raise UsageError(f"--{lacking[0]}: is missing: give one file for each contrast, or --missing use")
+    paths = {modality.name: images[modality.name] for modality in wanted if modality.name in images}
     real = [os.path.realpath(path) for path in (*paths.values(), label_map)]
     if twice := next((path for path in real if real.count(path) > 1), None):
         raise UsageError(f"{twice}: is given twice: name four images, and another file as --output")
-    names = [parse_stem(stem_of(path.name) or "") for path in paths.values()]
-    ids = [case_id, *(name.case_id for name in names if name)]
-    task = task_named(task_name) if task_name != "auto" else next(filter(None, map(task_of_id, ids)), None)
-    if task_name == "auto" and (other := next((each for each in ids if other_challenge(each)), None)):
-        raise UsageError(_of_other(other))
     if task is None:
         raise UsageError(f"{label_map}: its name does not tell the challenge: give --task {'|'.join(TASKS)}")
     problem = f"{case_id}: lacks {', '.join(lacking)}" if lacking else None
@@ -101,22 +100,14 @@ def _check_ids(folder: Path, cases: Sequence[Case], task: Task | None) -> None:
     plain = [case for case in cases if is_safe_id(case.id)]
     if plain and all(str(case.problem).endswith(GIVE_CHANNELS) for case in plain):
         raise UsageError(f"{plain[0].problem}")
-    if not plain or task or any(task_of_id(case.id) and not other_challenge(case.id) for case in cases):
+    if not plain or task or any(task_of_id(case.id) for case in cases):
         return
-    if other := next((case for case in plain if other_challenge(case.id)), None):
-        raise UsageError(f"{folder}: {_of_other(other.id)}")
     raise UsageError(
         f"{folder}: the case IDs ({plain[0].id}, …) do not tell the challenge: give --task {'|'.join(TASKS)}"
     )
 
 
-def _of_other(case_id: str) -> str:
-    return f"{case_id}: is of {other_challenge(case_id)}, which this version has no member for: take it out"
-
-
 def _with_task(case: Case, task: Task | None) -> Case:
-    if task is None and other_challenge(case.id):
-        return replace(case, problem=_of_other(case.id))
     found = task or task_of_id(case.id)
     if found is None and case.problem is None:
         return replace(case, problem=f"{case.id}: this ID does not tell the challenge: give --task {'|'.join(TASKS)}")

@@ -9,6 +9,7 @@ from pathlib import Path
 from brats_infer.files.cases import Case
 from brats_infer.files.search.layouts import (
     LAYOUT,
+    NOT_WANTED,
     OTHER_TAKEN,
     Group,
     channels_beside,
@@ -18,7 +19,7 @@ from brats_infer.files.search.layouts import (
 )
 from brats_infer.files.search.names import Rank, contrast_named, stem_of
 from brats_infer.files.search.tree import Folder, Links, Tree, other_formats, walk
-from brats_infer.tasks import MODALITIES
+from brats_infer.tasks import Task
 
 NO_CASE = "lost+found"  # in the top folder of a disk
 FEW = 3  # lines for one reason; more are one line
@@ -37,9 +38,10 @@ class Found:
     """A text for each other format that lies there."""
 
 
-def search(root: Path, links: Links = Links.FOLLOW, channels: Sequence[str] = ()) -> Found:
+def search(root: Path, links: Links = Links.FOLLOW, channels: Sequence[str] = (), task: Task | None = None) -> Found:
     """A case for each ID in each folder, and a problem for each case name that leads to no image.
 
+    `task`, if all cases have one, tells their contrasts; otherwise their IDs do.
     Raises UsageError if the folder cannot be read.
     """
     tree = walk(root, links)
@@ -49,7 +51,7 @@ def search(root: Path, links: Links = Links.FOLLOW, channels: Sequence[str] = ()
     groups: list[Group] = []
     of_cases: set[Path] = set()
     for folder in tree.folders:
-        here = group(folder, channels or _channels_of(folder, root, links), in_one_image=bool(channels))
+        here = group(folder, channels or _channels_of(folder, root, links), bool(channels), task)
         groups += here.groups
         left_out = {path: NO_ID if _is_bare(folder, path) else why for path, why in here.left_out.items()}
         in_a_case = not of_cases.isdisjoint(folder.path.parents)
@@ -65,6 +67,7 @@ def search(root: Path, links: Links = Links.FOLLOW, channels: Sequence[str] = ()
     groups = _surest(groups, found.left_out)
     _find_meant(groups, tree, found.left_out)
     _judge_known_folders(root, tree, groups, found, odd)
+    found.left_out |= {path: NOT_WANTED for each in groups for path in each.unused}
     found.cases = [_case(each, Path(os.path.realpath(root)), links) for each in groups]
     ids = {each.case_id for each in groups}
     for path, what in odd.items():
@@ -101,7 +104,8 @@ def _surest(groups: Sequence[Group], left_out: dict[Path, str]) -> list[Group]:
     kept = []
     for same in same_name.values():
         contrasts = [name for each in same for name in each.files]
-        if len(same) == 1 and len(contrasts) == 1 and same[0].rank > Rank.OFFICIAL and not is_known(same[0].case_id):
+        alone = len(same) == len(contrasts) == 1 < len(same[0].wanted)
+        if alone and same[0].rank > Rank.OFFICIAL and not is_known(same[0].case_id):
             left_out |= {path: ALONE for paths in same[0].files.values() for path in paths}
             continue
         best = min(each.rank for each in same)
@@ -182,7 +186,7 @@ def _folders_without_images(root: Path, tree: Tree) -> dict[Path, str]:
 
 
 def _case(group: Group, inside: Path, links: Links) -> Case:
-    paths = {modality.name: group.files[modality.name][0] for modality in MODALITIES if modality.name in group.files}
+    paths = {modality.name: group.files[modality.name][0] for modality in group.wanted if modality.name in group.files}
     leaving: list[Path] = []
     if links is Links.INSIDE:
         leaving = [path for path in paths.values() if not Path(os.path.realpath(path)).is_relative_to(inside)]

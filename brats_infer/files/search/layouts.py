@@ -18,13 +18,14 @@ from brats_infer.files.search.names import (
     stem_of,
 )
 from brats_infer.files.search.tree import Folder, format_of
-from brats_infer.tasks import MODALITIES, other_challenge, task_of_id
+from brats_infer.tasks import MODALITIES, Modality, Task, task_of_id
 
 LABELS_FOLDER = "labels"  # labelsTr beside imagesTr
 DATASET = "dataset.json"  # of nnU-Net, it names the channels
 MOST_NAMED = 4  # files in a message
 LAYOUT = "expected {ID}/{ID}-t1n.nii.gz, -t1c, -t2w and -t2f (or _t1, _t1ce, _t2 and _flair), one folder a case"
 NO_CONTRAST = f"its name ends in no contrast: {LAYOUT}"
+NOT_WANTED = "its challenge does not take this contrast"
 OTHER_TAKEN = "another file of its case has the better name"
 DERIVED = "it seems to be made of a case beside it"
 GIVE_CHANNELS = "give --channels with the contrasts in the order of the numbers, for example t1n,t1c,t2w,t2f"
@@ -38,6 +39,8 @@ class Group:
     folder: Path
     files: dict[str, list[Path]] = field(default_factory=dict)
     """{contrast: files}, in the order of `MODALITIES`; more than one file is a problem."""
+    task: Task | None = None
+    """The task of all cases; None: the one that the ID tells, if it does."""
     rank: Rank = Rank.OFFICIAL
     """Of the least sure name."""
     meant: list[tuple[str, str]] = field(default_factory=list)
@@ -48,8 +51,20 @@ class Group:
     """The contrasts of the volumes of a 4-D image."""
 
     @property
+    def wanted(self) -> tuple[Modality, ...]:
+        """The contrasts of its task; all of them if no task is known."""
+        task = self.task or task_of_id(self.case_id)
+        return task.modalities if task else MODALITIES
+
+    @property
     def lacking(self) -> list[str]:
-        return [modality.name for modality in MODALITIES if modality.name not in self.files]
+        return [modality.name for modality in self.wanted if modality.name not in self.files]
+
+    @property
+    def unused(self) -> list[Path]:
+        """Images of contrasts that its task does not take."""
+        taken = [path for modality in self.wanted for path in self.files.get(modality.name, [])]
+        return [path for paths in self.files.values() for path in paths if path not in taken]
 
     @property
     def is_incomplete(self) -> bool:
@@ -66,7 +81,8 @@ class Group:
             return f"{self.folder}: the numbers of {self.case_id}_0000 and so on tell no contrast: {GIVE_CHANNELS}"
         if self.lacking:
             return self._lacks()
-        for name, paths in self.files.items():
+        for name in (modality.name for modality in self.wanted):
+            paths = self.files[name]
             if len(paths) > 1:
                 listed = ", ".join(path.name for path in paths)
                 return f"{self.folder}: {self.case_id} has {name} twice ({listed}): remove one"
@@ -91,10 +107,11 @@ class Grouped:
     """{image that no case takes: why}, without label maps."""
 
 
-def group(folder: Folder, channels: Sequence[str], in_one_image: bool = False) -> Grouped:
+def group(folder: Folder, channels: Sequence[str], in_one_image: bool = False, task: Task | None = None) -> Grouped:
     """The cases of a folder, by the names of its images. `channels` are the contrasts of numbered files, in order.
 
-    `in_one_image`: where no name tells a contrast or a number, each image holds all channels (4-D).
+    `in_one_image`: where no name tells a contrast or a number, each image holds all channels (4-D). `task` is that of
+    all cases; None: each ID tells its own.
     """
     done = Grouped()
     named: dict[str, list[tuple[Name, Path]]] = defaultdict(list)
@@ -115,13 +132,13 @@ def group(folder: Folder, channels: Sequence[str], in_one_image: bool = False) -
         else:
             done.left_out[path] = NO_CONTRAST
     for case_id, found in named.items():
-        _add(done, Group(case_id, folder.path), found)
+        _add(done, Group(case_id, folder.path, task=task), found)
     _without_derived(done)
     _without_parts(done)
     if in_one_image and not done.groups and not numbers and not folder.path.name.lower().startswith(LABELS_FOLDER):
         for path in done.left_out:
             files = {modality.name: [path] for modality in MODALITIES}
-            done.groups.append(Group(stems[path], folder.path, files, Rank.KNOWN, channels=tuple(channels)))
+            done.groups.append(Group(stems[path], folder.path, files, task, Rank.KNOWN, channels=tuple(channels)))
         done.left_out.clear()
     return done
 
@@ -136,7 +153,7 @@ def _add(done: Grouped, group: Group, found: Iterable[tuple[Name, Path]]) -> Non
         ranked[name.contrast][name.rank].append(path)
     best = {modality.name: min(ranked[modality.name]) for modality in MODALITIES if modality.name in ranked}
     single = all(len(ranked[name][rank]) == 1 for name, rank in best.items() if rank >= Rank.PROCESSED)
-    if len(best) < len(MODALITIES) or not single:
+    if not all(modality.name in best for modality in group.wanted) or not single:
         best = {name: rank for name, rank in best.items() if rank < Rank.PROCESSED}
     for contrast, rank in best.items():
         group.files[contrast] = ranked[contrast][rank]
@@ -151,7 +168,7 @@ def _add(done: Grouped, group: Group, found: Iterable[tuple[Name, Path]]) -> Non
 
 def is_known(name: str) -> bool:
     """Whether a name is the case ID of a challenge."""
-    return bool(task_of_id(name) or other_challenge(name))
+    return task_of_id(name) is not None
 
 
 def _without_derived(done: Grouped) -> None:

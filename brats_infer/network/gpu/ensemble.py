@@ -149,11 +149,11 @@ class GpuEnsemble(Ensemble):
     def _memory(self, shape: tuple[int, ...]) -> Tensor:
         return host_memory(shape, torch.float32, self.device)
 
-    def _closer_box(self, members: Sequence[int], outermost: Tensor, dust: int) -> Box:
+    def _closer_box(self, members: Sequence[int], anything: Tensor, dust: int) -> Box:
         """As on the CPU; other threads have their turn while this thread waits."""
         step = self._box_step(members)
         look = turn_at(self.device).look
-        return look(outermost >= POSSIBLE, lambda possible: closer_box(possible.numpy(), step, dust))
+        return look(anything >= POSSIBLE, lambda possible: closer_box(possible.numpy(), step, dust))
 
     def _engine(self, index: int, device: torch.device) -> Engine:
         """A member's engine on a device, created on first use."""

@@ -2,7 +2,9 @@
 const VIEWS = ["all", "axial", "coronal", "sagittal", "3-D"];
 const current = { item: null, viewer: null, keys: {} };
 
-const overlaysOf = (item) => report.overlays ?? [{ name: "labels", title: "Labels", legend: report.labels.filter(({ value }) => Object.values(report.tasks[item.task].regions).flat().includes(value)) }];
+const overlaysOf = (item) => report.overlays ?? [{ name: "labels", title: "Labels", legend: report.tasks[item.task].labels }];
+
+const contrastsOf = (item) => report.contrasts.filter(({ name }) => report.tasks[item.task].contrasts.includes(name));
 
 function choice(name, options, chosen, act) {
   const buttons = options.map(([value, text, key]) => el("button", { type: "button", "data-value": value, "aria-pressed": String(value === chosen), title: key ? `Key ${key}` : null, onclick: () => choose(value) }, text));
@@ -38,7 +40,7 @@ function controls(viewer, item) {
   const overlays = overlaysOf(item);
   const state = { overlay: overlays[0], shown: new Set(overlays[0].legend.map((entry) => entry.value)), opacity: 0.5, hidden: false };
   const legend = legendControls(viewer, item, state);
-  const contrasts = choice("Contrast", report.contrasts.map(({ name, title }, i) => [name, title, i + 1]), report.first_contrast, (name) => viewer.setContrast(name));
+  const contrasts = choice("Contrast", contrastsOf(item).map(({ name, title }, i) => [name, title, i + 1]), report.first_contrast, (name) => viewer.setContrast(name));
   const views = choice("View", VIEWS.map((name) => [name, name]), "all", (name) => viewer.setView(name));
   const opacity = el("input", { type: "range", min: 0, max: 1, step: 0.05, value: state.opacity, "aria-label": "Opacity of the overlay", oninput: (event) => { state.opacity = Number(event.target.value); legend.refresh(); } });
   const cut = el("input", { type: "checkbox", checked: true, onchange: (event) => viewer.setCut(event.target.checked) });
@@ -57,7 +59,7 @@ function controls(viewer, item) {
     ArrowUp: () => viewer.step(0, 0, 1), ArrowDown: () => viewer.step(0, 0, -1), ArrowLeft: () => viewer.step(1, 0, 0), ArrowRight: () => viewer.step(-1, 0, 0),
     PageUp: () => viewer.step(0, 1, 0), PageDown: () => viewer.step(0, -1, 0), "[": () => shade(-0.1), "]": () => shade(0.1),
     o: () => { state.hidden = !state.hidden; legend.refresh(); },
-    ...Object.fromEntries(report.contrasts.map(({ name }, i) => [String(i + 1), () => contrasts.choose(name)])),
+    ...Object.fromEntries(contrastsOf(item).map(({ name }, i) => [String(i + 1), () => contrasts.choose(name)])),
   };
   legend.draw();
   legend.refresh();
@@ -80,10 +82,10 @@ function factsCard(item) {
     el("p", { class: "keys" }, labels));
 }
 
-function keysCard() {
+function keysCard(item) {
   const key = (...names) => names.map((name) => el("kbd", {}, name));
   return el("div", { class: "card keys" }, el("h3", {}, "Keys"), key("↑", "↓"), " axial  ", key("←", "→"), " sagittal ", key("PgUp", "PgDn"), " coronal", el("br"),
-    key("1", "–", String(report.contrasts.length)), " contrast  ", key("o"), " overlay  ", key("[", "]"), " opacity", el("br"), key("n", "p"), " next, previous  ", key("Esc"), " all cases");
+    key("1", "–", String(contrastsOf(item).length)), " contrast  ", key("o"), " overlay  ", key("[", "]"), " opacity", el("br"), key("n", "p"), " next, previous  ", key("Esc"), " all cases");
 }
 
 function lesionTable(item) {
@@ -120,7 +122,7 @@ async function openCase(item) {
     ...notes.filter(Boolean), item.viewer ? el("div", { class: "split" }, stage, side) : "", item.viewer ? lesionTable(item) : "");
   byId("case").querySelector("h1").focus({ preventScroll: true });
   if (!item.viewer) return;
-  side.replaceChildren(factsCard(item), keysCard());
+  side.replaceChildren(factsCard(item), keysCard(item));
   const canvas = el("canvas", { "aria-label": `Slices of ${item.id}`, role: "img" });
   stage.append(canvas);
   const left = () => current.item !== item || !stage.isConnected;  // another case was opened meanwhile, or this one again
@@ -131,7 +133,7 @@ async function openCase(item) {
     if (!left()) await viewer.show(volumes, report.first_contrast);
     if (left()) { viewer.close(); return; }
     current.viewer = viewer;
-    side.replaceChildren(...controls(viewer, item), factsCard(item), keysCard());
+    side.replaceChildren(...controls(viewer, item), factsCard(item), keysCard(item));
     if (item.lesions.length) viewer.goTo(item.lesions[0].mm);
     stage.setAttribute("data-ready", item.id);
   } catch (error) {

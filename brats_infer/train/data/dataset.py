@@ -44,7 +44,7 @@ class TrainingCase:
 
     id: str
     image: Tensor
-    """(5, X, Y, Z) float16: four normalised modalities and the brain mask; background is 0."""
+    """(C + 1, X, Y, Z) float16: normalised modalities and the brain mask; background is 0."""
     regions: Tensor
     """(R, X, Y, Z) bool, in the task's order."""
     centres: tuple[NDArray[np.int32], ...]
@@ -53,7 +53,7 @@ class TrainingCase:
     @classmethod
     def of_arrays(cls, case_id: str, image: NDArray[np.float16], regions: NDArray[np.bool_]) -> "TrainingCase":
         """A case in memory, with its centres."""
-        masks = [*regions, image[4] > 0]
+        masks = [*regions, image[-1] > 0]
         return cls(case_id, torch.from_numpy(image), torch.from_numpy(regions), tuple(_some_voxels(m) for m in masks))
 
 
@@ -225,7 +225,7 @@ def _some_voxels(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
 
 
 def _read(case: Case, reference: Path, task: Task) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """(4, X, Y, Z) raw images and (R, X, Y, Z) masks on the canonical crop. Raises CaseError."""
+    """(C, X, Y, Z) raw images and (R, X, Y, Z) masks on the canonical crop. Raises CaseError."""
     cropped = crop_to_brain(read_case(case))
     grid = cropped.restore.geometry
     labels = on_grid(read_reference(reference, task), reference, grid, "the images", "use the label map of this case")
@@ -242,7 +242,7 @@ def training_case(
     histogram: NDArray[np.float32] | None,
     spacing: int,
 ) -> TrainingCase:
-    """The case of raw images (4, X, Y, Z) and masks (R, X, Y, Z) at 1 mm.
+    """The case of raw images (C, X, Y, Z) and masks (R, X, Y, Z) at 1 mm.
 
     Raises CaseError for intensities beyond float16.
     """

@@ -99,8 +99,8 @@ def draw_patch(
         flipped = [axis + 1 for axis in range(3) if matrix[axis, axis] < 0]
         image, target = image.flip(flipped), target.flip(flipped)
     if augment in (Augment.CONTRAST, Augment.ALL):
-        mask = image[4:5]
-        image = torch.cat((change_contrast(image[:4], rng).mul_(mask > 0), mask))
+        mask = image[-1:]
+        image = torch.cat((change_contrast(image[:-1], rng).mul_(mask > 0), mask))
     return image, target
 
 
@@ -245,7 +245,7 @@ def bend_patch(
     grid = functional.affine_grid(matrices, [1, 1, *patch], align_corners=False)
     linear, brain, regions = (
         functional.grid_sample(volumes[None], grid, mode=mode, align_corners=False)[0]
-        for volumes, mode in ((image[:4], "bilinear"), (image[4:], "nearest"), (target, "nearest"))
+        for volumes, mode in ((image[:-1], "bilinear"), (image[-1:], "nearest"), (target, "nearest"))
     )
     return torch.cat((linear.mul_(brain > 0), brain)), regions  # interpolation blurs across the edge of the mask
 

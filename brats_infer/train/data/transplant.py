@@ -9,32 +9,33 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from brats_infer.tasks import MODALITIES, T1C, T1N, T2F, T2W
-
 MARGIN = (0, 3)
 """Voxels around the tumor that are grafted with it: from, to, both included."""
 FAINT_SHARE = 0.5
 """Probability that a graft is faint: each contrast has a strength of its own, its share of the mixed intensities."""
-LEAST_STRENGTH = {T1N: 0.0, T1C: 0.5, T2W: 0.0, T2F: 0.5}
-"""Of a faint graft; the greatest is 1. Real tumors may show in FLAIR and not in T2 or T1."""
+LEAST_STRENGTH = (0.0, 0.5, 0.0, 0.5)
+"""Of a faint graft in T1, T1c, T2 and FLAIR; the greatest is 1. Real tumors may show in FLAIR and not in T2 or T1."""
+FEW_CONTRASTS = 0.5
+"""The same for a challenge without all four contrasts."""
 
 
 def transplant(
     image: Tensor, regions: Tensor, graft: Tensor, graft_regions: Tensor, rng: np.random.Generator
 ) -> tuple[Tensor, Tensor]:
-    """(5, X, Y, Z) and (R, X, Y, Z): the host's patch with the tumor of the graft's patch, where both have brain.
+    """(C + 1, X, Y, Z) and (R, X, Y, Z): the host's patch with the tumor of the graft's patch, where both have brain.
 
-    Images are four modalities and the brain mask, targets 0 or 1, outermost region first. The graft's tumor replaces a
-    tumor of the host. The host's brain mask stays.
+    Images are the modalities and the brain mask, targets 0 or 1. The graft's tumor replaces a tumor of the host. The
+    host's brain mask stays.
     """
     margin = int(rng.integers(MARGIN[0], MARGIN[1] + 1))
     faint = rng.random() < FAINT_SHARE
-    strengths = [rng.uniform(LEAST_STRENGTH[modality], 1.0) if faint else 1.0 for modality in MODALITIES]
-    brain = image[4:] * graft[4:] > 0  # (1, X, Y, Z)
-    tumor = (graft_regions[:1] > 0) & brain
+    least = LEAST_STRENGTH if len(image) == len(LEAST_STRENGTH) + 1 else (FEW_CONTRASTS,) * (len(image) - 1)
+    strengths = [rng.uniform(low, 1.0) if faint else 1.0 for low in least]
+    brain = image[-1:] * graft[-1:] > 0  # (1, X, Y, Z)
+    tumor = (graft_regions.amax(0, keepdim=True) > 0) & brain
     share = image.new_tensor(strengths)[:, None, None, None] * _smooth(tumor.to(image.dtype), margin) * brain
-    mixed = torch.lerp(image[:4], graft[:4], share)
-    return torch.cat((mixed, image[4:])), torch.where(tumor, graft_regions, regions)
+    mixed = torch.lerp(image[:-1], graft[:-1], share)
+    return torch.cat((mixed, image[-1:])), torch.where(tumor, graft_regions, regions)
 
 
 def _smooth(mask: Tensor, margin: int) -> Tensor:

@@ -78,11 +78,12 @@ def ensemble_in_training(network: UNet, task: Task, device: torch.device) -> Ens
 
 def predicted_labels(ensemble: Ensemble, case: TrainingCase) -> NDArray[np.uint8]:
     """The label map (X, Y, Z) that a network finds on a case's own grid, without post-processing."""
-    image = case.image.float()  # (5, X, Y, Z)
-    brain = image[4].numpy() > 0
+    image = case.image.float()  # (C + 1, X, Y, Z)
+    brain = image[-1].numpy() > 0
     (member,) = ensemble.members
-    x = image if member.config.foreground else image[:4]
-    cropped = Cropped(tuple(image[:4].numpy()), brain, Restore.of_crop(brain.shape), (int(brain.sum()),) * 4)
+    x = image if member.config.foreground else image[:-1]
+    counts = (int(brain.sum()),) * (len(image) - 1)
+    cropped = Cropped(tuple(image[:-1].numpy()), brain, Restore.of_crop(brain.shape), counts)
     read = Read(cropped, {input_kind(member): x}, ())
     return label(predict(read, ensemble, AS_PREDICTED), ensemble.task, AS_PREDICTED).labels
 

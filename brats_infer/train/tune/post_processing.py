@@ -111,7 +111,7 @@ def read_stored(case_id: str, probabilities: Path, reference: Path, task: Task) 
         log.warning("warning: %s", warning)
     labels = placed.data
     margin = task.metrics.dilation_iterations + 1
-    box = bounding_box((found[0] >= THRESHOLDS[0]) | (labels > 0), margin)
+    box = bounding_box((found >= THRESHOLDS[0]).any(axis=0) | (labels > 0), margin)
     return Stored(case_id, np.ascontiguousarray(found[:, *box]), labels[box], rounded_spacing(geometry))
 
 

@@ -48,7 +48,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number, case_id in enumerate(IDS):
         distance = np.sqrt(((at - np.array([14 + number, 14, 14])[:, None, None, None]) ** 2).sum(axis=0))
         labels = np.select([distance < 4, distance < 6, distance < 8], [1, 3, 2], 0).astype(np.uint8)
-        truth = np.stack([np.isin(labels, GLI.region_labels(region)) for region in GLI.regions])
+        truth = np.stack([np.isin(labels, region.labels) for region in GLI.regions])
         probabilities = np.where(truth, 0.42, 0.1).astype(np.float32)
         probabilities[2][truth[2]] = 0.75
         probabilities[:, 28:32, 24:28, 24:28] = 0.42
