@@ -106,7 +106,10 @@ class TrainOptions(BaseModel):
     spacing: int = _option(1, "Of the network's grid, mm; coarser sees further.", recorded_as="network", ge=1)
     dropout: float = _option(0.0, "Share of feature maps left out in training.", recorded_as="network", ge=0, lt=1)
     targets: Targets = _option(Targets.REGIONS, "Nested regions or disjoint labels.", recorded_as="network")
-    normalisation: str = _option("zscore+rescale", "none, zscore, zscore+rescale or zscore+rescale+histogram.")
+    normalisation: str = _option(
+        "zscore+rescale",
+        "none, zscore, zscore+rescale or zscore+rescale+histogram; of nnU-Net: zscore-brain, zscore-box.",
+    )
     clean_labels: bool = _option(False, "Take dust out of the training labels.")
     phantom_share: float = _option(0.7, "Of the patches, from --phantoms or --anatomy.", ge=0, le=1)
     anatomy: str | None = _option(None, "Make a new synthetic case for each patch: of mni152, or a folder.")
