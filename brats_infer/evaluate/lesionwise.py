@@ -282,6 +282,9 @@ def hd95_of(match: Match, chosen: NDArray[np.intp], spacing: Spacing, penalty: f
     for index, lesion in enumerate(chosen):
         if lesion in match.touches:
             own, partners = true.owners == lesion, np.isin(predicted.owners, match.touches[lesion])
+            if own.all() and partners.all():
+                scores[index] = whole
+                continue
             scores[index] = max(
                 _percentile_between(true, own, predicted, partners, to_predicted),
                 _percentile_between(predicted, partners, true, own, to_true),
