@@ -1,6 +1,6 @@
 """How long the official scores take: seconds a pair on one core, reading included, and memory.
 
-    python benchmarks/evaluate.py [--task gli] [--pairs FOLDER] [--repeats 1] [--jobs 2]
+    python benchmarks/evaluate.py [--task gli] [--metrics 2023] [--pairs FOLDER] [--repeats 1] [--jobs 2]
 
 FOLDER holds `predictions` and `references`; without it the pairs of ../shared (or $BRATS_OPT_SHARED) are used. The
 official program takes 4 to 12 s for each of them.
@@ -28,6 +28,7 @@ GOAL_SECONDS, GOAL_MB = 0.4, 700
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--task", choices=TASKS, default="gli")
+    parser.add_argument("--metrics", choices=("2023", "2024"), default="2023")
     parser.add_argument("--pairs", type=Path, default=SHARED / "metrics" / "pairs")
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=0, help="also time the whole cohort with as many processes")
@@ -37,19 +38,19 @@ def main() -> None:
         sys.exit(f"{given.pairs} is absent: give --pairs")
     if given.jobs:
         start = time.perf_counter()
-        evaluate_folders(*folders, task_named(given.task), jobs=given.jobs, console=Console(quiet=True))
+        evaluate_folders(*folders, task_named(given.task), given.metrics, jobs=given.jobs, console=Console(quiet=True))
         print(f"{given.jobs} processes: {time.perf_counter() - start:.1f} s for the cohort, starting them included")
         print(f"peak memory of a process: {peak_mb(resource.RUSAGE_CHILDREN):.0f} MB")
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    one_core(folders, given.task, given.repeats)
+    one_core(folders, given.task, given.metrics, given.repeats)
 
 
-def one_core(folders: tuple[Path, Path], task: str, repeats: int) -> None:
+def one_core(folders: tuple[Path, Path], task: str, metrics: str, repeats: int) -> None:
     """Prints the fastest of some runs for each pair, and their mean."""
     wall, processor = [], []
     for pair in find_pairs(*folders):
-        runs = [timed(lambda pair=pair: score_pair(pair, task_named(task))) for _ in range(repeats)]
+        runs = [timed(lambda pair=pair: score_pair(pair, task_named(task), metrics)) for _ in range(repeats)]
         wall.append(min(run[0] for run in runs))
         processor.append(min(run[1] for run in runs))
         print(f"{pair.id}  {wall[-1]:.3f} s  ({processor[-1]:.3f} s of processor time)")

@@ -169,7 +169,7 @@ def dice_of(ours: NDArray[np.floating], theirs: NDArray[np.uint8]) -> str:
     """Dice of each region between two label maps."""
     parts = []
     for region in GLI.regions:
-        a, b = (np.isin(labels, GLI.region_labels(region)) for labels in (ours, theirs))
+        a, b = (np.isin(labels, region.labels) for labels in (ours, theirs))
         parts.append(
             f"{region.name} {2 * np.count_nonzero(a & b) / max(1, np.count_nonzero(a) + np.count_nonzero(b)):.4f}"
         )

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 @partial(scoring, required=False)
 @option("--prediction", type=PATH, help="One label map, of any name, in place of --predictions.")
 @option("--reference", type=PATH, help="Its reference, in place of --references.")
-@option("--metrics", type=click.Choice(["2023", "2026"]), default="2023", show_default=True)
+@option("--metrics", type=click.Choice(["2023", "2024", "2026"]), default="2023", show_default=True)
 @option("--csv", "csv_file", type=PATH, help="A file for the table.")
-@option("--lesions", "lesions_file", type=PATH, help="A CSV file for the scores of each lesion (2023).")
+@option("--lesions", "lesions_file", type=PATH, help="A CSV file for the scores of each lesion (2023, 2024).")
 @click.option(  # without a variable: BRATS_OPT_JSON is the flag of `infer`
     "--json", "json_file", type=PATH, help="A file for the table, the means and the warnings."
 )
@@ -40,8 +40,8 @@ def evaluate(ctx: click.Context, /, task: str, metrics: str, jobs: int | None, *
     from brats_infer.evaluate.score_files import print_table, write_csv, write_json, write_lesions
 
     raise_once()
-    if given["lesions_file"] and metrics != "2023":
-        raise click.UsageError("--lesions lists lesions by the metrics of 2023: leave --metrics out")
+    if given["lesions_file"] and metrics == "2026":
+        raise click.UsageError("--lesions lists lesions by the metrics of 2023 and 2024: choose one with --metrics")
     pairs = _pairs(given["predictions"], given["references"], given["prediction"], given["reference"])
     chosen = task_for([pair.id for pair in pairs], task)
     scores = evaluate_pairs(pairs, chosen, metrics, jobs)

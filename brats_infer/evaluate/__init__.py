@@ -6,15 +6,19 @@
 
 from brats_infer.evaluate.folder_scores import evaluate_folders
 from brats_infer.evaluate.lesionwise import LesionScores, RegionScores, lesionwise_scores, scores_and_lesions
+from brats_infer.evaluate.metrics2024.region_scores import LesionScores2024, RegionScores2024, scores_2024
 from brats_infer.evaluate.scores import CohortScores
 from brats_infer.evaluate.surface import hd95
 
 __all__ = [
     "CohortScores",
     "LesionScores",
+    "LesionScores2024",
     "RegionScores",
+    "RegionScores2024",
     "evaluate_folders",
     "hd95",
     "lesionwise_scores",
+    "scores_2024",
     "scores_and_lesions",
 ]

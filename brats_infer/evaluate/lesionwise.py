@@ -156,15 +156,19 @@ def unknown_labels(labels: NDArray[np.integer], task: Task) -> tuple[int, ...]:
 def dilate(mask: Mask, iterations: int) -> Mask:
     """Dilates (X, Y, Z) by the 18 neighbours, `iterations` times. Outside of the array there is no mask.
 
-    The 18 neighbours are the union of three squares of 3x3 voxels, one in each plane of two axes.
+    The 18 neighbours are the union of three squares of 3x3 voxels, one in each plane of two axes. Eight voxels of the
+    last axis share a byte, which takes a quarter of the time.
     """
     dilated = np.zeros_like(mask)
     box = bounding_box(mask, iterations)
-    inside = mask[box]
+    inside = np.packbits(mask[box], axis=2)
     for _ in range(iterations):
         along_x, along_y = _widen(inside, 0), _widen(inside, 1)
-        inside = _widen(along_x, 1) | _widen(along_x, 2) | _widen(along_y, 2)
-    dilated[box] = inside
+        square = _widen(along_x, 1)
+        along_x |= along_y
+        square |= _widen_last(along_x)
+        inside = square
+    dilated[box] = np.unpackbits(inside, axis=2, count=mask[box].shape[2])
     return dilated
 
 
@@ -174,12 +178,23 @@ def dilated_lesions(mask: Mask, iterations: int) -> Labels:
     return components
 
 
-def _widen(mask: Mask, axis: int) -> Mask:
-    """The mask and its two neighbours along one axis."""
-    wide = mask.copy()
-    to, by = np.moveaxis(wide, axis, 0), np.moveaxis(mask, axis, 0)
+def _widen(packed: NDArray[np.uint8], axis: int) -> NDArray[np.uint8]:
+    """A mask with eight voxels a byte, and its two neighbours along one of the first axes."""
+    wide = packed.copy()
+    to, by = np.moveaxis(wide, axis, 0), np.moveaxis(packed, axis, 0)
     to[1:] |= by[:-1]
     to[:-1] |= by[1:]
+    return wide
+
+
+def _widen_last(packed: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A mask with eight voxels a byte, the first one in the highest bit, and its two neighbours along the last axis.
+
+    It may grow into the unused bits of the last byte. From there it reaches no voxel that it does not reach inside.
+    """
+    wide: NDArray[np.uint8] = packed | (packed >> np.uint8(1)) | (packed << np.uint8(1))
+    wide[..., 1:] |= packed[..., :-1] << np.uint8(7)
+    wide[..., :-1] |= packed[..., 1:] >> np.uint8(7)
     return wide
 
 
@@ -267,6 +282,9 @@ def hd95_of(match: Match, chosen: NDArray[np.intp], spacing: Spacing, penalty: f
     for index, lesion in enumerate(chosen):
         if lesion in match.touches:
             own, partners = true.owners == lesion, np.isin(predicted.owners, match.touches[lesion])
+            if own.all() and partners.all():
+                scores[index] = whole
+                continue
             scores[index] = max(
                 _percentile_between(true, own, predicted, partners, to_predicted),
                 _percentile_between(predicted, partners, true, own, to_true),

@@ -46,11 +46,13 @@ def write_lesions(scores: CohortScores, path: Path) -> None:
     """
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(("case", "region", "lesion", "volume_ml", "dice", "hd95", "status"))
+    columns = ("dice", "hd95", "nsd_05", "nsd_10") if scores.metrics == "2024" else ("dice", "hd95")
+    writer.writerow(("case", "region", "lesion", "volume_ml", *columns, "status"))
     for case_id, regions in scores.lesions.items():
         for region, lesions in regions.items():
             for number, one in enumerate(lesions, start=1):
-                writer.writerow((case_id, region, number, one.volume_mm3 / 1000, one.dice, one.hd95, one.status))
+                values = (getattr(one, name) for name in columns)
+                writer.writerow((case_id, region, number, one.volume_mm3 / 1000, *values, one.status))
     _write(path, stream.getvalue())
 
 

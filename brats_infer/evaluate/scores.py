@@ -7,7 +7,7 @@ import numpy as np
 
 from brats_infer.evaluate.lesionwise import LesionScores
 
-METRICS = ("2023", "2026")
+METRICS = ("2023", "2024", "2026")
 
 Table = dict[str, dict[str, float]]
 """{region: {column: number}}"""
@@ -29,7 +29,7 @@ class CohortScores:
     missing: tuple[str, ...]
     """IDs of the references without a prediction, ascending."""
     lesions: dict[str, LesionTable] = field(default_factory=dict)
-    """By case ID, for the metrics of 2023."""
+    """By case ID, for the metrics of 2023 and 2024."""
     warnings: tuple[str, ...] = ()
     """Doubts about the IDs and the files, each a line that names a file or a case."""
 

@@ -100,12 +100,14 @@ def distances_to(source: Surface, target: Surface) -> tuple[Floats, NDArray[np.i
     occupied = np.zeros(int(np.prod(target.grid)), bool)
     occupied[target.corners] = True
     distances, found = np.zeros(len(source)), np.zeros(len(source), np.intp)
-    left = np.arange(len(source))
+    left, corners = np.arange(len(source)), source.corners
     for distance, step in _steps(target.grid, target.spacing):
-        reached = source.corners[left] + step
+        reached = corners + step
         hit = occupied[reached]
-        distances[left[hit]], found[left[hit]] = distance, reached[hit]
-        left = left[~hit]
+        if hit.any():
+            there = left[hit]
+            distances[there], found[there] = distance, reached[hit]
+            left, corners = left[~hit], corners[~hit]
     nearest = np.searchsorted(target.corners, found)
     if len(left):
         tree = cKDTree(target.points, balanced_tree=False, compact_nodes=False)

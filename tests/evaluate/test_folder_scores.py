@@ -186,8 +186,8 @@ def test_folders_without_cases_are_said_to_be_so(folders: tuple[Path, Path], tmp
         evaluate_folders(folders[0], empty, GLI)
     with pytest.raises(UsageError, match="absent: cannot be read"):
         evaluate_folders(tmp_path / "absent", folders[1], GLI)
-    with pytest.raises(UsageError, match="unknown metrics '2024'"):
-        evaluate_folders(*folders, GLI, metrics="2024")
+    with pytest.raises(UsageError, match="unknown metrics '2022'"):
+        evaluate_folders(*folders, GLI, metrics="2022")
 
 
 def test_progress_is_a_line_a_case_where_there_is_no_terminal(folders: tuple[Path, Path]) -> None:
