@@ -196,7 +196,9 @@ class Loud:
         return self.reduced
 
 
-@pytest.mark.parametrize("call", [os.system, eval, exec, subprocess.Popen, __import__, getattr, np.load], ids=str)
+@pytest.mark.parametrize(
+    "call", [os.system, eval, exec, subprocess.Popen, __import__, getattr, np.load], ids=lambda call: call.__name__
+)
 def test_no_function_of_a_pickle_is_called(call: Any, tmp_path: Path) -> None:
     torch.save({"network_weights": {}, "extra": Loud(call, "touch was-run")}, tmp_path / "bad.pth")
     with pytest.raises(WeightsError, match=rf"would run [\w.]*{call.__name__}"):
