@@ -99,7 +99,7 @@ def test_environment_gives_options_and_the_command_line_wins(folder: Path, tmp_p
         ("component_probability: 2", "component_probability"),
         ("component_probability: .nan", "component_probability"),
         ("mode: quick", "mode"),
-        ("task: met", "task"),
+        ("task: atlas", "task"),
         ("[1, 2]", "the file"),
         ("!!map [1, 2]", "is not YAML ("),
         ("task: !!bool maybe", "is not YAML ("),
@@ -197,7 +197,7 @@ def test_exit_codes_and_messages(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (("--task", "met"), "Invalid value for '--task'"),
+        (("--task", "atlas"), "Invalid value for '--task'"),
         (("--shard", "3/2"), "Invalid value for '--shard'"),
         (("--shard", "Auto"), "Invalid value for '--shard'"),
         (("--shard", "1_0/2_0"), "Invalid value for '--shard'"),
@@ -450,9 +450,9 @@ def test_info_refuses_what_a_run_would(folder: Path, tmp_path: Path) -> None:
 def test_info_looks_at_members_of_other_challenges_too(folder: Path, tmp_path: Path) -> None:
     weights = Path(shutil.copytree(folder / "weights", tmp_path / "weights"))
     manifest = json.loads((weights / "manifest.json").read_text())
-    manifest["members"][0]["task"] = "ped"
+    manifest["members"][0]["task"] = "atlas"
     (weights / "manifest.json").write_text(json.dumps(manifest))
-    assert "small-0.safetensors  is of the unknown task ped" in brats_opt("info", "--weights", weights).stdout
+    assert "small-0.safetensors  is of the unknown task atlas" in brats_opt("info", "--weights", weights).stdout
     (weights / "small-0.safetensors").unlink()
     done = brats_opt("info", "--weights", weights)
     assert (done.returncode, "small-0.safetensors" in one_line(done)) == (5, True)
