@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from brats_infer.tasks import TASKS
+from model.checkpoint import read_manifest
 from tests.container.engine import IMAGE, ROOT, command, docker, folders
 
 MAX_BYTES = {"cpu": 1_600_000_000, "cuda": 6_000_000_000}
@@ -83,7 +83,7 @@ def test_version_and_labels(image: str) -> None:
 
 def test_it_knows_its_members(image: str) -> None:
     facts = json.loads(docker("run", "--rm", image, "info", "--json"))
-    assert {member["task"] for member in facts["members"]} == set(TASKS)
+    assert facts["members"] == [member.to_json() for member in read_manifest(ROOT / "weights")]
 
 
 def test_code_and_weights_lie_above_torch(image: str) -> None:
