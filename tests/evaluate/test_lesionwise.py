@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from brats_infer.evaluate import RegionScores, lesionwise_scores
-from brats_infer.evaluate.lesionwise import dilate
+from brats_infer.image.voxels import dilate
 from brats_infer.tasks import LesionMetrics, Task, task_named
 from tests.evaluate import oracle
 
