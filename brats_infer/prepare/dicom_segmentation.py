@@ -121,7 +121,8 @@ def _frame(
     inside = (nearest >= 0).all() and (nearest.max(axis=1) < labels.shape).all()
     if not inside or np.abs(voxels - nearest).max() > SLIGHT:
         raise CaseError(other)
-    return labels[tuple(nearest)].reshape(size)
+    frame: NDArray[np.uint8] = labels[tuple(nearest)].reshape(size)
+    return frame
 
 
 def _segmentation(sources: Sequence[Any], pixels: NDArray[np.uint8], names: Sequence[str]) -> Any:

@@ -10,8 +10,8 @@ from pydicom import Dataset, FileDataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
-SHAPE = (32, 28, 24)
-SPACING = (6.0, 6.5, 7.0)
+SHAPE = (20, 18, 14)
+SPACING = (9.0, 10.0, 11.0)
 PATIENT = {
     "PatientName": "Mustermann^Erika",
     "PatientID": "PID-0815",
@@ -33,10 +33,10 @@ PATIENT = {
 SECRETS = ("mustermann", "erika", "pid-0815", "19611224", "1961", "acc4711", "quacksalber", "musterstadt", "20240229")
 """Words of the patient, in lower case, that no output may hold."""
 AXES = {
-    "axial": ((1, 0, 0), (0, -1, 0), (0, 0, 1)),
-    "axial from above": ((1, 0, 0), (0, -1, 0), (0, 0, -1)),
+    "axial": ((-1, 0, 0), (0, -1, 0), (0, 0, 1)),
+    "axial from above": ((-1, 0, 0), (0, -1, 0), (0, 0, -1)),
     "sagittal": ((0, -1, 0), (0, 0, -1), (1, 0, 0)),
-    "coronal": ((1, 0, 0), (0, 0, -1), (0, -1, 0)),
+    "coronal": ((-1, 0, 0), (0, 0, -1), (0, -1, 0)),
     "oblique": ((0.96, 0.28, 0), (0.28 * 0.8, -0.96 * 0.8, -0.6), (0.28 * 0.6, -0.96 * 0.6, 0.8)),
 }
 """{orientation: directions of columns, rows and slices} in NIfTI's coordinates (right, front, up)."""
@@ -90,7 +90,7 @@ def write_series(
     for k in range(volume.shape[2]):
         if k in skipped:
             continue
-        path = folder / f"IM{number:03}{(k * 7) % 101:03}{suffix}"
+        path = folder / f"IM{number:03}{(k * 7) % 997:03}{suffix}"
         image = _image(path, volume[:, :, k], affine, k)
         image.SeriesInstanceUID, image.StudyInstanceUID, image.FrameOfReferenceUID = uid, study, frame
         image.SeriesNumber, image.InstanceNumber = number, k + 1
@@ -103,6 +103,16 @@ def write_series(
         image.save_as(path, enforce_file_format=True)
         paths.append(path)
     return paths
+
+
+def write_study(folder: Path, contrasts: Collection[str] = ("t1n", "t1c", "t2w", "t2f")) -> dict[str, NDArray[Any]]:
+    """Writes series 3 to 6, axial and each with voxels of its own; returns {contrast: affine}."""
+    affines = {}
+    for i, contrast in enumerate(SEQUENCES):
+        if contrast in contrasts:
+            affines[contrast] = affine_of("axial")
+            write_series(folder / f"{i}", blob(i), affines[contrast], SEQUENCES[contrast], number=3 + i)
+    return affines
 
 
 def _image(path: Path, pixels: NDArray[Any], affine: NDArray[np.float64], k: int) -> Dataset:

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +12,6 @@ from brats_infer.prepare.studies.packages import require
 from brats_infer.prepare.studies.planes import Plane, Stack, stack
 
 MAGIC_AT, MAGIC = 128, b"DICM"
-WITHOUT_PREAMBLE = (b"\x08\x00", b"\x02\x00")  # first bytes of older exports: group 0008 or 0002
 MR_IMAGES = ("1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.4.1")  # SOP classes: MR, enhanced MR
 GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 TAGS = (
@@ -97,10 +96,9 @@ def is_dicom(path: Path) -> bool:
     """Whether a file begins as DICOM does."""
     try:
         with path.open("rb") as file:
-            head = file.read(MAGIC_AT + len(MAGIC))
+            return file.read(MAGIC_AT + len(MAGIC))[MAGIC_AT:] == MAGIC
     except OSError:
         return False
-    return head[MAGIC_AT:] == MAGIC or (len(head) > MAGIC_AT and head.startswith(WITHOUT_PREAMBLE))
 
 
 def read_series(paths: Iterable[Path]) -> tuple[list[Series], int]:
@@ -128,97 +126,92 @@ def read_header(path: Path) -> Header | None:
 
     with config.disable_value_validation():  # a warning would show the value
         dataset = dcmread(path, stop_before_pixels=True, force=True, specific_tags=list(TAGS))
-        uid = _text(dataset, "SOPInstanceUID")
-        if not _is_mr(dataset) or "Rows" not in dataset:
+        groups = [part for name in GROUPS for group in (dataset.get(name) or [])[:1] for part in _parts(group)]
+        parts = [dataset, *groups]
+        if not _is_mr(parts) or "Rows" not in dataset:
             return None
-        number = int(_number(dataset, "SeriesNumber") or 0)
+        number = int(_number(parts, "SeriesNumber") or 0)
         return Header(
             path=path,
-            uid=uid,
-            series=(_text(dataset, "SeriesInstanceUID") or str(number), _text(dataset, "EchoNumbers")),
+            uid=_text(parts, "SOPInstanceUID"),
+            series=(_text(parts, "SeriesInstanceUID") or str(number), _text(parts, "EchoNumbers")),
             number=number,
-            examination=(_text(dataset, "PatientID"), _text(dataset, "StudyInstanceUID")),
+            examination=(_text(parts, "PatientID"), _text(parts, "StudyInstanceUID")),
             size=(int(dataset.Rows), int(dataset.Columns)),
             planes=planes_of(dataset),
-            facts=_facts(dataset),
+            facts=_facts(parts),
         )
 
 
-def _is_mr(dataset: Any) -> bool:
-    """By the modality, else by the kind of object."""
-    return (_text(dataset, "Modality") or _text(dataset, "SOPClassUID")) in ("MR", *MR_IMAGES)
-
-
 def planes_of(dataset: Any) -> tuple[Plane | None, ...]:
-    """The places of an image's slices, one for each frame; None for a slice without position."""
-    frames = getattr(dataset, GROUPS[1], None)
-    if not frames:
-        return (_plane((dataset,)),)
-    shared = list(getattr(dataset, GROUPS[0], []))
-    return tuple(_plane((frame, *shared, dataset)) for frame in frames)
+    """The places of an image's slices, one for each frame; None for a slice of unknown place."""
+    shared, frames = (dataset.get(name) or [] for name in GROUPS)
+    common = [*(part for group in shared for part in _parts(group)), dataset]
+    return tuple(_plane([*_parts(frame), *common]) for frame in frames) or (_plane(common),)
 
 
-def _plane(places: Sequence[Any]) -> Plane | None:
-    """The plane by the first dataset that holds each tag."""
-    position, orientation, spacing = (
-        next((found for place in places for found in _all(place, keyword)), None)
-        for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
-    )
+def _parts(group: Any) -> list[Any]:
+    """The datasets in a functional group of an enhanced image."""
+    return [part for element in group if element.VR == "SQ" for part in element.value]
+
+
+def _plane(parts: Sequence[Any]) -> Plane | None:
     try:
-        x, y, z = (float(v) for v in position or ())
-        a, b, c, d, e, f = (float(v) for v in orientation or ())
-        rows, columns = (float(v) for v in spacing or ())
-    except (ValueError, TypeError):
+        x, y, z = _numbers(parts, "ImagePositionPatient")
+        a, b, c, d, e, f = _numbers(parts, "ImageOrientationPatient")
+        rows, columns = _numbers(parts, "PixelSpacing")
+    except ValueError:
         return None
     return Plane((x, y, z), (a, b, c), (d, e, f), (rows, columns))
 
 
-def _facts(dataset: Any) -> Facts:
-    agent = _text(dataset, "ContrastBolusAgent")
-    if not agent and getattr(dataset, "ContrastBolusAgentSequence", None):
+def _is_mr(parts: Sequence[Any]) -> bool:
+    """By the modality, else by the kind of object."""
+    return (_text(parts, "Modality") or _text(parts, "SOPClassUID")) in ("MR", *MR_IMAGES)
+
+
+def _facts(parts: Sequence[Any]) -> Facts:
+    agent = _text(parts, "ContrastBolusAgent")
+    if not agent and parts[0].get("ContrastBolusAgentSequence"):
         agent = "agent"  # as enhanced images tell it
-    image_type = f"{_text(dataset, 'ImageType')} {_text(dataset, 'FrameType')}"
     return Facts(
-        description=_text(dataset, "SeriesDescription"),
-        protocol=_text(dataset, "ProtocolName"),
-        sequence_name=_text(dataset, "SequenceName"),
-        sequence=frozenset(_text(dataset, "ScanningSequence").split()),
-        image_type=image_type.upper(),
-        te=_number(dataset, "EchoTime") or _number(dataset, "EffectiveEchoTime"),
-        tr=_number(dataset, "RepetitionTime"),
-        ti=_number(dataset, "InversionTime") or _number(dataset, "InversionTimes"),
+        description=_text(parts, "SeriesDescription"),
+        protocol=_text(parts, "ProtocolName"),
+        sequence_name=_text(parts, "SequenceName"),
+        sequence=frozenset(_text(parts, "ScanningSequence").split()),
+        image_type=f"{_text(parts, 'ImageType')} {_text(parts, 'FrameType')}".upper(),
+        te=_number(parts, "EchoTime") or _number(parts, "EffectiveEchoTime"),
+        tr=_number(parts, "RepetitionTime"),
+        ti=_number(parts, "InversionTime") or _number(parts, "InversionTimes"),
         agent=agent,
-        body_part=_text(dataset, "BodyPartExamined"),
-        angiography=_text(dataset, "AngioFlag") == "Y",
-        diffusion=(_number(dataset, "DiffusionBValue") or 0) > 0,
-        started=_number(dataset, "AcquisitionTime") or _number(dataset, "SeriesTime"),
+        body_part=_text(parts, "BodyPartExamined"),
+        angiography=_text(parts, "AngioFlag") == "Y",
+        diffusion=(_number(parts, "DiffusionBValue") or 0) > 0,
+        started=_number(parts, "AcquisitionTime") or _number(parts, "SeriesTime"),
     )
 
 
-def _all(dataset: Any, keyword: str) -> Iterator[Any]:
-    """Values of a tag in a dataset, then in its sequences, of which only the first frame's is looked into."""
-    value = dataset.get(keyword)
-    if value is not None and value != "":
-        yield value
-    for element in dataset:
-        if element.VR == "SQ" and element.value:
-            yield from _all(element.value[0], keyword)
-
-
-def _text(dataset: Any, keyword: str) -> str:
-    """A tag as text, its values separated by spaces; "" if it is missing or damaged."""
+def _text(parts: Sequence[Any], keyword: str) -> str:
+    """A tag as text by the first part that has it, its values separated by spaces; "" if missing or damaged."""
     with suppress(*DAMAGED):
-        for value in _all(dataset, keyword):
-            parts = [value] if isinstance(value, str | int | float) else list(value)
-            return " ".join(str(part) for part in parts).strip()
+        for part in parts:
+            value = part.get(keyword)
+            if value is not None and value != "":
+                values = [value] if isinstance(value, str | int | float) else value
+                return " ".join(str(each) for each in values).strip()
     return ""
 
 
-def _number(dataset: Any, keyword: str) -> float | None:
-    """The first value of a tag as a number; None if it is missing or damaged."""
+def _numbers(parts: Sequence[Any], keyword: str) -> list[float]:
+    """A tag as numbers; none if it is missing or damaged."""
     with suppress(*DAMAGED):
-        return float(_text(dataset, keyword).split()[0])
-    return None
+        return [float(word) for word in _text(parts, keyword).split()]
+    return []
+
+
+def _number(parts: Sequence[Any], keyword: str) -> float | None:
+    """The first value of a tag as a number."""
+    return next(iter(_numbers(parts, keyword)), None)
 
 
 def _labelled(groups: list[list[Header]]) -> list[Series]:

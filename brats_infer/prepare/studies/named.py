@@ -64,16 +64,18 @@ def contrast_by_name(name: str) -> Named | None:
     if no_contrast_in(words):
         return None
     if parsed is not None:
-        return Named(_with_agent(parsed.contrast, words), parsed.rank)
+        return Named(_refined(parsed.contrast, words), parsed.rank)
     if modality := contrast_in(stem):
-        return Named(_with_agent(modality.name, words), BY_WORDS)
+        return Named(_refined(modality.name, words), BY_WORDS)
     by_words = _by_words(words)
     return None if by_words is None else Named(by_words, BY_WORDS)
 
 
-def _with_agent(contrast: str, words: str) -> str:
-    """T1 with contrast if the words say so: `T1_MPRAGE_Gd`."""
-    return t1_named(agent_in(words)) if contrast == T1N.name else contrast
+def _refined(contrast: str, words: str) -> str:
+    """T1 with contrast or FLAIR where further words say so: `T1_MPRAGE_Gd`, `t2_tirm`."""
+    if contrast == T1N.name:
+        return t1_named(agent_in(words))
+    return T2F.name if contrast == T2W.name and weighting_in(words) is Weighting.FLAIR else contrast
 
 
 def _by_words(words: str) -> str | None:

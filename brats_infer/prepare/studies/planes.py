@@ -91,5 +91,5 @@ def _gap(steps: NDArray[np.float64], step: float) -> str | None:
     if abs(steps[worst] - step) <= UNEVEN * step:
         return None
     lacking = sum(round(float(s) / step) - 1 for s in steps if s > 1.5 * step)
-    between = f"{steps[worst]:.3g} mm between slices {worst + 1} and {worst + 2}, {step:.3g} mm between others"
-    return f"lacks {lacking} slices ({between})" if lacking else f"is unevenly spaced ({between})"
+    between = f"{steps[worst]:.3g} mm between slices {worst + 1} and {worst + 2}, {step:.3g} mm elsewhere"
+    return f"lacks {lacking} slices: {between}" if lacking else f"is unevenly spaced: {between}"

@@ -134,7 +134,7 @@ def _scan(name: str, contrast: str, source: Series | Path, work: Path) -> tuple[
         raise CaseError(f"{name}: {source.title} holds {problem}, no volume: choose another one for {contrast}")
     if source.stack.gap:
         raise CaseError(
-            f"{name}: {source.title} {source.stack.gap}: export it again, or choose another one with --series"
+            f"{name}: {source.title} {source.stack.gap}. Export it again, or choose another one with --series"
         )
     image = work / f"{name}-{contrast}.nii"
     volume = convert(source, image, name)
