@@ -1,6 +1,6 @@
 """Writes a label map as a DICOM Segmentation over the series that it was made of."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from brats_infer import __version__
 from brats_infer.errors import CaseError, OutputError
 from brats_infer.files.geometry import SLIGHT
 from brats_infer.prepare.studies.headers import DAMAGED, planes_of
-from brats_infer.prepare.studies.packages import require
+from brats_infer.prepare.studies.packages import quiet, require
 from brats_infer.prepare.studies.planes import Plane
 from model.atomic import write_atomically
 
@@ -35,8 +35,8 @@ COLOURS = ((220, 50, 47), (133, 190, 60), (250, 200, 40), (60, 130, 220))
 ARTIFICIAL_INTELLIGENCE = ("123110", "DCM", "Artificial Intelligence")
 BRAIN = ("12738006", "SCT", "Brain")
 SERIES_NUMBER_STEP = 1000  # added to that of the series
-EMPTY_TAGS = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID")
-EMPTY_TIMES = ("StudyDate", "StudyTime")
+TEXT_TAGS = ("PatientName", "PatientID", "AccessionNumber", "StudyID")
+SEXES = ("M", "F", "O")
 
 
 def write_segmentation(
@@ -75,10 +75,13 @@ def write_segmentation(
     segments[in_order] = np.arange(1, len(in_order) + 1)
     stream = BytesIO()
     try:
-        segmentation = _segmentation(sources, segments[pixels], [names[label] for label in in_order])
-        segmentation.save_as(stream)
-    except DAMAGED as error:  # its text may hold the patient's data
-        raise CaseError(f"{path.name}: the series' headers do not suffice for a DICOM Segmentation") from error
+        with quiet():
+            segmentation = _segmentation(sources, segments[pixels], [names[label] for label in in_order])
+            segmentation.save_as(stream)
+    except DAMAGED:  # the error's text may hold the patient's data
+        raise CaseError(
+            f"{path.name}: the series' headers do not suffice for a DICOM Segmentation: export the series again"
+        ) from None
     try:
         write_atomically(path, stream.getvalue())
     except OSError as error:
@@ -88,18 +91,30 @@ def write_segmentation(
 
 
 def _read(file: Path) -> Any:
-    """A header, with empty tags where those of the patient or the study are missing. Raises CaseError."""
-    from pydicom import config, dcmread
+    """A header, in which missing and invalid tags of the patient and the study are empty. Raises CaseError."""
+    from pydicom import dcmread
+    from pydicom.valuerep import DA, TM
 
     try:
-        with config.disable_value_validation():
+        with quiet():
             dataset = dcmread(file, stop_before_pixels=True, force=True)
-        for keyword in (*EMPTY_TAGS, *EMPTY_TIMES):
-            if keyword not in dataset:
-                setattr(dataset, keyword, None if keyword in EMPTY_TIMES else "")
-    except (*DAMAGED, OSError) as error:
-        raise CaseError(f"{file}: cannot be read as DICOM: export the series again") from error
+            for keyword in TEXT_TAGS:
+                setattr(dataset, keyword, dataset.get(keyword, ""))
+            if dataset.get("PatientSex") not in SEXES:
+                dataset.PatientSex = ""
+            for keyword, kind in {"PatientBirthDate": DA, "StudyDate": DA, "StudyTime": TM}.items():
+                setattr(dataset, keyword, _valid(kind, dataset.get(keyword)))
+    except (*DAMAGED, OSError):  # the error's text may hold the patient's data
+        raise CaseError(f"{file}: cannot be read as DICOM: export the series again") from None
     return dataset
+
+
+def _valid(kind: Callable[[Any], Any], value: Any) -> Any:
+    """A date or time; None unless it is one."""
+    try:
+        return kind(value) if value else None
+    except ValueError:
+        return None
 
 
 def _frame(

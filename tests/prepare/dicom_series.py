@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset, FileDataset
 from pydicom.dataset import FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
+from pydicom.uid import EnhancedMRImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
 SHAPE = (20, 18, 14)
 SPACING = (9.0, 10.0, 11.0)
@@ -103,6 +103,50 @@ def write_series(
         image.save_as(path, enforce_file_format=True)
         paths.append(path)
     return paths
+
+
+def write_enhanced(path: Path, volume: NDArray[Any], affine: NDArray[np.float64], tags: Mapping[str, Any]) -> None:
+    """Writes a volume (columns, rows, slices) as one enhanced (multi-frame) MR image, its slices in falling order."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    frames = [_image(path, volume[:, :, k], affine, k) for k in reversed(range(volume.shape[2]))]
+    image = frames[0]
+    pixels = b"".join(frame.PixelData for frame in frames)
+    image.PerFrameFunctionalGroupsSequence = [_frame_groups(frame, i) for i, frame in enumerate(frames, start=1)]
+    image.SharedFunctionalGroupsSequence = [_shared_groups(image, tags)]
+    for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness"):
+        delattr(image, keyword)
+    image.SOPClassUID = image.file_meta.MediaStorageSOPClassUID = EnhancedMRImageStorage
+    image.NumberOfFrames, image.PixelData, image.SeriesNumber = len(frames), pixels, 1
+    image.SeriesInstanceUID, image.StudyInstanceUID = generate_uid(), generate_uid()
+    image.FrameOfReferenceUID, image.SeriesDescription = generate_uid(), tags["SeriesDescription"]
+    for keyword, value in PATIENT.items():
+        setattr(image, keyword, value)
+    image.save_as(path, enforce_file_format=True)
+
+
+def _item(**tags: Any) -> Dataset:
+    item = Dataset()
+    for keyword, value in tags.items():
+        setattr(item, keyword, value)
+    return item
+
+
+def _frame_groups(frame: Dataset, number: int) -> Dataset:
+    position = _item(ImagePositionPatient=frame.ImagePositionPatient)
+    content = _item(StackID="1", InStackPositionNumber=number, DimensionIndexValues=[1, number])
+    return _item(PlanePositionSequence=[position], FrameContentSequence=[content])
+
+
+def _shared_groups(image: Dataset, tags: Mapping[str, Any]) -> Dataset:
+    measures = _item(PixelSpacing=image.PixelSpacing, SliceThickness=image.SliceThickness)
+    timing = _item(RepetitionTime=tags["RepetitionTime"], FlipAngle=90.0)
+    return _item(
+        PlaneOrientationSequence=[_item(ImageOrientationPatient=image.ImageOrientationPatient)],
+        PixelMeasuresSequence=[measures],
+        MRTimingAndRelatedParametersSequence=[timing],
+        MREchoSequence=[_item(EffectiveEchoTime=tags["EchoTime"])],
+        MRImageFrameTypeSequence=[_item(FrameType=["ORIGINAL", "PRIMARY", "VOLUME", "NONE"])],
+    )
 
 
 def write_study(folder: Path, contrasts: Collection[str] = ("t1n", "t1c", "t2w", "t2f")) -> dict[str, NDArray[Any]]:

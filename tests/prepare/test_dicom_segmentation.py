@@ -10,11 +10,12 @@ import numpy as np
 import pydicom
 import pytest
 from numpy.typing import NDArray
+from pydicom import config
 
 from brats_infer.errors import CaseError, OutputError
 from brats_infer.prepare.dicom_segmentation import write_segmentation
 from brats_infer.prepare.studies.study import Scan, read_study
-from tests.prepare.dicom_series import PATIENT, SEQUENCES, affine_of, blob, write_series
+from tests.prepare.dicom_series import PATIENT, SEQUENCES, affine_of, blob, write_enhanced, write_series
 
 NAMES = {1: "NCR", 2: "ED", 4: "ET"}
 
@@ -143,3 +144,26 @@ def test_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     labels, affine = _labels(scan)
     with pytest.raises(OutputError, match="cannot be written"):
         write_segmentation(tmp_path / "work" / "S1-t2w.nii" / "seg.dcm", labels, affine, scan.dicom, NAMES)
+
+
+def test_segmentation_of_an_enhanced_image_lies_where_its_labels_are(tmp_path: Path) -> None:
+    write_enhanced(tmp_path / "S1" / "IM1", blob(3), affine_of("oblique"), SEQUENCES["t2w"])
+    scan = read_study(tmp_path / "S1", tmp_path / "work").scans["t2w"]
+    labels, affine = _labels(scan)
+    write_segmentation(tmp_path / "seg.dcm", labels, affine, scan.dicom, NAMES)
+    volume = highdicom.seg.segread(tmp_path / "seg.dcm").get_volume(segment_numbers=[2], combine_segments=True)
+    in_ras = np.diag([-1.0, -1.0, 1.0, 1.0]) @ volume.affine
+    assert _places(in_ras, volume.array > 0) == _places(affine, labels == 2)
+
+
+def test_damaged_tags_of_the_patient_are_left_empty(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    damaged = {"PatientSex": "weiblich", "PatientBirthDate": "24.12.61", "PatientName": "Mustermann"}
+    with config.disable_value_validation():
+        write_series(tmp_path / "S1", blob(3), affine_of("axial"), SEQUENCES["t2w"] | damaged)
+    capfd.readouterr()
+    scan = read_study(tmp_path / "S1", tmp_path / "work").scans["t2w"]
+    labels, affine = _labels(scan)
+    write_segmentation(tmp_path / "seg.dcm", labels, affine, scan.dicom, NAMES)
+    dataset = pydicom.dcmread(tmp_path / "seg.dcm")
+    assert (dataset.PatientSex, dataset.PatientBirthDate, dataset.PatientName) == ("", "", "Mustermann")
+    assert capfd.readouterr() == ("", "")

@@ -122,11 +122,14 @@ def _after_the_agent(
 
 
 def _ask_for_the_agent(study: str, usable: Sequence[tuple[Series, Verdict]], given: Mapping[str, Series]) -> None:
-    """Raises CaseError if two T1 with the same words were scanned one after the other and none tells of an agent."""
-    contrasts = [verdict.contrast for _, verdict in usable]
-    if T1C.name in contrasts or T1C.name in given or T1N.name in given:
+    """Raises CaseError if two T1 with the same words were scanned one after the other and nothing parts them.
+
+    Either none tells of a contrast agent, or all do by the tag, which may have been set for the whole examination.
+    """
+    t1 = {verdict.contrast for _, verdict in usable} & {T1N.name, T1C.name}
+    if len(t1) != 1 or T1C.name in given or T1N.name in given:
         return
-    silent = [each for each, verdict in usable if verdict.contrast == T1N.name and verdict.agent is None]
+    silent = [each for each, verdict in usable if verdict.contrast in t1 and not verdict.in_words]
     silent = [each for each in silent if not (is_reformatted(each) or each.stack.gap)]
     for one, other in combinations(silent, 2):
         at_once = one.facts.started is not None and one.facts.started == other.facts.started

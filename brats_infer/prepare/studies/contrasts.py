@@ -34,7 +34,7 @@ CORRECTIONS = re.compile(r"\b(?:DIS2D|DIS3D|NORM)\b")
 OTHER_PARTS = re.compile(
     r"SPINE|KNEE|FOOT|ABDOMEN|PELVIS|BREAST|PROSTATE|HEART|SHOULDER|HIP|ANKLE|HAND|WRIST|ELBOW|LIVER|CHEST|THORAX|LEG"
 )
-NO_AGENT = re.compile(r"(?:no|none|nil|n/?a|false|without|ohne|sans|sin|0|-+|unknown)\b.*|", re.IGNORECASE)
+NO_AGENT = re.compile(r"(?:no|none|nil|n/?a|false|w/?o|without|ohne|sans|sin|nativ|native|0|-+|unknown)(?!\w).*|", re.I)
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,8 @@ class Verdict:
     """Why it is no contrast, without any text of the header."""
     agent: bool | None = None
     """Whether a contrast agent was given; None if the header does not tell."""
+    in_words: bool = False
+    """Whether words tell so. The tag alone may have been set for the whole examination."""
 
 
 def words_of(facts: Facts) -> str:
@@ -69,16 +71,18 @@ def contrast_of(series: Series) -> Verdict:
     if said and timed and said is not timed:
         return Verdict(problem=f"its name says {said}, its echo and repetition times {timed}")
     weighting = said or timed
-    agent = _agent(facts, words)
+    in_words = agent_in(words)
+    agent = in_words if in_words is not None else _agent_by_tag(facts)
+    known = in_words is not None
     match weighting:
         case None:
             return Verdict(problem="its header tells no contrast")
         case Weighting.T1:
-            return Verdict(t1_named(agent), agent=agent)
+            return Verdict(t1_named(agent), agent=agent, in_words=known)
         case Weighting.T2:
-            return Verdict(T2W.name, agent=agent)
+            return Verdict(T2W.name, agent=agent, in_words=known)
         case Weighting.FLAIR:
-            return Verdict(T2F.name, agent=agent)
+            return Verdict(T2F.name, agent=agent, in_words=known)
 
 
 def is_reformatted(series: Series) -> bool:
@@ -139,9 +143,5 @@ def _weighting_by_times(facts: Facts) -> Weighting | None:
     return None if may_be_flair else Weighting.T2
 
 
-def _agent(facts: Facts, words: str) -> bool | None:
-    """Whether a contrast agent was given: by the words, else by the header's tag."""
-    said = agent_in(words)
-    if said is not None:
-        return said
+def _agent_by_tag(facts: Facts) -> bool | None:
     return True if not NO_AGENT.fullmatch(facts.agent) else None

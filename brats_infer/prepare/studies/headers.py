@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from brats_infer.prepare.studies.packages import require
+from brats_infer.prepare.studies.packages import quiet, require
 from brats_infer.prepare.studies.planes import Plane, Stack, stack
 
 MAGIC_AT, MAGIC = 128, b"DICM"
@@ -122,9 +122,9 @@ def read_series(paths: Iterable[Path]) -> tuple[list[Series], int]:
 
 def read_header(path: Path) -> Header | None:
     """The header of a file; None unless it is an MR image. Raises one of `DAMAGED`, or OSError."""
-    from pydicom import config, dcmread
+    from pydicom import dcmread
 
-    with config.disable_value_validation():  # a warning would show the value
+    with quiet():
         dataset = dcmread(path, stop_before_pixels=True, force=True, specific_tags=list(TAGS))
         groups = [part for name in GROUPS for group in (dataset.get(name) or [])[:1] for part in _parts(group)]
         parts = [dataset, *groups]

@@ -1,5 +1,9 @@
-"""The packages that only raw studies need. They are imported late, so that all else works without them."""
+"""The packages that only DICOM needs: imported late, so that all else works without them, and kept quiet."""
 
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 
 from brats_infer.errors import UsageError
@@ -9,3 +13,19 @@ def require(package: str, purpose: str) -> None:
     """Raises UsageError, which says what to install, unless the package is there."""
     if find_spec(package) is None:
         raise UsageError(f"{purpose} needs {package}: pip install 'brats-opt[prepare]'")
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silences pydicom and highdicom: their warnings quote values, for example the patient's name."""
+    from pydicom import config
+
+    logger = logging.getLogger("highdicom")
+    level = logger.level
+    with warnings.catch_warnings(), config.disable_value_validation():
+        warnings.simplefilter("ignore")
+        logger.setLevel(logging.CRITICAL)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)

@@ -40,7 +40,7 @@ _BOTH = re.compile(
 )
 
 _NO_CONTRAST = {
-    "a localizer": r"local[iy]|localiz|scout|survey|topogr|lokal|reperage|\bloc\b|3[ -]?plane|plan ?scan|smartbrain",
+    "a localizer": r"locali|scout|survey|pilot|topogr|lokal|reperage|\bloc\b|3[ -]?plane|plan ?scan|smartbrain",
     "diffusion": r"dwi|diff(?!er)|\bdti\b|\bdki\b|adc\b|\bfa\b|trace|tensor|ep2d|\bb ?(?:[5-9]\d\d|[1-3]\d{3})\b",
     "susceptibility or T2*": r"\bswi|swan|venobold|suscept|t2 ?\*|t2 ?star|ha?emo|qsm|t2 ?(?:gre|ffe)|gre t2|merge\b",
     "perfusion": r"perf|\bdsc\b|\bdce\b|asl\b|r?cb[fv]\b|\bmtt\b|\bttp\b|tmax|ktrans",

@@ -9,7 +9,16 @@ import pytest
 from numpy.typing import NDArray
 
 from brats_infer.prepare.studies.study import Scan, Study, read_study
-from tests.prepare.dicom_series import SECRETS, SEQUENCES, SHAPE, affine_of, blob, write_series, write_study
+from tests.prepare.dicom_series import (
+    SECRETS,
+    SEQUENCES,
+    SHAPE,
+    affine_of,
+    blob,
+    write_enhanced,
+    write_series,
+    write_study,
+)
 
 SMALL = (10, 9, 14)
 
@@ -159,3 +168,11 @@ def test_echoes_of_one_series_are_told_apart(tmp_path: Path) -> None:
     study = read_study(root, tmp_path / "work")
     assert {contrast: scan.source for contrast, scan in study.scans.items()} == {"t2w": "series 5b, 14 slices"}
     _assert_same(study.scans["t2w"], volumes["2"], affine_of("axial"))
+
+
+def test_enhanced_image_keeps_its_voxels_in_the_world(tmp_path: Path) -> None:
+    affine = affine_of("oblique")
+    write_enhanced(tmp_path / "S1" / "IM1", blob(1), affine, SEQUENCES["t2w"])
+    scan = read_study(tmp_path / "S1", tmp_path / "work").scans["t2w"]
+    assert (scan.source, scan.dicom) == ("series 1, 14 slices", (tmp_path / "S1" / "IM1",))
+    _assert_same(scan, blob(1), affine)

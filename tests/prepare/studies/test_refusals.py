@@ -46,6 +46,13 @@ def test_two_t1_without_sign_of_the_agent_are_asked_about(tmp_path: Path) -> Non
     }
 
 
+def test_two_t1_that_only_the_tag_calls_with_agent_are_asked_about(tmp_path: Path) -> None:
+    tags = SEQUENCES["t1n"] | {"ContrastBolusAgent": "Gadovist"}
+    for number, shape in ((3, (20, 18, 14)), (8, (18, 18, 14))):
+        write_series(tmp_path / "S1" / f"{number}", blob(number, shape), AXIAL, tags, number=number)
+    assert "S1: series 3 and 8 are both T1, and nothing tells which has the contrast agent" in _refused(tmp_path / "S1")
+
+
 def test_series_cut_in_half_without_another_is_refused_with_its_gap(tmp_path: Path) -> None:
     write_series(tmp_path / "S1", blob(1), AXIAL, SEQUENCES["t2f"], number=6, skipped=range(5, 9))
     assert _refused(tmp_path / "S1") == (

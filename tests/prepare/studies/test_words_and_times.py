@@ -105,6 +105,7 @@ def test_words_tell_what_is_none_of_the_contrasts(text: str) -> None:
         (replace(SILENT, te=9.0, tr=550, sequence=SE), "t1n"),
         (replace(SILENT, te=9.0, tr=550, sequence=SE, agent="Gadovist"), "t1c"),
         (replace(SILENT, te=9.0, tr=550, sequence=SE, agent="NONE"), "t1n"),
+        (replace(SILENT, te=9.0, tr=550, sequence=SE, agent="-"), "t1n"),
         (replace(SILENT, te=9.0, tr=2000, ti=750, sequence=IR), "t1n"),  # T1 FLAIR
         (replace(SILENT, te=95.0, tr=5000, sequence=SE), "t2w"),
         (replace(SILENT, te=95.0, tr=5000, ti=0, sequence=SE), "t2w"),  # as GE writes no inversion
