@@ -3,7 +3,7 @@
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
@@ -32,7 +32,7 @@ class Candidate:
     label: str
     """What `--series` takes: the series' number, or the file's name."""
     title: str
-    merits: tuple[Merit, ...] = field(default=())
+    merits: tuple[Merit, ...] = ()
     """The most important first."""
 
     @property
@@ -71,7 +71,9 @@ def series_candidates(
     notes = [f"{each.title} passed over ({verdict.problem})" for each, verdict in verdicts if verdict.problem]
     usable = [(each, verdict) for each, verdict in verdicts if verdict.contrast]
     _check_examination(study, [*given.values(), *(each for each, _ in usable)])
-    late = _after_the_agent(usable, given)
+    with_agent = [each for each, verdict in usable if verdict.contrast == T1C.name]
+    with_agent += [given[T1C.name]] if T1C.name in given else []
+    late = _after_the_agent(usable, with_agent)
     for each, first in late:
         notes.append(
             f"{T1N.name}: {each.title} passed over (scanned after {first.title}, which has the contrast agent; "
@@ -82,22 +84,22 @@ def series_candidates(
     _ask_for_the_agent(study, usable, given)
     found: dict[str, list[Candidate]] = defaultdict(list)
     for each, verdict in usable:
-        found[verdict.contrast or ""].append(Candidate(each, each.label, each.title, _merits(each, verdict)))
+        merits = _merits(each, verdict, bool(with_agent))
+        found[verdict.contrast or ""].append(Candidate(each, each.label, each.title, merits))
     return dict(found), notes
 
 
-def _merits(series: Series, verdict: Verdict) -> tuple[Merit, ...]:
+def _merits(series: Series, verdict: Verdict, agent_is_known: bool) -> tuple[Merit, ...]:
+    """`agent_is_known`: one T1 is known to have the contrast agent, so T1 before it have none."""
     coverage = series.stack.coverage_mm
-    if verdict.contrast == T1N.name:
-        without_agent = Merit(verdict.agent is False, "nothing says that it is without contrast agent")
-    else:
-        without_agent = Merit(verdict.contrast == T1C.name or not verdict.agent, "scanned with contrast agent")
+    is_native = verdict.contrast != T1N.name or verdict.agent is False or agent_is_known
     return (
         Merit(series.stack.gap is None, series.stack.gap or ""),
         Merit(coverage >= WHOLE_HEAD_MM, f"covers {coverage:.0f} mm, less than {WHOLE_HEAD_MM:.0f}"),
         Merit(not is_reformatted(series), "a reformat"),
-        without_agent,
+        Merit(is_native, "nothing says that it is without contrast agent"),
         Merit(series.voxels, "fewer voxels"),
+        Merit(verdict.contrast == T1C.name or not verdict.agent, "scanned with contrast agent"),
         Merit(corrections(series), "fewer of the scanner's corrections"),
     )
 
@@ -111,11 +113,9 @@ def _check_examination(study: str, series: Sequence[Series]) -> None:
 
 
 def _after_the_agent(
-    usable: Sequence[tuple[Series, Verdict]], given: Mapping[str, Series]
+    usable: Sequence[tuple[Series, Verdict]], with_agent: Sequence[Series]
 ) -> list[tuple[Series, Series]]:
-    """[(T1 that does not tell of an agent, the T1 with agent that was scanned before it)]."""
-    with_agent = [each for each, verdict in usable if verdict.contrast == T1C.name]
-    with_agent += [given[T1C.name]] if T1C.name in given else []
+    """[(T1 that does not tell of an agent, a T1 with agent that was scanned before it)]."""
     silent = [each for each, verdict in usable if verdict.contrast == T1N.name and verdict.agent is None]
     earlier = ((each, next((c for c in with_agent if _is_later(each, c)), None)) for each in silent)
     return [(each, first) for each, first in earlier if first is not None]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import nibabel as nib
 
-from brats_infer.errors import CaseError, OutputError
+from brats_infer.errors import CaseError, OutputError, UsageError
 from brats_infer.files.nifti import Volume, read_header, read_volume
 from brats_infer.prepare.studies.headers import Series
 from brats_infer.prepare.studies.packages import require
@@ -55,6 +55,8 @@ def _run(files: Sequence[Path], folder: Path, named: str) -> list[Path]:
         subprocess.run(command, capture_output=True, timeout=TIMEOUT_S, check=False)  # noqa: S603  # no shell
     except subprocess.TimeoutExpired:
         raise CaseError(f"{named}: dcm2niix took more than {TIMEOUT_S} s: check the series") from None
+    except OSError as error:
+        raise UsageError(f"{command[0]}: cannot be started ({error.strerror}): install dcm2niix again") from error
     return sorted(made.glob("*.nii"))
 
 

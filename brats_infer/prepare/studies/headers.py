@@ -1,5 +1,6 @@
 """Reads the headers of DICOM files, at any depth and under any name, and groups them into series."""
 
+import math
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -17,10 +18,9 @@ GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 TAGS = (
     *("SpecificCharacterSet", "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "PatientID"),
     *("Modality", "SeriesNumber", "SeriesDescription", "ProtocolName", "SequenceName", "ScanningSequence"),
-    *("SequenceVariant", "ImageType", "EchoTime", "EchoNumbers", "RepetitionTime", "InversionTime", "FlipAngle"),
-    *("ContrastBolusAgent", "ContrastBolusAgentSequence", "BodyPartExamined", "AngioFlag", "DiffusionBValue"),
-    *("AcquisitionTime", "SeriesTime", "Rows", "Columns", "NumberOfFrames", "PixelSpacing", "ImagePositionPatient"),
-    *("ImageOrientationPatient", *GROUPS),
+    *("ImageType", "EchoTime", "EchoNumbers", "RepetitionTime", "InversionTime", "ContrastBolusAgent"),
+    *("ContrastBolusAgentSequence", "BodyPartExamined", "AngioFlag", "DiffusionBValue", "AcquisitionTime"),
+    *("SeriesTime", "Rows", "Columns", "PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient", *GROUPS),
 )
 DAMAGED = (ValueError, TypeError, KeyError, IndexError, AttributeError, NotImplementedError, OverflowError, EOFError)
 """Errors of pydicom over a damaged element. Their text may hold the patient's data: it is never shown."""
@@ -203,9 +203,10 @@ def _text(parts: Sequence[Any], keyword: str) -> str:
 
 
 def _numbers(parts: Sequence[Any], keyword: str) -> list[float]:
-    """A tag as numbers; none if it is missing or damaged."""
+    """A tag as finite numbers; none if it is missing or damaged."""
     with suppress(*DAMAGED):
-        return [float(word) for word in _text(parts, keyword).split()]
+        numbers = [float(word) for word in _text(parts, keyword).split()]
+        return numbers if all(map(math.isfinite, numbers)) else []
     return []
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,10 +25,10 @@ class Named:
     """The surer, the lower."""
 
 
-def named_candidates(paths: Iterable[Path]) -> tuple[dict[str, list[Candidate]], list[str]]:
+def named_candidates(paths: Iterable[Path], decided: Collection[str]) -> tuple[dict[str, list[Candidate]], list[str]]:
     """({contrast: candidates} of NIfTI files, a note for each name that tells no contrast).
 
-    Raises CaseError for a candidate that is no 3-D image.
+    Those of `decided` contrasts are not opened. Raises CaseError for another candidate that is no 3-D image.
     """
     found: dict[str, list[Candidate]] = defaultdict(list)
     notes = []
@@ -36,18 +36,17 @@ def named_candidates(paths: Iterable[Path]) -> tuple[dict[str, list[Candidate]],
         named = contrast_by_name(path.name)
         if named is None:
             notes.append(f"{path.name} passed over (its name tells no contrast)")
-        else:
-            found[named.contrast].append(candidate(path, named.rank))
+            continue
+        merits = () if named.contrast in decided else _merits(path, named)
+        found[named.contrast].append(Candidate(path, path.name, path.name, merits))
     return dict(found), notes
 
 
-def candidate(path: Path, rank: int = 0) -> Candidate:
-    """A file as a candidate. Raises CaseError unless it is a 3-D image."""
+def _merits(path: Path, named: Named) -> tuple[Merit, ...]:
     shape = read_header(path).get_data_shape()
     if any(side != 1 for side in shape[3:]):
         raise CaseError(f"{path}: holds {shape[3]} volumes: extract the one that is the contrast")
-    merits = (Merit(math.prod(shape), "fewer voxels"), Merit(-rank, "a less sure name"))
-    return Candidate(path, path.name, path.name, merits)
+    return Merit(math.prod(shape), "fewer voxels"), Merit(-named.rank, "a less sure name")
 
 
 def contrast_by_name(name: str) -> Named | None:

@@ -1,6 +1,7 @@
 """The packages that only DICOM needs: imported late, so that all else works without them, and kept quiet."""
 
 import logging
+import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,8 +18,12 @@ def require(package: str, purpose: str) -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silences pydicom and highdicom: their warnings quote values, for example the patient's name."""
+    """Silences pydicom and highdicom: their warnings quote values, for example the patient's name.
+
+    Their own errors over damaged values become ValueErrors.
+    """
     from pydicom import config
+    from pydicom.errors import BytesLengthException, InvalidDicomError
 
     logger = logging.getLogger("highdicom")
     level = logger.level
@@ -27,5 +32,7 @@ def quiet() -> Iterator[None]:
         logger.setLevel(logging.CRITICAL)
         try:
             yield
+        except (BytesLengthException, InvalidDicomError, struct.error):
+            raise ValueError("damaged DICOM") from None
         finally:
             logger.setLevel(level)

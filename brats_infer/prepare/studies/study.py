@@ -106,7 +106,7 @@ def _picked(
     """({contrast: series or file}, notes). Raises CaseError in doubt."""
     given_series = {contrast: source for contrast, source in given.items() if isinstance(source, Series)}
     of_dicom, notes = series_candidates(name, series, given_series)
-    of_nifti, unnamed = named_candidates(path for path in images if path not in given.values())
+    of_nifti, unnamed = named_candidates((path for path in images if path not in given.values()), {*given, *of_dicom})
     picked = {}
     for contrast in CONTRASTS:
         dicom, nifti = of_dicom.get(contrast, []), of_nifti.get(contrast, [])

@@ -41,7 +41,7 @@ _BOTH = re.compile(
 
 _NO_CONTRAST = {
     "a localizer": r"locali|scout|survey|pilot|topogr|lokal|reperage|\bloc\b|3[ -]?plane|plan ?scan|smartbrain",
-    "diffusion": r"dwi|diff(?!er)|\bdti\b|\bdki\b|adc\b|\bfa\b|trace|tensor|ep2d|\bb ?(?:[5-9]\d\d|[1-3]\d{3})\b",
+    "diffusion": r"dwi|diff(?!er)|\bd[tk]i\b|adc\b|\bfa(?: map)?$|trace|tensor|ep2d|\bb ?(?:[5-9]\d\d|[1-3]\d{3})\b",
     "susceptibility or T2*": r"\bswi|swan|venobold|suscept|t2 ?\*|t2 ?star|ha?emo|qsm|t2 ?(?:gre|ffe)|gre t2|merge\b",
     "perfusion": r"perf|\bdsc\b|\bdce\b|asl\b|r?cb[fv]\b|\bmtt\b|\bttp\b|tmax|ktrans",
     "angiography": r"\btof\b|\bmra\b|\bmrv\b|angio|venog|time of flight|\bpca?\b|inhance|\btwist\b|tricks",

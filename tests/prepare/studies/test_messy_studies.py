@@ -150,6 +150,28 @@ def test_silent_t1_after_the_agent_is_not_taken_for_native(tmp_path: Path) -> No
     )
 
 
+def test_t1_that_is_called_native_wins_over_a_larger_silent_one(tmp_path: Path) -> None:
+    _add(tmp_path / "S1", 4, SEQUENCES["t1n"])
+    _add(tmp_path / "S1", 5, SEQUENCES["t1n"] | {"SeriesDescription": "T1 tra nativ"}, SMALL)
+    study = read_study(tmp_path / "S1", tmp_path / "work")
+    assert study.notes == ("t1n: series 4 passed over for series 5 (nothing says that it is without contrast agent)",)
+
+
+def test_silent_t1_before_the_agent_is_native(tmp_path: Path) -> None:
+    _add(tmp_path / "S1", 4, SEQUENCES["t1n"])
+    _add(tmp_path / "S1", 5, SEQUENCES["t1n"] | {"SeriesDescription": "T1 tra nativ"}, SMALL)
+    _add(tmp_path / "S1", 6, SEQUENCES["t1c"])
+    study = read_study(tmp_path / "S1", tmp_path / "work")
+    assert study.notes == ("t1n: series 5 passed over for series 4 (fewer voxels)",)
+
+
+def test_flair_before_the_agent_wins_over_the_same_after_it(tmp_path: Path) -> None:
+    _add(tmp_path / "S1", 4, SEQUENCES["t2f"] | {"ContrastBolusAgent": "Gadovist"})
+    _add(tmp_path / "S1", 5, SEQUENCES["t2f"])
+    study = read_study(tmp_path / "S1", tmp_path / "work")
+    assert study.notes == ("t2f: series 4 passed over for series 5 (scanned with contrast agent)",)
+
+
 def test_file_that_lies_there_twice_counts_once(tmp_path: Path) -> None:
     paths = write_series(tmp_path / "S1", blob(1), affine_of("axial"), SEQUENCES["t2w"])
     (tmp_path / "S1" / "copy").mkdir()

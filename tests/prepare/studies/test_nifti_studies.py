@@ -107,7 +107,7 @@ def test_unreadable_image_is_refused(tmp_path: Path) -> None:
 
 def test_dicom_wins_over_nifti_and_nifti_fills_what_lacks(tmp_path: Path) -> None:
     write_series(tmp_path / "S1" / "dicom", blob(1), affine_of("axial"), SEQUENCES["t2w"], number=5)
-    _write(tmp_path / "S1" / "t2.nii.gz", 1)
+    _write(tmp_path / "S1" / "t2.nii.gz", 1, (4, 4, 4, 2))
     _write(tmp_path / "S1" / "flair.nii.gz", 2)
     study = read_study(tmp_path / "S1", tmp_path / "work")
     assert {f: scan.source for f, scan in study.scans.items()} == {

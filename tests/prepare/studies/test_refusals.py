@@ -127,11 +127,12 @@ def test_truncated_slices_are_refused(tmp_path: Path) -> None:
 
 
 def test_damaged_files_are_told(tmp_path: Path) -> None:
-    write_study(tmp_path / "S1", ["t2w"])
-    (tmp_path / "S1" / "broken.dcm").write_bytes(b"\0" * 128 + b"DICM" + b"Mustermann" * 20)
+    paths = write_series(tmp_path / "S1", blob(1), AXIAL, SEQUENCES["t2w"], number=5)
+    damaged = paths[0].read_bytes().replace(b"(\x00\x10\x00US\x02\x00", b"(\x00\x10\x00US\x01\x00")  # Rows
+    (tmp_path / "S1" / "broken.dcm").write_bytes(damaged)
     study = read_study(tmp_path / "S1", tmp_path / "work")
-    assert list(study.scans) == ["t2w"]
-    assert set(study.notes) <= {"1 DICOM files could not be read"}
+    assert study.scans["t2w"].source == "series 5, 14 slices"
+    assert study.notes == ("1 DICOM files could not be read",)
 
 
 def test_several_images_at_one_place_are_no_volume(tmp_path: Path) -> None:

@@ -65,6 +65,7 @@ def _series(facts: Facts) -> Series:
         ("t2_tirm_tra_dark-fluid", "FLAIR", None),
         ("*spcir_278ns", "FLAIR", None),
         ("t2_space_sag", "T2", None),
+        ("T1 VIBE FA 5 sag", "T1", None),
         ("T1/T2", None, None),
         ("t10 something", None, None),
     ],
