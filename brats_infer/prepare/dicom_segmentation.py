@@ -58,26 +58,15 @@ def write_segmentation(
         raise CaseError(f"{path.name}: no DICOM series is known for it: a DICOM Segmentation needs one")
     for package in ("pydicom", "highdicom"):
         require(package, "a DICOM Segmentation")
-    unnamed = sorted(set(np.unique(labels).tolist()) - {0, *names})
-    if unnamed:
-        raise CaseError(f"{path.name}: label {unnamed[0]} has no name: give one for each label")
     sources = [_read(file) for file in series]
-    frames = [
-        _frame(path, labels, affine, (int(source.Rows), int(source.Columns)), plane)
-        for source in sources
-        for plane in planes_of(source)
-    ]
-    pixels = np.stack(frames)
-    if np.count_nonzero(pixels) != np.count_nonzero(labels):
-        raise CaseError(f"{path.name}: the series does not cover all labelled voxels: give the series of this grid")
     in_order = sorted(names)
     segments = np.zeros(256, np.uint8)
     segments[in_order] = np.arange(1, len(in_order) + 1)
+    pixels = segments[_pixels(path, labels, affine, sources, names)]
     stream = BytesIO()
     try:
         with quiet():
-            segmentation = _segmentation(sources, segments[pixels], [names[label] for label in in_order])
-            segmentation.save_as(stream)
+            _segmentation(sources, pixels, [names[label] for label in in_order]).save_as(stream)
     except DAMAGED:  # the error's text may hold the patient's data
         raise CaseError(
             f"{path.name}: the series' headers do not suffice for a DICOM Segmentation: export the series again"
@@ -115,6 +104,27 @@ def _valid(kind: Callable[[Any], Any], value: Any) -> Any:
         return kind(value) if value else None
     except ValueError:
         return None
+
+
+def _pixels(
+    path: Path,
+    labels: NDArray[np.uint8],
+    affine: NDArray[np.float64],
+    sources: Sequence[Any],
+    names: Mapping[int, str],
+) -> NDArray[np.uint8]:
+    """(frames, rows, columns) labels of the series' pixels. Raises CaseError if a voxel is lost or nameless."""
+    unnamed = sorted(set(np.unique(labels).tolist()) - {0, *names})
+    if unnamed:
+        raise CaseError(f"{path.name}: label {unnamed[0]} has no name: give one for each label")
+    sizes = [(int(source.Rows), int(source.Columns)) for source in sources]
+    if len(set(sizes)) > 1:
+        raise CaseError(f"{path.name}: the series' slices differ in size: give the series of this grid")
+    planes = [plane for source in sources for plane in planes_of(source)]
+    pixels = np.stack([_frame(path, labels, affine, sizes[0], plane) for plane in planes])
+    if np.count_nonzero(pixels) != np.count_nonzero(labels):
+        raise CaseError(f"{path.name}: the series does not cover all labelled voxels: give the series of this grid")
+    return pixels
 
 
 def _frame(

@@ -107,7 +107,7 @@ def read_series(paths: Iterable[Path]) -> tuple[list[Series], int]:
     A file that lies there twice counts once. Raises UsageError without pydicom.
     """
     require("pydicom", "reading DICOM")
-    groups: dict[tuple[str, str], dict[str, Header]] = defaultdict(dict)
+    groups: dict[tuple[str, str], dict[tuple[object, ...], Header]] = defaultdict(dict)
     damaged = 0
     for path in paths:
         try:
@@ -116,7 +116,7 @@ def read_series(paths: Iterable[Path]) -> tuple[list[Series], int]:
             damaged += 1
             continue
         if header is not None:
-            groups[header.series].setdefault(header.uid or str(path), header)
+            groups[header.series].setdefault((header.uid or path, header.planes), header)
     return _labelled([list(group.values()) for group in groups.values()]), damaged
 
 

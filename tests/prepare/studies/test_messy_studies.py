@@ -53,6 +53,7 @@ def test_four_contrasts_keep_their_voxels_in_the_world(tmp_path: Path) -> None:
     assert study.name == "S1"
     assert list(study.scans) == ["t1n", "t1c", "t2w", "t2f"]
     assert study.notes == ()
+    assert sorted(path.name for path in (tmp_path / "work").iterdir()) == sorted(f"S1-{f}.nii" for f in affines)
     for i, (contrast, scan) in enumerate(study.scans.items()):
         assert scan.source == f"series {3 + i}, 14 slices"
         assert scan.image.parent == tmp_path / "work"
