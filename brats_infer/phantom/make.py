@@ -1,4 +1,4 @@
-"""One phantom: bends an anatomy, grows a tumor in it, paints four contrasts, scans them."""
+"""One phantom: bends an anatomy, grows a tumor in it, paints its contrasts, scans them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,12 +10,13 @@ from torch import Tensor
 from brats_infer.phantom.anatomy import Tissue
 from brats_infer.phantom.contrast import paint
 from brats_infer.phantom.fields import Draw, blur, grid_of, random_affine, sample, smooth_noise
-from brats_infer.phantom.growth import Lesion, displacement, grow, plan_lesions
+from brats_infer.phantom.growth import Lesion, displacement
+from brats_infer.phantom.kinds.head import FIRST, paint_head, visible
+from brats_infer.phantom.kinds.settings import Sides, label_table
 from brats_infer.phantom.scanner import scan
 from brats_infer.phantom.surroundings import paint_remains, remains
 from brats_infer.phantom.task_recipes import recipe_of
 
-MAX_SHAPE = (220, 235, 155)  # voxels; larger brains are squeezed into it
 WILD_SHARE = 0.5  # of the cases, with contrasts far beyond realistic ones
 ROTATION = 0.12  # radians
 ZOOM = (0.92, 1.1)
@@ -26,36 +27,48 @@ class Phantom:
     """A synthetic case on canonical axes at 1 mm."""
 
     images: Tensor
-    """(4, X, Y, Z) float32, background exactly 0."""
+    """(C, X, Y, Z) float32, one channel a contrast of the task. Background is exactly 0, unless air holds noise."""
     labels: Tensor
-    """(X, Y, Z) uint8: 1 NCR, 2 ED, 3 ET."""
+    """(X, Y, Z) uint8: the labels of the task."""
 
 
 @torch.inference_mode()
 def make_phantom(anatomies: Sequence[Tensor], task: str, seed: int, device: torch.device | None = None) -> Phantom:
-    """A phantom of a task in one of the anatomies, `Tissue` maps (X, Y, Z).
+    """A phantom of a task in one of the anatomies (X, Y, Z), as the task's recipe reads them.
 
     Same seed, device and number of threads: same phantom. Raises UsageError for a task without phantoms.
     """
     recipe = recipe_of(task)
     draw = Draw.of_seed(seed, device or torch.device("cpu"))
     anatomy = anatomies[int(draw.rng.integers(len(anatomies)))].to(draw.device)
-    at = _bent_grid(draw, anatomy)
-    tissues = _tissues_at(anatomy, at)
-    lesions = plan_lesions(draw, tissues, recipe.growth)
-    own = grid_of(tuple(tissues.shape), draw.device)
+    at = _bent_grid(draw, anatomy, recipe.grid.max_shape)
+    whole = _tissues_at(anatomy, at)
+    lesions = recipe.plan(draw, torch.where(whole < FIRST, whole, 0), recipe.growth)
+    own = grid_of(tuple(whole.shape), draw.device)
     moved = own
     for lesion in lesions:
-        moved = moved + displacement(lesion, own)
+        if lesion.push:
+            moved = moved + displacement(lesion, own)
     tissues = _tissues_at(anatomy, sample(at, moved, "bilinear"))
+    tissues = torch.where(tissues < FIRST, tissues, int(Tissue.CSF)) * (whole < FIRST)  # a skull does not give way
     tissues = _narrow_sulci(draw, tissues)
-    labels = grow(draw, lesions, tissues, recipe.growth)
+    parts = recipe.grow(draw, lesions, tissues, recipe.growth)
     contrast = recipe.low_grade_contrast if lesions[0].low_grade else recipe.contrast
-    images = paint(draw, tissues, labels, contrast, draw.chance(WILD_SHARE))
-    left = remains(draw, tissues)
-    images = scan(draw, paint_remains(draw, images, left), (tissues > 0) | left, recipe.scanner)
-    seen = (images != 0).any(dim=0)
-    return Phantom(images, labels * seen)
+    images = paint(draw, tissues, parts, contrast, draw.chance(WILD_SHARE))
+    images, shown = _with_surroundings(draw, images, tissues, whole)
+    images = scan(draw, images, shown, recipe.scanner)
+    labels = torch.from_numpy(label_table(recipe.labels)).to(parts.device)[parts.long()]
+    return Phantom(images, labels * (images != 0).any(dim=0))
+
+
+def _with_surroundings(draw: Draw, images: Tensor, tissues: Tensor, whole: Tensor) -> tuple[Tensor, Tensor]:
+    """The images (4, X, Y, Z) with what lies around the brain, and what the images show (X, Y, Z) bool."""
+    outside = torch.where(whole >= FIRST, whole, 0)
+    if not bool(outside.any()):
+        left = remains(draw, tissues)
+        return paint_remains(draw, images, left), (tissues > 0) | left
+    head = visible(draw, torch.where(tissues > 0, tissues, outside))
+    return paint_head(draw, images, head), head > 0
 
 
 def _tissues_at(anatomy: Tensor, at: Tensor) -> Tensor:
@@ -64,14 +77,14 @@ def _tissues_at(anatomy: Tensor, at: Tensor) -> Tensor:
     return out.to(torch.uint8)
 
 
-def _bent_grid(draw: Draw, anatomy: Tensor) -> Tensor:
+def _bent_grid(draw: Draw, anatomy: Tensor, max_shape: Sides) -> Tensor:
     """(3, X, Y, Z): the place of each voxel in the anatomy, in voxels.
 
     It is an affine map, a smooth deformation, and ventricles that grow or shrink.
     """
     matrix = torch.from_numpy(random_affine(draw, ROTATION, (1 / ZOOM[1], 1 / ZOOM[0]), 0.04)).float().to(draw.device)
     reach = np.abs(np.linalg.inv(matrix.cpu().numpy())) @ np.array(anatomy.shape)
-    squeeze = np.maximum(1, reach / np.array(MAX_SHAPE))
+    squeeze = np.maximum(1, reach / np.array(max_shape))
     matrix = matrix @ torch.from_numpy(np.diag(squeeze)).float().to(draw.device)
     shape = tuple(int(side) for side in reach / squeeze)
     own = grid_of(shape, draw.device)

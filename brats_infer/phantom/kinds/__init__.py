@@ -1,0 +1,1 @@
+"""The kinds of tumors, and of heads, in which the challenges differ."""
