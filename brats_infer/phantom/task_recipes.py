@@ -31,6 +31,8 @@ from brats_infer.phantom.kinds.settings import (
 )
 from brats_infer.tasks import ED, ET, NCR
 
+SRI24 = Grid()
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -47,7 +49,7 @@ class Recipe:
     grow: Callable[[Draw, list[Lesion], Tensor, Growth], Tensor] = grow
     labels: Mapping[int, int] = field(default_factory=lambda: LABELS_2023)
     """{part of a tumor: the task's label}"""
-    grid: Grid = Grid()
+    grid: Grid = SRI24
     anatomies: Callable[[str], list[Tensor]] = anatomies_named
     """Reads what --anatomy names: brains, or whole heads."""
 

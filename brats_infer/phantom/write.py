@@ -52,10 +52,7 @@ def write_cohort(
         raise UsageError(f"--cases {count}: a seed has {CASES_A_SEED}: make the others with another --seed")
     recipe = recipe_of(task_name)
     grid = recipe.grid.with_shape(shape)
-    if anatomy == ELLIPSOID:
-        make = _ellipsoids(recipe, grid)
-    else:
-        make = _phantoms(recipe.anatomies(anatomy), task_name, grid)
+    make = _ellipsoids(recipe, grid) if anatomy == ELLIPSOID else _phantoms(recipe.anatomies(anatomy), task_name, grid)
     for number in range(count):
         images, labels, geometry = make(seed * CASES_A_SEED + number)
         case_id = recipe.case_id(seed * CASES_A_SEED + number)
@@ -71,7 +68,7 @@ def write_cohort(
 def _write_case(
     folder: Path, task: Task, images: NDArray[np.int16], labels: NDArray[np.uint8], geometry: Geometry
 ) -> None:
-    """Writes a task's images (C, X, Y, Z) and labels (X, Y, Z). Raises UsageError if one of the files has other content."""
+    """Writes a task's images (C, X, Y, Z) and labels (X, Y, Z). Raises UsageError for a file of other content."""
     names = [folder / f"{folder.name}{modality.suffixes[0]}.nii.gz" for modality in task.modalities]
     files = dict(zip(names, images, strict=True))
     reference = folder / f"{folder.name}-seg.nii.gz"

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import cc3d
 import torch
 from torch import Tensor
 
@@ -17,6 +18,7 @@ NODULE_SHARE = 0.6  # of the total resections, with enhancing nodules at the edg
 RIM_SHARE = 0.5  # of the cavities, with thin enhancement that is no tumor
 BLOOD_SHARE = 0.2  # of the cavities
 RADIATION_SHARE = 0.7  # of the cases
+CRUMB = 60  # voxels; experts outline no smaller pieces of radiation change
 
 
 def plan_after_treatment(draw: Draw, tissues: Tensor, growth: Growth) -> list[Lesion]:
@@ -83,4 +85,5 @@ def _irradiated(draw: Draw, tissues: Tensor, parts: Tensor) -> Tensor:
     if draw.chance(0.6):
         deep = blur((tissues == Tissue.WHITE).float()[None], 3.5)[0] > 0.85
         changed = changed | (deep & (smooth_noise(draw, shape, 16)[0] > draw.uniform(0.3, 1.3)))
-    return torch.where(white & changed, RADIATION, parts).to(torch.uint8)
+    kept = cc3d.dust((white & changed).cpu().numpy(), threshold=CRUMB, connectivity=26) > 0
+    return torch.where(torch.from_numpy(kept).to(parts.device), RADIATION, parts).to(torch.uint8)

@@ -11,7 +11,7 @@ from brats_infer.phantom.fields import Draw, dilated
 from brats_infer.phantom.growth import Lesion, grow
 from brats_infer.phantom.kinds.after_treatment import resected
 from brats_infer.phantom.kinds.settings import Growth
-from brats_infer.tasks import ED, ET
+from brats_infer.tasks import ED, ET, NCR
 
 MOST = 20
 CEREBELLAR_SHARE, DEEP_SHARE = 0.15, 0.05  # of the lesions
@@ -40,6 +40,8 @@ def grow_metastases(draw: Draw, lesions: list[Lesion], tissues: Tensor, growth: 
         box, own = _box_of(lesion, tuple(tissues.shape))
         there = tissues[box]
         grown = grow(draw, [own], there, growth)
+        if lesion.radius <= RING_MM:  # solid
+            grown = torch.where(grown == NCR, ET, grown).to(torch.uint8)
         x, y, z = (int(v) for v in own.centre)
         if not bool((grown == ET).any()):  # smaller than a voxel
             grown[x, y, z] = ET

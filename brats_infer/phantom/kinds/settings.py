@@ -68,7 +68,7 @@ class Grid:
     max_shape: Sides = (220, 235, 155)
     """Voxels of 1 mm; larger anatomies are squeezed into it."""
     native_mm: tuple[Range, Range] | None = None
-    """Edges of a voxel in the plane and thickness of a slice. None: 1 mm and `shape`. Else the images end at the head."""
+    """Edges of a voxel in the plane, thickness of a slice; the images end at the head. None: 1 mm and `shape`."""
 
     def with_shape(self, shape: Sides | None) -> "Grid":
         """The same affines for another shape; the same grid for None."""
