@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from brats_infer.phantom.anatomy import Tissue
+from brats_infer.phantom.around.surroundings import paint_sinuses
 from brats_infer.phantom.fields import Draw, blur, smooth_noise
-from brats_infer.phantom.kinds.settings import EDEMATOUS, N_PARTS, T1C, T2F, T2W, WATERY, TumorContrast
-from brats_infer.phantom.surroundings import paint_sinuses
+from brats_infer.phantom.settings import EDEMATOUS, N_PARTS, T1C, T2F, T2W, WATERY, TumorContrast
 from brats_infer.tasks import ED, ET, NCR
 
 TISSUE_MEANS: Mapping[Tissue, tuple[float, float, float, float]] = {

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from brats_infer.phantom.anatomy import Tissue
 from brats_infer.phantom.fields import Draw, blur, grid_of, smooth_noise
-from brats_infer.phantom.kinds.settings import Growth
+from brats_infer.phantom.settings import Growth
 from brats_infer.tasks import ED, ET, NCR
 
 STEP_MM = 2  # voxel size of the front's grid

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from brats_infer.phantom.anatomy import Tissue
+from brats_infer.phantom.around.head import FIRST, paint_head, visible
+from brats_infer.phantom.around.surroundings import paint_remains, remains
 from brats_infer.phantom.contrast import paint
 from brats_infer.phantom.fields import Draw, blur, grid_of, random_affine, sample, smooth_noise
 from brats_infer.phantom.growth import Lesion, displacement
-from brats_infer.phantom.kinds.head import FIRST, paint_head, visible
-from brats_infer.phantom.kinds.settings import Sides, label_table
 from brats_infer.phantom.scanner import scan
-from brats_infer.phantom.surroundings import paint_remains, remains
+from brats_infer.phantom.settings import Sides, label_table
 from brats_infer.phantom.task_recipes import recipe_of
 
 WILD_SHARE = 0.5  # of the cases, with contrasts far beyond realistic ones
@@ -55,20 +55,22 @@ def make_phantom(anatomies: Sequence[Tensor], task: str, seed: int, device: torc
     parts = recipe.grow(draw, lesions, tissues, recipe.growth)
     contrast = recipe.low_grade_contrast if lesions[0].low_grade else recipe.contrast
     images = paint(draw, tissues, parts, contrast, draw.chance(WILD_SHARE))
-    images, shown = _with_surroundings(draw, images, tissues, whole)
+    images, shown = _with_surroundings(draw, images, tissues, whole, recipe.scanner.channels)
     images = scan(draw, images, shown, recipe.scanner)
     labels = torch.from_numpy(label_table(recipe.labels)).to(parts.device)[parts.long()]
     return Phantom(images, labels * (images != 0).any(dim=0))
 
 
-def _with_surroundings(draw: Draw, images: Tensor, tissues: Tensor, whole: Tensor) -> tuple[Tensor, Tensor]:
-    """The images (4, X, Y, Z) with what lies around the brain, and what the images show (X, Y, Z) bool."""
+def _with_surroundings(
+    draw: Draw, images: Tensor, tissues: Tensor, whole: Tensor, channels: tuple[int, ...]
+) -> tuple[Tensor, Tensor]:
+    """Those channels of the images, with what lies around the brain, and what the images show (X, Y, Z) bool."""
     outside = torch.where(whole >= FIRST, whole, 0)
     if not bool(outside.any()):
         left = remains(draw, tissues)
-        return paint_remains(draw, images, left), (tissues > 0) | left
+        return paint_remains(draw, images, left)[list(channels)], (tissues > 0) | left
     head = visible(draw, torch.where(tissues > 0, tissues, outside))
-    return paint_head(draw, images, head), head > 0
+    return paint_head(draw, images, head, channels), head > 0
 
 
 def _tissues_at(anatomy: Tensor, at: Tensor) -> Tensor:

@@ -7,13 +7,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from brats_infer.phantom.fields import Draw, blur, smooth_noise
-from brats_infer.phantom.kinds.settings import Scanner
+from brats_infer.phantom.settings import Scanner
 
 OFFSET = 0.4  # lifts the darkest tissue above 0, since magnitude images are positive
 
 
 def scan(draw: Draw, images: Tensor, brain: Tensor, scanner: Scanner) -> Tensor:
-    """(4, X, Y, Z) ideal images and the brain (X, Y, Z) -> the scanner's contrasts, positive, with background 0.
+    """(C, X, Y, Z) ideal images and the brain (X, Y, Z) -> positive images with background exactly 0.
 
     Air may hold noise instead of 0.
     """
@@ -21,7 +21,7 @@ def scan(draw: Draw, images: Tensor, brain: Tensor, scanner: Scanner) -> Tensor:
     poor = draw.uniform(*scanner.noise)
     axis = 2 if draw.chance(0.8) else int(draw.rng.integers(3))
     out = []
-    for image in images[list(scanner.channels)] + OFFSET:
+    for image in images + OFFSET:
         x = image.clamp_min(0.02)
         if draw.chance(0.3):
             x = x.pow(draw.uniform(0.75, 1.35))

@@ -10,13 +10,13 @@ from torch import Tensor
 
 from brats_infer.errors import UsageError
 from brats_infer.phantom.anatomy import anatomies_named
+from brats_infer.phantom.around.head import heads_named
 from brats_infer.phantom.fields import Draw
 from brats_infer.phantom.growth import Lesion, grow, plan_lesions
 from brats_infer.phantom.kinds.after_treatment import grow_after_treatment, plan_after_treatment
-from brats_infer.phantom.kinds.head import heads_named
 from brats_infer.phantom.kinds.metastases import grow_metastases, plan_metastases
-from brats_infer.phantom.kinds.pediatric import grow_pediatric, plan_pediatric
-from brats_infer.phantom.kinds.settings import (
+from brats_infer.phantom.kinds.pediatric import closed_brains_named, grow_pediatric, plan_pediatric
+from brats_infer.phantom.settings import (
     BLOOD,
     CAVITY,
     CYST,
@@ -143,13 +143,14 @@ RECIPES = {
     ),
     "ped": Recipe(
         id_format="BraTS-PED-{:05d}-000",
-        growth=Growth(extra_axial=False, radius_mm=(8.0, 22.0)),
+        growth=Growth(extra_axial=False, radius_mm=(10.0, 25.0)),
         scanner=GOOD_SCANNER,
         contrast=PEDIATRIC,
         low_grade_contrast=PEDIATRIC,
         plan=plan_pediatric,
         grow=grow_pediatric,
         labels={ET: 1, NCR: 2, CYST: 3, ED: 4},
+        anatomies=closed_brains_named,
     ),
     "goat": Recipe(
         id_format="BraTS-GoAT-{:05d}",

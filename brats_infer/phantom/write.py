@@ -18,9 +18,9 @@ from brats_infer.files.nifti import read_volume, write_image, write_labels
 from brats_infer.image.crop import CANONICAL_AXES
 from brats_infer.phantom.ellipsoid import ellipsoid_case
 from brats_infer.phantom.fields import Draw
-from brats_infer.phantom.kinds.settings import CAVITY, CYST, Grid, Range, Sides, label_table
 from brats_infer.phantom.make import make_phantom
 from brats_infer.phantom.scanner import to_integers
+from brats_infer.phantom.settings import CAVITY, CYST, Grid, Range, Sides, label_table
 from brats_infer.phantom.task_recipes import Recipe, recipe_of
 from brats_infer.tasks import Task, task_named
 

@@ -1,1 +1,1 @@
-"""The kinds of tumors, and of heads, in which the challenges differ."""
+"""The kinds of tumors beside gliomas and meningiomas before treatment."""

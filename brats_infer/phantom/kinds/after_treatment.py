@@ -9,7 +9,7 @@ from torch import Tensor
 from brats_infer.phantom.anatomy import Tissue
 from brats_infer.phantom.fields import Draw, blur, dilated, grid_of, smooth_noise
 from brats_infer.phantom.growth import Lesion, depth_of, grow, largest, plan_lesions
-from brats_infer.phantom.kinds.settings import BLOOD, CAVITY, RADIATION, RIM, Growth
+from brats_infer.phantom.settings import BLOOD, CAVITY, RADIATION, RIM, Growth
 from brats_infer.tasks import ED, ET, NCR
 
 CAVITY_SHARE = 0.88  # of the cases; the others had a biopsy

@@ -10,7 +10,7 @@ from brats_infer.phantom.anatomy import Tissue
 from brats_infer.phantom.fields import Draw, dilated
 from brats_infer.phantom.growth import Lesion, grow
 from brats_infer.phantom.kinds.after_treatment import resected
-from brats_infer.phantom.kinds.settings import Growth
+from brats_infer.phantom.settings import Growth
 from brats_infer.tasks import ED, ET, NCR
 
 MOST = 20

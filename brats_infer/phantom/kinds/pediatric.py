@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from scipy import ndimage
 from torch import Tensor
 
-from brats_infer.phantom.anatomy import Tissue
+from brats_infer.phantom.anatomy import Tissue, anatomies_named
 from brats_infer.phantom.fields import Draw, grid_of
 from brats_infer.phantom.growth import Lesion, depth_of, grow
-from brats_infer.phantom.kinds.settings import CYST, Growth
+from brats_infer.phantom.settings import CYST, Growth
 from brats_infer.tasks import ET, NCR
 
 SITES = {  # shares of the centres
@@ -23,6 +24,17 @@ MIDLINE = 10  # voxels to either side; the place of a tumor in an anatomy withou
 ENHANCING_SHARE = 0.5  # of the cases
 CYSTIC_SHARE = 0.75
 EDEMA_SHARE = 0.6
+
+
+def closed_brains_named(name: str) -> list[Tensor]:
+    """As `anatomies_named`, with fluid in the gaps beside the brainstem, where these tumors grow."""
+    return [_closed(anatomy) for anatomy in anatomies_named(name)]
+
+
+def _closed(anatomy: Tensor) -> Tensor:
+    """(X, Y, Z): fluid in what brain surrounds within an axial slice."""
+    inside = np.stack([ndimage.binary_fill_holes(plane) for plane in (anatomy.numpy() > 0).transpose(2, 0, 1)], axis=2)
+    return torch.where(torch.from_numpy(inside) & (anatomy == 0), int(Tissue.CSF), anatomy).to(torch.uint8)
 
 
 def plan_pediatric(draw: Draw, tissues: Tensor, growth: Growth) -> list[Lesion]:

@@ -9,8 +9,8 @@ from brats_infer.phantom.anatomy import Tissue
 from brats_infer.phantom.fields import Draw
 from brats_infer.phantom.growth import Lesion
 from brats_infer.phantom.kinds.after_treatment import grow_after_treatment, resected
-from brats_infer.phantom.kinds.settings import BLOOD, CAVITY, RADIATION, RIM, T1N, T2F, T2W
 from brats_infer.phantom.make import Phantom, make_phantom
+from brats_infer.phantom.settings import BLOOD, CAVITY, RADIATION, RIM, T1N, T2F, T2W
 from brats_infer.phantom.task_recipes import RECIPES
 from brats_infer.tasks import ED, ET, NCR
 from tests.phantom.test_make import ANATOMY, CPU

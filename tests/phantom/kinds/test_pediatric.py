@@ -7,8 +7,8 @@ import torch
 from brats_infer.phantom.anatomy import Tissue
 from brats_infer.phantom.fields import Draw
 from brats_infer.phantom.kinds.pediatric import MIDLINE, SITES, plan_pediatric
-from brats_infer.phantom.kinds.settings import T2W
 from brats_infer.phantom.make import Phantom, make_phantom
+from brats_infer.phantom.settings import T2W
 from brats_infer.phantom.task_recipes import RECIPES
 from tests.phantom.test_make import ANATOMY, CPU
 

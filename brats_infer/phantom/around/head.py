@@ -12,7 +12,7 @@ from torch import Tensor
 
 from brats_infer.phantom.anatomy import MNI152, Tissue, brain_in, load_anatomies, mni152_anatomy
 from brats_infer.phantom.fields import Draw, blur, dilated, grid_of, smooth_noise
-from brats_infer.phantom.kinds.settings import T1C, T1N, T2F, T2W
+from brats_infer.phantom.settings import T1C, T1N, T2F, T2W
 
 BELOW = 45  # voxels of the neck and face that the images show below the brain
 AROUND = 16  # voxels of a shell around a brain whose map tells no head
@@ -58,6 +58,7 @@ MEANS: Mapping[HeadTissue, tuple[float, float, float, float]] = {
 """In t1n, t1c, t2w and t2f, in the unit of `contrast.py`."""
 SHELL = ((2.5, HeadTissue.BONE), (4.5, HeadTissue.MARROW), (6.5, HeadTissue.BONE), (13, HeadTissue.SCALP))
 """The outer limit of each layer in mm from the brain, where a label map tells no head."""
+DURA = {T1N: 0.5, T1C: 1.1, T2W: 0.3, T2F: 0.5}
 AIR = -0.4  # the darkest that a scanner shows
 
 
@@ -111,23 +112,21 @@ def visible(draw: Draw, head: Tensor) -> Tensor:
     return torch.where(face, 0, head)
 
 
-def paint_head(draw: Draw, images: Tensor, head: Tensor) -> Tensor:
-    """(4, X, Y, Z): the images of a brain with the head around it and air around the head."""
+def paint_head(draw: Draw, images: Tensor, head: Tensor, channels: tuple[int, ...]) -> Tensor:
+    """(C, X, Y, Z): those channels of a brain's images, with the head around it and air around the head."""
     shape = tuple(head.shape)
-    means = torch.full((4, max(HeadTissue) + 1), AIR)
+    means = torch.full((len(channels), max(HeadTissue) + 1), AIR)
     for tissue, values in MEANS.items():
-        means[:, tissue] = torch.from_numpy(np.array(values) + draw.rng.normal(0, 0.08, 4)).float()
-    means = means.to(images.device)
-    means[T1C, int(HeadTissue.BONE)].clamp_(max=-0.15)
+        means[:, tissue] = torch.from_numpy(np.array(values)[list(channels)] + draw.rng.normal(0, 0.08, len(channels)))
+    means[:, int(HeadTissue.BONE)].clamp_(max=-0.15)
     outside = ~((head > 0) & (head < FIRST))
-    around = means[:, head.long()]
-    fat = (head == HeadTissue.MUSCLE) & _fatty(draw, head)
-    around = torch.where(fat, means[:, int(HeadTissue.SCALP), None, None, None], around)
-    around = around + (head >= FIRST) * 0.08 * smooth_noise(draw, shape, 4, 4)
-    dura = outside & dilated(~outside, 1) & (head > 0)
-    for channel, value in ((T1C, 1.1), (T1N, 0.5), (T2W, 0.3), (T2F, 0.5)):
-        around[channel] = torch.where(dura & (smooth_noise(draw, shape, 12)[0] > 0.2), value, around[channel])
-    return torch.where(outside, blur(around, draw.uniform(0.4, 0.8)), images)
+    tissues = torch.where((head == HeadTissue.MUSCLE) & _fatty(draw, head), int(HeadTissue.SCALP), head)
+    around = means.to(images.device)[:, tissues.long()]
+    around += (head >= FIRST) * 0.08 * smooth_noise(draw, shape, 4, len(channels))
+    dura = outside & dilated(~outside, 1) & (head > 0) & (smooth_noise(draw, shape, 12)[0] > 0.2)
+    for number, channel in enumerate(channels):
+        around[number][dura] = DURA[channel]
+    return torch.where(outside, blur(around, draw.uniform(0.4, 0.8)), images[list(channels)])
 
 
 def _fatty(draw: Draw, head: Tensor) -> Tensor:

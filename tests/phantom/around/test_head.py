@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from brats_infer.phantom.around.head import FIRST, HeadTissue, head_of, heads_named, paint_head, visible
 from brats_infer.phantom.fields import Draw
-from brats_infer.phantom.kinds.head import FIRST, HeadTissue, head_of, heads_named, paint_head, visible
-from brats_infer.phantom.kinds.settings import T1C
 from brats_infer.phantom.make import Phantom, make_phantom
+from brats_infer.phantom.settings import T1C
 from brats_infer.phantom.write import write_cohort
 from tests.phantom.heads import head_codes
 from tests.phantom.test_make import ANATOMY, CPU
@@ -57,8 +57,8 @@ def test_a_map_without_a_brain_is_passed_by(tmp_path: Path) -> None:
 
 
 def test_fat_is_bright_and_bone_dark() -> None:
-    images = paint_head(Draw.of_seed(0, CPU), torch.full((4, *HEAD.shape), 0.5), HEAD)
-    bone, fat, brain = (float(images[T1C][where].median()) for where in (HEAD == 12, HEAD == 10, HEAD == 4))
+    images = paint_head(Draw.of_seed(0, CPU), torch.full((4, *HEAD.shape), 0.5), HEAD, (T1C,))
+    bone, fat, brain = (float(images[0][where].median()) for where in (HEAD == 12, HEAD == 10, HEAD == 4))
     assert bone < brain < fat
 
 
