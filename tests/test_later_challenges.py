@@ -1,4 +1,4 @@
-"""The challenges of 2024 and later, each from phantoms to a report: the commands as a team calls them, on small volumes."""
+"""The challenges of 2024 and later, each from phantoms to a report: a team's commands, on small volumes."""
 
 import json
 from pathlib import Path
@@ -66,6 +66,6 @@ def test_from_phantoms_to_a_report(tmp_path: Path, task: str) -> None:
     assert content["options"]["metrics"] == of.own_metrics
     official = json.loads(scored.read_text())
     regions = list(content["tasks"][task]["regions"])
-    assert list(official["mean"]) == regions
+    assert [row["region"] for row in official["mean"]] == regions
     for case in content["cases"]:
         assert list(case["scores"]) == list(case["regions_ml"]) == regions

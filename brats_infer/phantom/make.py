@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from brats_infer.phantom.anatomy import Tissue
+from brats_infer.phantom.anatomy import MARGIN, Tissue
 from brats_infer.phantom.around.head import FIRST, paint_head, visible
 from brats_infer.phantom.around.surroundings import paint_remains, remains
 from brats_infer.phantom.contrast import paint
@@ -17,6 +17,7 @@ from brats_infer.phantom.scanner import scan
 from brats_infer.phantom.settings import Sides, label_table
 from brats_infer.phantom.task_recipes import recipe_of
 
+Box = tuple[slice, slice, slice]
 WILD_SHARE = 0.5  # of the cases, with contrasts far beyond realistic ones
 ROTATION = 0.12  # radians
 ZOOM = (0.92, 1.1)
@@ -43,34 +44,54 @@ def make_phantom(anatomies: Sequence[Tensor], task: str, seed: int, device: torc
     anatomy = anatomies[int(draw.rng.integers(len(anatomies)))].to(draw.device)
     at = _bent_grid(draw, anatomy, recipe.grid.max_shape)
     whole = _tissues_at(anatomy, at)
-    lesions = recipe.plan(draw, torch.where(whole < FIRST, whole, 0), recipe.growth)
-    own = grid_of(tuple(whole.shape), draw.device)
+    box = _brain_box(whole)
+    near, at = whole[box], at[(slice(None), *box)]
+    lesions = recipe.plan(draw, torch.where(near < FIRST, near, 0), recipe.growth)
+    own = grid_of(tuple(near.shape), draw.device)
     moved = own
     for lesion in lesions:
         if lesion.push:
             moved = moved + displacement(lesion, own)
     tissues = _tissues_at(anatomy, sample(at, moved, "bilinear"))
-    tissues = torch.where(tissues < FIRST, tissues, int(Tissue.CSF)) * (whole < FIRST)  # a skull does not give way
+    tissues = torch.where(tissues < FIRST, tissues, int(Tissue.CSF)) * (near < FIRST)  # a skull does not give way
     tissues = _narrow_sulci(draw, tissues)
     parts = recipe.grow(draw, lesions, tissues, recipe.growth)
     contrast = recipe.low_grade_contrast if lesions[0].low_grade else recipe.contrast
     images = paint(draw, tissues, parts, contrast, draw.chance(WILD_SHARE))
-    images, shown = _with_surroundings(draw, images, tissues, whole, recipe.scanner.channels)
+    images, shown = _with_surroundings(draw, images, tissues, whole, box, recipe.scanner.channels)
     images = scan(draw, images, shown, recipe.scanner)
-    labels = torch.from_numpy(label_table(recipe.labels)).to(parts.device)[parts.long()]
+    labels = torch.zeros_like(whole)
+    labels[box] = torch.from_numpy(label_table(recipe.labels)).to(parts.device)[parts.long()]
     return Phantom(images, labels * (images != 0).any(dim=0))
 
 
+def _brain_box(whole: Tensor) -> Box:
+    """The brain's bounding box in a whole head, with a margin; all of a map of the brain alone."""
+    if not bool((whole >= FIRST).any()):
+        return slice(None), slice(None), slice(None)
+    where = ((whole > 0) & (whole < FIRST)).nonzero()
+    (a, b, c), (d, e, f) = (
+        (edge - MARGIN).clamp_min(0).tolist() for edge in (where.amin(0), where.amax(0) + 2 * MARGIN)
+    )
+    return slice(a, d + 1), slice(b, e + 1), slice(c, f + 1)
+
+
 def _with_surroundings(
-    draw: Draw, images: Tensor, tissues: Tensor, whole: Tensor, channels: tuple[int, ...]
+    draw: Draw, images: Tensor, tissues: Tensor, whole: Tensor, box: Box, channels: tuple[int, ...]
 ) -> tuple[Tensor, Tensor]:
-    """Those channels of the images, with what lies around the brain, and what the images show (X, Y, Z) bool."""
-    outside = torch.where(whole >= FIRST, whole, 0)
-    if not bool(outside.any()):
+    """Those channels of the images, with what lies around the brain, and what the images show (X, Y, Z) bool.
+
+    Images and tissues are those in the box of the whole anatomy; the results are of all of it.
+    """
+    if not bool((whole >= FIRST).any()):
         left = remains(draw, tissues)
         return paint_remains(draw, images, left)[list(channels)], (tissues > 0) | left
-    head = visible(draw, torch.where(tissues > 0, tissues, outside))
-    return paint_head(draw, images, head, channels), head > 0
+    head = torch.where(whole >= FIRST, whole, 0)
+    head[box] = torch.where(tissues > 0, tissues, head[box])
+    head = visible(draw, head)
+    inside = torch.zeros((len(channels), *whole.shape), device=images.device)
+    inside[(slice(None), *box)] = images[list(channels)]
+    return paint_head(draw, inside, head, channels), head > 0
 
 
 def _tissues_at(anatomy: Tensor, at: Tensor) -> Tensor:

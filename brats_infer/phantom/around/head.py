@@ -113,7 +113,7 @@ def visible(draw: Draw, head: Tensor) -> Tensor:
 
 
 def paint_head(draw: Draw, images: Tensor, head: Tensor, channels: tuple[int, ...]) -> Tensor:
-    """(C, X, Y, Z): those channels of a brain's images, with the head around it and air around the head."""
+    """(C, X, Y, Z): a brain's images of those channels, with the head around it and air around the head."""
     shape = tuple(head.shape)
     means = torch.full((len(channels), max(HeadTissue) + 1), AIR)
     for tissue, values in MEANS.items():
@@ -126,7 +126,7 @@ def paint_head(draw: Draw, images: Tensor, head: Tensor, channels: tuple[int, ..
     dura = outside & dilated(~outside, 1) & (head > 0) & (smooth_noise(draw, shape, 12)[0] > 0.2)
     for number, channel in enumerate(channels):
         around[number][dura] = DURA[channel]
-    return torch.where(outside, blur(around, draw.uniform(0.4, 0.8)), images[list(channels)])
+    return torch.where(outside, blur(around, draw.uniform(0.4, 0.8)), images)
 
 
 def _fatty(draw: Draw, head: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ SITES = {  # shares of the centres
 }
 MIDLINE = 10  # voxels to either side; the place of a tumor in an anatomy without the tissue of `SITES`
 ENHANCING_SHARE = 0.5  # of the cases
-CYSTIC_SHARE = 0.75
+CYSTIC_SHARE = 0.85
 EDEMA_SHARE = 0.6
 
 

@@ -57,7 +57,7 @@ def test_a_map_without_a_brain_is_passed_by(tmp_path: Path) -> None:
 
 
 def test_fat_is_bright_and_bone_dark() -> None:
-    images = paint_head(Draw.of_seed(0, CPU), torch.full((4, *HEAD.shape), 0.5), HEAD, (T1C,))
+    images = paint_head(Draw.of_seed(0, CPU), torch.full((1, *HEAD.shape), 0.5), HEAD, (T1C,))
     bone, fat, brain = (float(images[0][where].median()) for where in (HEAD == 12, HEAD == 10, HEAD == 4))
     assert bone < brain < fat
 

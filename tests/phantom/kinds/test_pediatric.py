@@ -18,7 +18,7 @@ ET, NET, CC, ED = 1, 2, 3, 4
 
 @pytest.fixture(scope="module")
 def cases() -> list[Phantom]:
-    return [make_phantom([ANATOMY], "ped", seed) for seed in range(8)]
+    return [make_phantom([ANATOMY], "ped", seed) for seed in range(6)]
 
 
 def test_they_start_below_the_tentorium_or_in_deep_grey_matter() -> None:
