@@ -120,8 +120,10 @@ def paint_head(draw: Draw, images: Tensor, head: Tensor, channels: tuple[int, ..
         means[:, tissue] = torch.from_numpy(np.array(values)[list(channels)] + draw.rng.normal(0, 0.08, len(channels)))
     means[:, int(HeadTissue.BONE)].clamp_(max=-0.15)
     outside = ~((head > 0) & (head < FIRST))
-    tissues = torch.where((head == HeadTissue.MUSCLE) & _fatty(draw, head), int(HeadTissue.SCALP), head)
-    around = means.to(images.device)[:, tissues.long()]
+    means = means.to(images.device)
+    around = means[:, head.long()]
+    fat = _fat(draw, head) * (head == HeadTissue.MUSCLE)
+    around += fat * (means[:, int(HeadTissue.SCALP), None, None, None] - around)
     around += (head >= FIRST) * 0.08 * smooth_noise(draw, shape, 4, len(channels))
     dura = outside & dilated(~outside, 1) & (head > 0) & (smooth_noise(draw, shape, 12)[0] > 0.2)
     for number, channel in enumerate(channels):
@@ -129,9 +131,9 @@ def paint_head(draw: Draw, images: Tensor, head: Tensor, channels: tuple[int, ..
     return torch.where(outside, blur(around, draw.uniform(0.4, 0.8)), images)
 
 
-def _fatty(draw: Draw, head: Tensor) -> Tensor:
-    """(X, Y, Z) bool: the fat below the skin and in streaks between muscles."""
+def _fat(draw: Draw, head: Tensor) -> Tensor:
+    """(X, Y, Z) 0..1: the share of fat, below the skin and in streaks between muscles."""
     shape = tuple(head.shape)
     below_skin = dilated(head == HeadTissue.SCALP, int(draw.rng.integers(2, 6)))
-    layers = smooth_noise(draw, shape, 10)[0].abs() < draw.uniform(0.15, 0.3)
-    return below_skin | layers
+    layers = (smooth_noise(draw, shape, 16)[0].abs() < draw.uniform(0.08, 0.2)).float()
+    return torch.where(below_skin, 1.0, draw.uniform(0.2, 0.6) * layers)
