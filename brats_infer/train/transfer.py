@@ -93,6 +93,14 @@ def carried_over(
     return kept
 
 
+def new_regions(initial: Initial, target: Task) -> list[str]:
+    """The regions of `target` whose outputs start at random; none where nothing tells the task of the weights."""
+    if initial.task not in TASKS:
+        return []
+    known = {meaning_of(region) for region in TASKS[initial.task].regions}
+    return [region.name for region in target.regions if meaning_of(region) not in known]
+
+
 def _with_rows(own: Tensor, other: Tensor, rows: Mapping[int, int]) -> Tensor:
     """A copy of `own` with rows {own: other} of another tensor; rows beyond either are left out."""
     out = own.clone()

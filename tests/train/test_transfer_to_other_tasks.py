@@ -9,14 +9,17 @@ from brats_infer.errors import UsageError
 from brats_infer.phantom.write import write_cohort
 from brats_infer.tasks import TASKS, meaning_of
 from brats_infer.train.choices import merged_options
+from brats_infer.train.data.material import Material
+from brats_infer.train.data.splits import Fold
 from brats_infer.train.recipes import read_recipe, recipe_names
-from brats_infer.train.run import run
-from brats_infer.train.transfer import read_initial
+from brats_infer.train.run import prepare, run
+from brats_infer.train.transfer import new_regions, options_with, read_initial
 from model.config import UNetConfig
 from model.unet import UNet
 from tests.small_networks import random_network, write_weights
 
 LATER = ("gli-post", "met", "ped", "goat", "men-rt")
+NO_FOLD = Fold(None, ())
 GLI = UNetConfig(channels=(3, 5, 6))
 
 
@@ -78,6 +81,19 @@ def test_weights_of_other_channels_are_refused_as_ever(tmp_path: Path) -> None:
     write_weights(tmp_path, [random_network(UNetConfig(channels=(4, 5, 6)))])
     with pytest.raises(UsageError, match=r"it differs in down\.1\.conv1\.weight"):
         read_initial(tmp_path).put_into(network_for("met"), TASKS["met"])
+
+
+@pytest.mark.parametrize(("task", "new"), [("met", ["RC"]), ("ped", ["CC"]), ("goat", []), ("men-rt", [])])
+def test_regions_of_new_meaning_are_named(tmp_path: Path, task: str, new: list[str]) -> None:
+    write_weights(tmp_path, [random_network(GLI)])
+    assert new_regions(read_initial(tmp_path), TASKS[task]) == new
+
+
+def test_outputs_at_random_are_not_frozen(tmp_path: Path) -> None:
+    write_weights(tmp_path, [random_network(GLI)])
+    options = options_with(read_initial(tmp_path), {}, {"freeze": "decoder", "patch": 8})
+    with pytest.raises(UsageError, match=r"--freeze decoder: would keep the random output of RC: freeze another"):
+        prepare(options, NO_FOLD, "met", Material(tmp_path, tmp_path), read_initial(tmp_path))
 
 
 @pytest.mark.parametrize("task", LATER)
