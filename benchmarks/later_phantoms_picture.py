@@ -17,9 +17,9 @@ from brats_infer.phantom.task_recipes import recipe_of
 from brats_infer.tasks import TASKS, meaning_of
 
 OUT = Path(__file__).parents[1] / "docs" / "phantoms-later.jpg"
-SEEDS = {"gli-post": 2, "met": 3, "ped": 5, "goat": 1, "men-rt": 1}
+SEEDS = {"gli-post": 2, "met": 7, "ped": 5, "goat": 1, "men-rt": 1}
 COLOURS = np.array([(0, 0, 0), (255, 80, 80), (80, 200, 80), (80, 120, 255), (255, 220, 60)], np.uint8)
-TILE = (236, 200)  # rows, columns
+TILE = (240, 240)  # rows, columns
 
 
 def row_of(phantom: Phantom, task: str) -> NDArray[np.uint8]:
