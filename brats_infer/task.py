@@ -1,6 +1,6 @@
 """The types of the facts in `tasks.py`: a challenge, its contrasts, its regions, the settings of its scores."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 
@@ -107,6 +107,8 @@ class Task:
     """Its contrasts, in the order of the network's input channels."""
     metrics_2024: Metrics2024 | None = None
     """None if the challenge had no scores of 2024."""
+    own_metrics: str = field(default="2023", repr=False)
+    """The official scores that its reports show: 2023, or 2024. Not in the repr, which names cached training cases."""
     settings_2026: str | None = None
     """The name of its settings in the package brats-evaluation; None if the package has none."""
     rule: Rule = Rule.INWARDS

@@ -44,6 +44,8 @@ REGIONS = (
 )
 CAVITY = Region("RC", (4,), 4, 0.5, 50)
 """The resection cavity, which lies outside the tumor."""
+SAME_MEANING = {"GTV": "TC"}
+"""{name of a region: the name that other challenges give a region of the same meaning}"""
 
 GLI_2024 = Metrics2024(
     penalty_mm=337,
@@ -137,6 +139,7 @@ TASKS = {
             connectivity=26,
             metrics=LesionMetrics(dilation_iterations=3),
             metrics_2024=GLI_2024,
+            own_metrics="2024",
             label_names=LABELS_2024,
             modalities=MODALITIES,
         ),
@@ -148,6 +151,7 @@ TASKS = {
             connectivity=26,
             metrics=LesionMetrics(dilation_iterations=1, ignored_mm3=2),
             metrics_2024=MET_2024,
+            own_metrics="2024",
             label_names=LABELS_2024,
             modalities=MODALITIES,
         ),
@@ -164,6 +168,7 @@ TASKS = {
             connectivity=26,
             metrics=LesionMetrics(dilation_iterations=3),
             metrics_2024=PED_2024,
+            own_metrics="2024",
             label_names=("ET", "NET", "CC", "ED"),
             modalities=MODALITIES,
         ),
@@ -185,6 +190,7 @@ TASKS = {
             connectivity=26,
             metrics=LesionMetrics(dilation_iterations=1),
             metrics_2024=MEN_RT_2024,
+            own_metrics="2024",
             label_names=("GTV",),
             modalities=(T1C,),
         ),
@@ -221,6 +227,11 @@ def of_another_challenge(case_ids: Sequence[str], task_name: str) -> str | None:
         return None
     count, first = f"{len(others)} of {len(case_ids)} case IDs", f"{others[0]} ({challenge_of_id(others[0])})"
     return f"--task {task_name}: {count} tell another challenge, the first {first}"
+
+
+def meaning_of(region: Region) -> str:
+    """The name under which most challenges have this region; regions of one meaning share a network's weights."""
+    return SAME_MEANING.get(region.name, region.name)
 
 
 def task_named(name: str) -> Task:

@@ -73,9 +73,8 @@ def render(facts: dict[str, Any]) -> str:
 
 def _lines_of(task: str, members: list[dict[str, Any]]) -> Iterator[str]:
     own = [member for member in members if member["task"] == task]
-    yield f"--task {task}  {TASKS[task].title}: " + (
-        f"{len(own)} networks" if len(own) > 1 else f"{len(own) or 'no'} network"
-    )
+    none = f"no network: `brats-opt train --task {task} --publish` or `brats-opt import` makes one"
+    yield f"--task {task}  {TASKS[task].title}: " + (f"{len(own)} network{'s' * (len(own) > 1)}" if own else none)
     for member in own:
         config = member["config"]
         grid = f"{config.get('spacing', 1)} mm, {config['channels'][0]} to {config['channels'][-1]} channels"

@@ -19,6 +19,12 @@ from brats_infer.system.signals import raise_once
 @option("--images", type=PATH, required=True, help="The cases, as infer takes them.")
 @option("--out", type=TARGET, required=True, help="A folder for the page.")
 @option("--before", type=PATH, help="The label maps before post-processing, to be scored beside them.")
+@option(
+    "--metrics",
+    type=click.Choice(["2023", "2024"]),
+    show_default="the challenge's own",
+    help="The official scores of that year.",
+)
 @channels()
 @debug
 @click.pass_context
@@ -42,7 +48,7 @@ def report(ctx: click.Context, /, out: Path, task: str, predictions: Path, refer
     }
     prepare_folder(out, "--out", {f"the folder of --{name}": folder for name, folder in others.items() if folder})
     chosen = task_for([pair.id for pair in find_pairs(predictions, references)], task)
-    settings = {name: given[name] for name in ("before", "jobs", "channels")}
+    settings = {name: given[name] for name in ("before", "jobs", "channels", "metrics")}
     scores = compare_folders(predictions, references, given["images"], out, chosen, **settings)
     warn(scores.warnings, "the page shows those of each case")
     click.echo(out / "index.html")

@@ -14,7 +14,7 @@ from brats_infer.system.signals import raise_once
 @option("--task", type=CHALLENGE, help="The challenge; may be left to the recipe.")
 @option("--data", type=PATH, required=True, help="A folder with images and {ID}-seg.nii.gz, anywhere below it.")
 @option("--out", type=PATH, required=True, help="The run's folder; an interrupted run goes on from there.")
-@option("--recipe", metavar="NAME", help="Options of a row of the paper's tables, such as table5-freeze-decoder.")
+@option("--recipe", metavar="NAME", help="A row of the paper's tables (table5-freeze-decoder), or transfer-TASK.")
 @option("--init", type=PATH, help="Start with these weights: a run's folder, a weights folder, or a .safetensors file.")
 @option("--phantoms", type=PATH, help="A folder of synthetic cases to train on as well.")
 @option("--cache", type=PATH, show_default="OUT/cache", help="Where preprocessed cases are kept, for any run.")

@@ -139,6 +139,9 @@ def label_volumes(labels: NDArray[np.uint8], task: Task, voxel_mm3: float) -> di
     return {task.name_of(n): round(int(np.count_nonzero(labels == n)) * voxel_mm3 / 1000, 3) for n in task.labels}
 
 
-def region_volumes(millilitres: Mapping[str, float], task: Task) -> dict[str, float]:
-    """{region name: ml}, from the volumes of the labels."""
-    return {region.name: round(sum(millilitres[task.name_of(n)] for n in region.labels), 3) for region in task.regions}
+def region_volumes(
+    millilitres: Mapping[str, float], task: Task, regions: Mapping[str, tuple[int, ...]] | None = None
+) -> dict[str, float]:
+    """{region name: ml}, from the volumes of the labels. `regions` {name: labels} are by default the task's."""
+    regions = regions or {region.name: region.labels for region in task.regions}
+    return {name: round(sum(millilitres[task.name_of(n)] for n in labels), 3) for name, labels in regions.items()}

@@ -144,7 +144,7 @@ def without_member(folder: Path, task: Task) -> str:
     """Says in one line that the folder has no member for a task, and how to get one."""
     return (
         f"{folder}: lists no member for the task {task.name}: give --weights with one, "
-        f"as `brats-opt train --task {task.name} --publish` makes it"
+        f"as `brats-opt train --task {task.name} --publish` or `brats-opt import` makes it"
     )
 
 

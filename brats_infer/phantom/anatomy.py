@@ -1,6 +1,7 @@
 """Anatomies: label maps of heads -> `Tissue` maps of the brain, on canonical axes at 1 mm."""
 
 import math
+from collections.abc import Callable
 from enum import IntEnum
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,6 +27,9 @@ MENINGES = 5  # voxels; skull stripping removes fluid further than this from tis
 MNI152 = "mni152"
 MNI152_FILES = "mni_icbm152_{}_tal_nlin_sym_09a_converted.nii.gz"
 VENTRICLE_DEPTH = 28  # mm; fluid deeper than this below the brain's surface counts as ventricle
+
+OfCodes = Callable[[NDArray[np.int64]], NDArray[np.uint8]]
+"""(X, Y, Z) codes of a label map -> (X, Y, Z) tissues."""
 
 
 class Tissue(IntEnum):
@@ -60,13 +64,13 @@ SIMPLE = {Tissue.CSF: (1,), Tissue.CORTEX: (2,), Tissue.WHITE: (3,)}
 """The codes of tissue maps such as the SRI24 atlas: 1 CSF, 2 grey, 3 white matter."""
 
 
-def load_anatomies(folder: Path) -> list[Tensor]:
-    """(X, Y, Z) uint8 `Tissue` maps of every `*.nii.gz` label map in a folder, cropped to the brain.
+def load_anatomies(folder: Path, of_codes: OfCodes | None = None) -> list[Tensor]:
+    """(X, Y, Z) uint8 maps, as `of_codes` makes them, of every `*.nii.gz` label map in a folder. Raises UsageError.
 
-    A map with codes above 3 is read as `FREESURFER`, another as `SIMPLE`. Raises UsageError.
+    By default they are `Tissue` maps cropped to the brain.
     """
     paths = sorted(folder.glob("*.nii.gz"))
-    anatomies = [anatomy for path in paths if (anatomy := read_anatomy(path)) is not None]
+    anatomies = [anatomy for path in paths if (anatomy := read_anatomy(path, of_codes)) is not None]
     if not anatomies:
         raise UsageError(f"{folder}: holds no label map (*.nii.gz) of a brain: choose another --anatomy")
     return anatomies
@@ -77,7 +81,7 @@ def anatomies_named(name: str) -> list[Tensor]:
     return [mni152_anatomy()] if name == MNI152 else load_anatomies(Path(name))
 
 
-def read_anatomy(path: Path) -> Tensor | None:
+def read_anatomy(path: Path, of_codes: OfCodes | None = None) -> Tensor | None:
     """Reads one label map; None if the file is no label map of a brain. Raises UsageError if it cannot be read."""
     try:
         image = nib.load(path)
@@ -95,20 +99,33 @@ def read_anatomy(path: Path) -> Tensor | None:
         found = "x".join(f"{mm:.3g}" for mm in size)
         raise UsageError(f"{path}: its voxels are of {found} mm: resample it to 1 mm, or choose another --anatomy")
     turn = nio.ornt_transform(nio.io_orientation(affine), nio.axcodes2ornt(CANONICAL_AXES))
-    tissues = tissues_of(np.asarray(nio.apply_orientation(data, turn)).astype(np.int64))
+    tissues = (of_codes or tissues_of)(np.asarray(nio.apply_orientation(data, turn)).astype(np.int64))
     return torch.from_numpy(tissues) if (tissues > Tissue.CSF).any() else None
 
 
 def tissues_of(codes: NDArray[np.int64]) -> NDArray[np.uint8]:
     """(X, Y, Z) codes -> `Tissue` map, cropped to the brain with a margin."""
+    return _near_brain(boxed(_tissues(codes)))
+
+
+def brain_in(codes: NDArray[np.int64]) -> tuple[NDArray[np.uint8], tuple[slice, ...]] | None:
+    """As `tissues_of`, and its place in the codes, which may reach beyond them; None without a brain."""
+    tissues = _tissues(codes)
+    solid = ndimage.find_objects((tissues > Tissue.CSF).astype(np.uint8))
+    reach = MENINGES + MARGIN
+    place = tuple(slice(side.start - reach, side.stop + reach) for side in solid[0]) if solid else ()
+    return (_near_brain(boxed(tissues)), place) if place else None
+
+
+def _tissues(codes: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """(X, Y, Z) codes -> `Tissue` map on the same grid; a map with codes above 3 is of `FREESURFER`, else `SIMPLE`."""
     table = SIMPLE if codes.max() <= 3 else FREESURFER
     lookup = np.zeros(max(1, int(codes.max()) + 1), np.uint8)
     for tissue, members in table.items():
         for code in members:
             if 0 < code < len(lookup):
                 lookup[code] = tissue
-    tissues = lookup[np.maximum(codes, 0)]
-    return _near_brain(boxed(tissues))
+    return np.asarray(lookup[np.maximum(codes, 0)])
 
 
 def boxed(tissues: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from brats_infer.phantom.anatomy import Tissue
+from brats_infer.phantom.around.surroundings import paint_sinuses
 from brats_infer.phantom.fields import Draw, blur, smooth_noise
-from brats_infer.phantom.surroundings import paint_sinuses
-from brats_infer.phantom.task_recipes import T1C, T2F, T2W, TumorContrast
+from brats_infer.phantom.settings import EDEMATOUS, N_PARTS, T1C, T2F, T2W, WATERY, TumorContrast
 from brats_infer.tasks import ED, ET, NCR
 
 TISSUE_MEANS: Mapping[Tissue, tuple[float, float, float, float]] = {
@@ -33,7 +33,7 @@ N_TISSUES = max(Tissue) + 1
 
 
 def paint(draw: Draw, tissues: Tensor, labels: Tensor, contrast: TumorContrast, wild: bool) -> Tensor:
-    """(4, X, Y, Z) noiseless images, from 0 to about 2, of displaced tissues and a tumor's labels, both (X, Y, Z).
+    """(4, X, Y, Z) noiseless images, from 0 to about 2, of displaced tissues and a tumor's parts, both (X, Y, Z).
 
     `contrast` holds the tumor's ranges. With `wild`, the means of healthy tissue stray far beyond realistic ones.
     """
@@ -41,7 +41,7 @@ def paint(draw: Draw, tissues: Tensor, labels: Tensor, contrast: TumorContrast, 
     means = torch.from_numpy(_means(draw, contrast, wild)).to(tissues.device)  # (4, classes)
     classes = torch.where(labels > 0, N_TISSUES + labels.long(), tissues.long())
     images = means[:, classes]  # (4, X, Y, Z)
-    tumor = (labels > 0).float()
+    tumor = torch.where(_is_any(labels, WATERY), 0.2, (labels > 0).float())
     images = images + _texture(draw, shape, tumor)
     images = _blend_edema(draw, images, means, tissues, labels)
     images = blur(images, draw.uniform(0.45, 0.85))  # partial volume
@@ -54,7 +54,7 @@ def paint(draw: Draw, tissues: Tensor, labels: Tensor, contrast: TumorContrast, 
 
 def _means(draw: Draw, contrast: TumorContrast, wild: bool) -> NDArray[np.float32]:
     """(4, tissues + labels): a random mean for every class and contrast."""
-    means = np.zeros((4, N_TISSUES + ET + 1), np.float32)
+    means = np.zeros((4, N_TISSUES + N_PARTS), np.float32)
     spread = 0.16 if wild else 0.06
     for tissue, values in TISSUE_MEANS.items():
         means[:, tissue] = np.array(values) + draw.rng.normal(0, spread, 4)
@@ -84,9 +84,14 @@ def _texture(draw: Draw, shape: tuple[int, ...], tumor: Tensor) -> Tensor:
     return fine + (0.25 + tumor) * (shared * strength) + tumor * broad * uneven + 0.03 * broad
 
 
+def _is_any(labels: Tensor, parts: tuple[int, ...]) -> Tensor:
+    """(X, Y, Z) bool: the voxels of these parts."""
+    return torch.isin(labels, torch.tensor(parts, dtype=labels.dtype, device=labels.device))
+
+
 def _blend_edema(draw: Draw, images: Tensor, means: Tensor, tissues: Tensor, labels: Tensor) -> Tensor:
     """(4, X, Y, Z): edema mixed with its tissue: it is water in tissue, which shows through towards the edge."""
-    edema = (labels == ED).float()
+    edema = _is_any(labels, EDEMATOUS).float()
     density = blur((labels > 0).float()[None], draw.uniform(1.5, 3.5))[0]  # 1/2 at a flat edge, 1 inside
     uneven = 0.25 * smooth_noise(draw, tuple(labels.shape), 10)[0]
     share = ((density - 0.5) * draw.uniform(1.5, 3.5) + draw.uniform(0.35, 0.7) + uneven).clamp(0.25, 1.15)

@@ -16,10 +16,16 @@ MEANS = {  # of each tissue in t1n, t1c, t2w and t2f; 1 is the brightest
     ET: (0.50, 1.00, 0.65, 0.75),
 }
 SCALE = 1000.0
+MIDDLE = 0.4  # of the core's radius
 
 
-def ellipsoid_case(seed: int, shape: tuple[int, int, int] = GRID_SHAPE) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
-    """(4, X, Y, Z) int16 images with background 0, and labels (X, Y, Z). Same seed, same case."""
+def ellipsoid_case(
+    seed: int, shape: tuple[int, int, int] = GRID_SHAPE, watery: int | None = None
+) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
+    """(4, X, Y, Z) int16 images with background 0, and the tumor's parts (X, Y, Z). Same seed, same case.
+
+    `watery` is a part of fluid in the middle of the tumor.
+    """
     rng = np.random.default_rng(seed)
     at = np.stack(np.meshgrid(*[np.linspace(-1, 1, n, dtype=np.float32) for n in shape], indexing="ij"))
     folds = _noise(rng, shape, 0.02)
@@ -29,13 +35,19 @@ def ellipsoid_case(seed: int, shape: tuple[int, int, int] = GRID_SHAPE) -> tuple
     tissue[radius + 0.05 * folds > 0.96] = CSF
     ventricles = ((np.abs(at[0]) - 0.09) / 0.06) ** 2 + (at[1] / 0.28) ** 2 + ((at[2] - 0.1) / 0.16) ** 2 < 1
     tissue[ventricles] = CSF
-    labels = np.where(brain, _tumor(rng, at, shape), 0).astype(np.uint8)
+    tumor, middle = _tumor(rng, at, shape)
+    labels = np.where(brain, tumor, 0).astype(np.uint8)
     tissue = np.where(labels > 0, labels, tissue)
+    if watery is not None:
+        labels[brain & middle], tissue[brain & middle] = watery, CSF
     images = np.stack([_image(rng, tissue, brain, channel) for channel in range(len(MODALITIES))])
     return images, labels
 
 
-def _tumor(rng: np.random.Generator, at: NDArray[np.float32], shape: tuple[int, int, int]) -> NDArray[np.int64]:
+def _tumor(
+    rng: np.random.Generator, at: NDArray[np.float32], shape: tuple[int, int, int]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """(X, Y, Z): the labels of 2023, and the middle of the core."""
     side = rng.choice((-1.0, 1.0))
     centre = np.array([side * rng.uniform(0.22, 0.32), rng.uniform(-0.3, 0.3), rng.uniform(0.0, 0.3)])
     core = rng.uniform(0.12, 0.17)
@@ -43,7 +55,7 @@ def _tumor(rng: np.random.Generator, at: NDArray[np.float32], shape: tuple[int, 
     distance = np.sqrt((scaled**2).sum(axis=0)) / core
     rough = _noise(rng, shape, 0.05)
     limits = (0.6 + 0.10 * rough, 1.0 + 0.12 * rough, 1.7 + 0.35 * _noise(rng, shape, 0.08))
-    return np.select([distance < limit for limit in limits], [NCR, ET, ED], 0)
+    return np.select([distance < limit for limit in limits], [NCR, ET, ED], 0), distance < MIDDLE
 
 
 def _image(

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from brats_infer.phantom.anatomy import Tissue
 from brats_infer.phantom.fields import Draw, blur, grid_of, smooth_noise
-from brats_infer.phantom.task_recipes import Growth
+from brats_infer.phantom.settings import Growth
 from brats_infer.tasks import ED, ET, NCR
 
 STEP_MM = 2  # voxel size of the front's grid
@@ -145,7 +145,7 @@ def grow(draw: Draw, lesions: list[Lesion], tissues: Tensor, growth: Growth) -> 
     at = grid_of(tuple(tissues.shape), tissues.device)
     solid = (tissues > 0) & (tissues != Tissue.CSF) & (tissues != Tissue.VENTRICLE)
     for lesion in lesions:
-        depth = _depth(draw, lesion, at)
+        depth = depth_of(draw, lesion, at)
         where = tissues > 0 if growth.extra_axial else solid | ((depth > 0.25 * lesion.radius) & (tissues > 0))
         core = largest((depth > 0) & where)
         edema = attached(_edema(draw, lesion, core, tissues), core)
@@ -172,7 +172,7 @@ def attached(mask: Tensor, core: Tensor) -> Tensor:
     return mask & torch.from_numpy(kept).to(mask.device)
 
 
-def _depth(draw: Draw, lesion: Lesion, at: Tensor) -> Tensor:
+def depth_of(draw: Draw, lesion: Lesion, at: Tensor) -> Tensor:
     """(X, Y, Z): the depth below the core's surface in mm, roughly; negative outside."""
     offset = at - torch.tensor(lesion.centre, device=at.device).reshape(3, 1, 1, 1)
     axes = torch.from_numpy(lesion.axes).float().to(at.device)

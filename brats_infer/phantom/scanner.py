@@ -7,13 +7,16 @@ from torch import Tensor
 from torch.nn import functional
 
 from brats_infer.phantom.fields import Draw, blur, smooth_noise
-from brats_infer.phantom.task_recipes import Scanner
+from brats_infer.phantom.settings import Scanner
 
 OFFSET = 0.4  # lifts the darkest tissue above 0, since magnitude images are positive
 
 
 def scan(draw: Draw, images: Tensor, brain: Tensor, scanner: Scanner) -> Tensor:
-    """(4, X, Y, Z) ideal images and the brain (X, Y, Z) -> positive images with background exactly 0."""
+    """(C, X, Y, Z) ideal images and the brain (X, Y, Z) -> positive images with background exactly 0.
+
+    Air may hold noise instead of 0.
+    """
     thick = draw.chance(scanner.thick_share)
     poor = draw.uniform(*scanner.noise)
     axis = 2 if draw.chance(0.8) else int(draw.rng.integers(3))
@@ -32,7 +35,9 @@ def scan(draw: Draw, images: Tensor, brain: Tensor, scanner: Scanner) -> Tensor:
             x = ringing(x, draw.uniform(0.6, 0.9))
         bias = smooth_noise(draw, tuple(x.shape), draw.uniform(60, 150))[0] * draw.uniform(0.01, 0.09)
         out.append(rician(draw, x * bias.exp(), draw.uniform(0.005, 0.035) * poor))
-    return torch.stack(out) * masks(draw, brain)
+    if scanner.air_share and draw.chance(scanner.air_share):
+        return torch.stack(out)
+    return torch.stack(out) * masks(draw, brain, len(out))
 
 
 def thick_slices(x: Tensor, axis: int, thickness: float) -> Tensor:
@@ -66,21 +71,21 @@ def rician(draw: Draw, x: Tensor, sigma: float) -> Tensor:
     return torch.hypot(x + sigma * draw.normal(shape), sigma * draw.normal(shape))
 
 
-def masks(draw: Draw, brain: Tensor) -> Tensor:
-    """(4, X, Y, Z) float, 0 or 1: the brain masks of skull stripping, slightly different for each contrast."""
+def masks(draw: Draw, brain: Tensor, count: int) -> Tensor:
+    """(count, X, Y, Z) float, 0 or 1: the brain masks of skull stripping, slightly different for each contrast."""
     inside = blur(brain.float()[None], 1.5)[0]
     shared = smooth_noise(draw, tuple(brain.shape), 25)[0]
     level = draw.uniform(0.5, 0.9)
     same = draw.chance(0.8)
     out = []
-    for _ in range(4):
+    for _ in range(count):
         own = 0.0 if same else draw.uniform(-0.04, 0.04)
         out.append((inside + 0.06 * shared > level + own) & brain)
     return torch.stack(out).float()
 
 
 def to_integers(draw: Draw, images: Tensor) -> Tensor:
-    """(4, X, Y, Z) int16: each contrast on its own scale, up to 32767. Background is 0, the brain is above 0."""
+    """(C, X, Y, Z) int16: each contrast on its own scale, up to 32767. Background is 0, the brain is above 0."""
     out = []
     for image in images:
         top = math.exp(draw.uniform(math.log(150), math.log(32000)))

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from brats_infer.errors import CaseError, OutputError
 from brats_infer.evaluate.folder_scores import evaluate_folders
 from brats_infer.evaluate.label_maps import read_pair, rounded_spacing
+from brats_infer.evaluate.metrics2024.region_scores import settings_of
 from brats_infer.evaluate.pairs import Pair, find_pairs
 from brats_infer.evaluate.scores import CohortScores, Table
 from brats_infer.files.cases import Case
@@ -22,7 +23,7 @@ from brats_infer.files.nifti import Volume
 from brats_infer.files.search.find import find_cases
 from brats_infer.image.crop import crop_labels
 from brats_infer.labelling.label_map import label_volumes, region_volumes
-from brats_infer.report.lesions import LEGEND, judge
+from brats_infer.report.lesions import LEGEND, ScoredRegion, judge, scored_regions
 from brats_infer.report.page import write_page
 from brats_infer.report.picture import draw_picture, grey
 from brats_infer.report.record import LOW_DICE, head, legend_of, peak_memory, write_record
@@ -55,34 +56,38 @@ def compare_folders(
     before: Path | None = None,
     jobs: int | None = None,
     channels: Sequence[str] = (),
+    metrics: str | None = None,
 ) -> CohortScores:
-    """Writes the report of predictions and references into `out`, and returns the scores of 2023.
+    """Writes the report of predictions and references into `out`, and returns the scores.
 
+    `metrics` are those of 2023 or 2024, by default the challenge's own.
     `before` holds the predictions before post-processing, which are scored too. `jobs` cases are worked on at a time;
     `channels` is as in `find_cases`. A case without usable images is scored but not shown, with a warning.
     Raises as `evaluate_folders`; OutputError.
     """
     began = time.perf_counter()
+    metrics = metrics or task.own_metrics
+    regions = scored_regions(task, metrics)
     cases = {case.id: case for case in find_cases(images, task.name, channels=channels)}
     if before:
         find_pairs(before, references)  # raises before the scores are computed
-    scores = evaluate_folders(predictions, references, task, jobs=jobs)
+    scores = evaluate_folders(predictions, references, task, metrics, jobs)
     earlier: dict[str, Table] = {}
     if before:
-        older = evaluate_folders(before, references, task, jobs=jobs)
+        older = evaluate_folders(before, references, task, metrics, jobs)
         earlier = {case_id: table for case_id, table in older.cases.items() if case_id not in older.missing}
         scores = replace(scores, warnings=tuple(dict.fromkeys((*scores.warnings, *older.warnings))))
     try:
         make_parts(out)
 
         def show(pair: Pair) -> dict[str, Any]:
-            shown = _show(pair, cases.get(pair.id), task, out)
+            shown = _show(pair, cases.get(pair.id), task, regions, out)
             return _record(pair, scores.cases[pair.id], earlier.get(pair.id), shown, task)
 
         with ThreadPoolExecutor(jobs or 2) as pool:
             records = list(pool.map(show, find_pairs(predictions, references)))
         folders = {"predictions": predictions, "references": references, "images": images, "before": before}
-        content = _content(records, task, folders, time.perf_counter() - began)
+        content = _content(records, task, metrics, folders, time.perf_counter() - began)
         remove_others(out, records)
         write_record(out, content)
         write_page(out, content)
@@ -92,32 +97,37 @@ def compare_folders(
 
 
 def _content(
-    records: list[dict[str, Any]], task: Task, folders: dict[str, Path | None], seconds: float
+    records: list[dict[str, Any]], task: Task, metrics: str, folders: dict[str, Path | None], seconds: float
 ) -> dict[str, Any]:
     """report.json, the worst case first."""
+    first, regions = head("scores"), scored_regions(task, metrics)
+    first["tasks"][task.name] |= {"regions": {region.name: list(region.labels) for region in regions}}
+    if metrics == "2024":
+        first["tasks"][task.name] |= {"penalty_mm": settings_of(task).penalty_mm}
+    chosen = {"task": task.name, "metrics": metrics}
     return {
-        **head("scores"),
+        **first,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 3),
         "peak_memory": peak_memory(),
-        "options": {"task": task.name, **{name: str(folder) for name, folder in folders.items() if folder}},
-        "overlays": _overlays(task),
+        "options": {**chosen, **{name: str(folder) for name, folder in folders.items() if folder}},
+        "overlays": _overlays(task, regions),
         "cases": sorted(records, key=lambda record: (record["mean_dice"], record["id"])),
     }
 
 
-def _overlays(task: Task) -> list[dict[str, Any]]:
+def _overlays(task: Task, regions: Sequence[ScoredRegion]) -> list[dict[str, Any]]:
     legend = legend_of(task)
-    parts = [{"name": region.name, "title": region.name, "legend": LEGEND} for region in task.regions]
+    parts = [{"name": region.name, "title": region.name, "legend": LEGEND} for region in regions]
     named = (("labels", "prediction"), ("reference", "reference"))
     return parts + [{"name": name, "title": title, "legend": legend} for name, title in named]
 
 
-def _show(pair: Pair, case: Case | None, task: Task, out: Path) -> _Shown:
+def _show(pair: Pair, case: Case | None, task: Task, regions: Sequence[ScoredRegion], out: Path) -> _Shown:
     """Judges every region of a case, and draws the case if it has images."""
     maps = read_pair(pair, task)
     prediction = np.zeros_like(maps.reference) if maps.prediction is None else maps.prediction
-    volumes = _volumes(prediction, task, float(np.prod(maps.spacing)))
+    volumes = _volumes(prediction, task, regions, float(np.prod(maps.spacing)))
     try:
         if case is None:
             raise CaseError(f"{pair.id}: --images holds no such case: only its scores are shown")
@@ -128,7 +138,7 @@ def _show(pair: Pair, case: Case | None, task: Task, out: Path) -> _Shown:
         return _Shown([], volumes, (*maps.warnings, str(error)), visible=False)
     reference, warnings = placed.data, (*maps.warnings, *placed.warnings, *warnings)
     affine, spacing = cropped.restore.geometry.affine, rounded_spacing(cropped.restore.geometry)
-    judged = {region.name: judge(prediction, reference, task, region, spacing, affine) for region in task.regions}
+    judged = {region.name: judge(prediction, reference, region, spacing, affine) for region in regions}
     overlays = {name: crop_labels(parts, cropped.restore) for name, (parts, _) in judged.items()}
     sight = sight_of(pair.id, task, cropped, prediction, warnings)
     overlays |= {"labels": sight.labels, "reference": crop_labels(reference, cropped.restore)}
@@ -141,9 +151,12 @@ def _show(pair: Pair, case: Case | None, task: Task, out: Path) -> _Shown:
     return _Shown(lesions, volumes, sight.warnings, visible=True)
 
 
-def _volumes(labels: NDArray[np.uint8], task: Task, voxel_mm3: float) -> dict[str, dict[str, float]]:
+def _volumes(
+    labels: NDArray[np.uint8], task: Task, regions: Sequence[ScoredRegion], voxel_mm3: float
+) -> dict[str, dict[str, float]]:
     of_labels = label_volumes(labels, task, voxel_mm3)
-    return {"labels_ml": of_labels, "regions_ml": region_volumes(of_labels, task)}
+    labels_of = {region.name: region.labels for region in regions}
+    return {"labels_ml": of_labels, "regions_ml": region_volumes(of_labels, task, labels_of)}
 
 
 def _record(pair: Pair, scores: Table, before: Table | None, shown: _Shown, task: Task) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Lesion by lesion: found, missed or false by the official scores, with place and colour."""
 
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
@@ -7,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brats_infer.evaluate.lesionwise import Match, match_lesions
+from brats_infer.evaluate.metrics2024.region_scores import settings_of
 from brats_infer.evaluate.surface import Spacing
 from brats_infer.image.voxels import bounding_box, within
 from brats_infer.report.sight import centre_of, moved, voxels_of_each
-from brats_infer.tasks import Region, Task
+from brats_infer.tasks import Task
 
 
 class Part(IntEnum):
@@ -33,20 +35,41 @@ LEGEND = [
 """The names and colours of `Part` on the page."""
 
 
+@dataclass(frozen=True)
+class ScoredRegion:
+    """A region as official scores see it."""
+
+    name: str
+    labels: tuple[int, ...]
+    steps: int
+    """18-neighbour dilations of the reference that make lesions."""
+    ignored_mm3: float
+    """Reference lesions of this volume or less are left out."""
+
+
+def scored_regions(task: Task, metrics: str) -> tuple[ScoredRegion, ...]:
+    """The regions of the metrics of 2023 or 2024. Raises UsageError for a task without those of 2024."""
+    if metrics == "2024":
+        scored = [region for region in settings_of(task).regions if region.scored]
+        return tuple(ScoredRegion(region.name, region.labels, region.steps, region.limit) for region in scored)
+    steps, ignored = task.metrics.dilation_iterations, task.metrics.ignored_mm3
+    return tuple(ScoredRegion(region.name, region.labels, steps, ignored) for region in task.regions)
+
+
 def judge(
     prediction: NDArray[np.uint8],
     reference: NDArray[np.uint8],
-    task: Task,
-    region: Region,
+    region: ScoredRegion,
     spacing: Spacing,
     affine: NDArray[np.float64],
 ) -> tuple[NDArray[np.uint8], list[dict[str, Any]]]:
     """A region of two label maps (X, Y, Z) -> a map of `Part`, and its lesions: outcome, volumes in ml, Dice, centre.
 
-    Lesions are those of the official scores of 2023. Reference lesions come first: "tp", "fn", or "ignored" if they are
-    too small to count. Then come components that touch no lesion: "fp". `affine` maps voxels to mm.
+    Lesions are those of the official scores of 2023. Those of 2024 also join lesions of a region that touch one lesion
+    of another tissue. Reference lesions come first: "tp", "fn", or "ignored" if they are too small to count. Then come
+    components that touch no lesion: "fp". `affine` maps voxels to mm.
     """
-    margin = task.metrics.dilation_iterations
+    margin = region.steps
     box = bounding_box((prediction > 0) | (reference > 0), margin)
     predicted, true = (within(labels[box], region.labels) for labels in (prediction, reference))
     match = match_lesions(predicted, true, margin)
@@ -55,7 +78,7 @@ def judge(
     corner = np.array([side.start for side in box])
     voxel_ml = float(np.prod(spacing)) / 1000
     found = [
-        _reference_lesion(match, lesion, voxels + corner, voxel_ml, task.metrics.ignored_mm3)
+        _reference_lesion(match, lesion, voxels + corner, voxel_ml, region.ignored_mm3)
         for lesion, voxels in _numbered(match.lesions)
     ]
     touching = {int(component) for components in match.touches.values() for component in components}

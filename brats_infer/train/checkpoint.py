@@ -13,7 +13,7 @@ from safetensors.torch import load
 from torch import nn
 
 from brats_infer.errors import OutputError, UsageError
-from brats_infer.tasks import Task
+from brats_infer.tasks import Task, task_named
 from brats_infer.train.choices import Selection, TrainOptions, recorded_elsewhere
 from brats_infer.train.data.dataset import Split
 from brats_infer.train.distributed import Workers, heads_of
@@ -118,7 +118,7 @@ def start_run(
     torch.manual_seed(config.options.seed)
     network, mean = UNet(config.network), UNet(config.network)
     if initial:
-        initial.put_into(network)
+        initial.put_into(network, task_named(settings["task"]))
     mean.load_state_dict(network.state_dict())
     network, mean = network.to(device), mean.to(device)
     if device.type == "cpu":

@@ -11,7 +11,7 @@ from brats_infer.network.devices import limit_threads
 from brats_infer.network.loading import pick_device
 from brats_infer.tasks import MODALITIES, Task, task_named
 from brats_infer.train.checkpoint import best_network
-from brats_infer.train.choices import Optimizer, Targets, TrainOptions
+from brats_infer.train.choices import Freeze, Optimizer, Targets, TrainOptions
 from brats_infer.train.data.dataset import Split
 from brats_infer.train.data.material import CACHE, Material, load_cases
 from brats_infer.train.data.splits import Fold, folds_of
@@ -23,7 +23,7 @@ from brats_infer.train.publish import open_members, publish
 from brats_infer.train.recipes import Recipe, read_recipe
 from brats_infer.train.run_config import TrainConfig
 from brats_infer.train.step.losses import loss_weights
-from brats_infer.train.transfer import Initial, options_with, read_initial
+from brats_infer.train.transfer import Initial, new_regions, options_with, read_initial
 from model.atomic import alone_in, remove_leftovers
 from model.config import UNetConfig
 
@@ -157,6 +157,8 @@ def _check(options: TrainOptions, initial: Initial | None, task: Task) -> None:
         raise UsageError(f"--patch {patch}: choose a multiple of {multiple} for {network.levels} levels")
     if options.amsgrad and options.optimizer == Optimizer.SGD:
         raise UsageError("--amsgrad: is for adam and adamw: give --no-amsgrad or another --optimizer")
+    if initial and options.freeze == Freeze.DECODER and (new := new_regions(initial, task)):
+        raise UsageError(f"--freeze decoder: would keep the random output of {new[0]}: freeze another part, or none")
     if initial is None and options.freeze != "none":
         raise UsageError(f"--freeze {options.freeze}: needs trained weights: give them with --init")
     loss_weights(options.loss)

@@ -70,11 +70,12 @@ class TrainConfig:
         }
 
 
-def read_network(run: Path) -> tuple[UNetConfig, str]:
-    """The network of a run and its normalisation, from the settings of the run. Raises UsageError."""
+def read_network(run: Path) -> tuple[UNetConfig, str, str]:
+    """The network of a run, its normalisation and its task, empty if untold, from its settings. Raises UsageError."""
     path = run / SETTINGS
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))
-        return UNetConfig.from_json(settings["network"]), str(settings["normalisation"])
+        network = UNetConfig.from_json(settings["network"])
+        return network, str(settings["normalisation"]), str(settings.get("task", ""))
     except (OSError, ValueError, TypeError, LookupError) as error:
         raise UsageError(f"{path}: does not tell the network of the run ({error}): move the weights away") from error

@@ -11,12 +11,15 @@ from safetensors.torch import load
 from torch import Tensor
 
 from brats_infer.errors import UsageError, WeightsError
+from brats_infer.tasks import TASKS, Task, meaning_of
 from brats_infer.train.choices import Freeze, Targets, TrainOptions, flag, merged_options
 from brats_infer.train.run_config import BEST, SETTINGS, read_network
 from model.checkpoint import MANIFEST, CheckpointError, read_manifest, read_verified
 from model.config import Member, UNetConfig
 from model.unet import UNet, group_prefixes
 
+FIRST_LAYERS = ("down.1.conv1.weight", "stem.conv1.weight")
+"""Parameters with a column for each input channel."""
 UNSEEN = ("spacing", "normalisation")
 """Options that change the input of a network and leave no trace in its tensors."""
 
@@ -36,12 +39,21 @@ class Initial:
 
     architecture: UNetConfig = field(default_factory=UNetConfig)
     """The network, as far as the manifest or the settings of its run tell it."""
+    task: str = ""
+    """The task of the network; empty if nothing tells it."""
 
-    def put_into(self, network: UNet) -> None:
-        """Raises UsageError for a network of another configuration."""
+    def put_into(self, network: UNet, task: Task | None = None) -> None:
+        """Copies the weights into a network of `task`, by default the weights' own.
+
+        Of another task it keeps what `carried_over` leaves alone. Raises UsageError for a network of another
+        configuration.
+        """
         own, state = network.state_dict(), self.state
         if self.architecture.background and not network.config.background:
             state = without_background(state)
+        source = TASKS.get(self.task)
+        if source and task and source != task:
+            state = carried_over(state, own, source, task)
         wrong = [n for n in (*own, *state) if n not in own or n not in state or own[n].shape != state[n].shape]
         if wrong:
             raise UsageError(
@@ -56,6 +68,46 @@ def without_background(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     A label's logit becomes its difference to the background's logit.
     """
     return {name: tensor[1:] - tensor[:1] if name.startswith("heads.") else tensor for name, tensor in state.items()}
+
+
+def carried_over(
+    state: Mapping[str, Tensor], own: Mapping[str, Tensor], source: Task, target: Task
+) -> dict[str, Tensor]:
+    """Parameters of a network of `source` as those of a network of `target`, whose own ones are `own`.
+
+    Outputs are carried over from regions that mean the same, inputs from the same contrasts. The others keep `own`.
+    """
+    found, wanted = ([meaning_of(region) for region in task.regions] for task in (source, target))
+    heads = {to: found.index(meaning) for to, meaning in enumerate(wanted) if meaning in found}
+    inputs = {to: source.modalities.index(m) for to, m in enumerate(target.modalities) if m in source.modalities}
+    inputs[len(target.modalities)] = len(source.modalities)  # the brain mask, in networks that have it
+    kept = dict(state)
+    for name, tensor in state.items():
+        there = own.get(name)
+        if there is None or tensor.ndim != there.ndim:
+            continue
+        if name.startswith("heads.") and tensor.shape[1:] == there.shape[1:]:
+            kept[name] = _with_rows(there, tensor, heads)
+        elif name in FIRST_LAYERS and tensor.shape[0] == there.shape[0] and tensor.shape[2:] == there.shape[2:]:
+            kept[name] = _with_rows(there.transpose(0, 1), tensor.transpose(0, 1), inputs).transpose(0, 1)
+    return kept
+
+
+def new_regions(initial: Initial, target: Task) -> list[str]:
+    """The regions of `target` whose outputs start at random; none where nothing tells the task of the weights."""
+    if initial.task not in TASKS:
+        return []
+    known = {meaning_of(region) for region in TASKS[initial.task].regions}
+    return [region.name for region in target.regions if meaning_of(region) not in known]
+
+
+def _with_rows(own: Tensor, other: Tensor, rows: Mapping[int, int]) -> Tensor:
+    """A copy of `own` with rows {own: other} of another tensor; rows beyond either are left out."""
+    out = own.clone()
+    for to, at in rows.items():
+        if to < len(out) and at < len(other):
+            out[to] = other[at]
+    return out
 
 
 def options_with(initial: Initial | None, recipe: Mapping[str, Any], given: Mapping[str, Any]) -> TrainOptions:
@@ -93,8 +145,8 @@ def read_initial(path: Path) -> Initial:
         raise UsageError(f"--init {file}: cannot be read ({error.strerror}): give a .safetensors file") from error
     except SafetensorError as error:
         raise WeightsError(f"{file}: is no safetensors file ({error}): take the weights again") from error
-    network, options = _told(file, state, member)
-    return Initial(file, hashlib.sha256(content).hexdigest(), state, member, options, network)
+    network, options, task = _told(file, state, member)
+    return Initial(file, hashlib.sha256(content).hexdigest(), state, member, options, network, task)
 
 
 def _file_of(folder: Path) -> Path:
@@ -107,16 +159,16 @@ def _file_of(folder: Path) -> Path:
     return folder / files[0]
 
 
-def _told(file: Path, state: Mapping[str, Tensor], member: Member | None) -> tuple[UNetConfig, dict[str, Any]]:
-    """The network, and its options as of `Initial`."""
+def _told(file: Path, state: Mapping[str, Tensor], member: Member | None) -> tuple[UNetConfig, dict[str, Any], str]:
+    """The network, its options and its task as of `Initial`."""
     if member:
-        network, normalisation = member.config, member.normalisation
+        network, normalisation, task = member.config, member.normalisation, member.task
     elif (file.parent / SETTINGS).exists():
-        network, normalisation = read_network(file.parent)
+        network, normalisation, task = read_network(file.parent)
     else:
         network = network_of(file, state)
-        return network, {name: getattr(network, name) for name in ("channels", "foreground", "deep_supervision")}
-    return network, {
+        return network, {name: getattr(network, name) for name in ("channels", "foreground", "deep_supervision")}, ""
+    options = {
         "channels": network.channels,
         "normalisation": normalisation,
         "foreground": network.foreground,
@@ -124,6 +176,7 @@ def _told(file: Path, state: Mapping[str, Tensor], member: Member | None) -> tup
         "spacing": network.spacing,
         "targets": Targets.LABELS if network.disjoint or network.background else Targets.REGIONS,
     }
+    return network, options, task
 
 
 def network_of(file: Path, state: Mapping[str, Tensor]) -> UNetConfig:

@@ -10,7 +10,8 @@ from brats_infer.phantom.fields import Draw, blur, grid_of, sample, smooth_noise
 from brats_infer.phantom.growth import Lesion, displacement, grow, plan_lesions
 from brats_infer.phantom.make import Phantom, make_phantom
 from brats_infer.phantom.scanner import to_integers
-from brats_infer.phantom.task_recipes import RECIPES, T1C, T2F
+from brats_infer.phantom.settings import T1C, T2F
+from brats_infer.phantom.task_recipes import RECIPES
 from brats_infer.tasks import ED, ET, NCR
 from tests.phantom.heads import head_codes
 

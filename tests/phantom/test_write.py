@@ -13,7 +13,9 @@ from brats_infer.files.search.find import find_cases
 from brats_infer.image.crop import crop_labels, crop_to_brain
 from brats_infer.phantom.anatomy import load_anatomies
 from brats_infer.phantom.make import make_phantom
+from brats_infer.phantom.task_recipes import RECIPES
 from brats_infer.phantom.write import write_cohort
+from brats_infer.tasks import TASKS
 from tests.phantom.heads import head_codes
 
 SHAPE = (124, 122, 126)
@@ -52,6 +54,24 @@ def test_same_seed_same_bytes(anatomy: Path, tmp_path: Path) -> None:
     assert len(files) == 5
     for path in files:
         assert path.read_bytes() == (tmp_path / "b" / path.relative_to(tmp_path / "a")).read_bytes()
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_simple_cases_hold_every_label_and_contrast_of_their_task(task: str, tmp_path: Path) -> None:
+    (case_id,) = write_cohort(tmp_path, task, 1, seed=1, shape=(40, 44, 36))
+    (case,) = find_cases(tmp_path, "auto")
+    assert (case.id, case.task, case.problem) == (case_id, TASKS[task], None)
+    assert sorted(case.paths) == sorted(modality.name for modality in TASKS[task].modalities)
+    labels, _ = read_labels(tmp_path / case_id / f"{case_id}-seg.nii.gz")
+    assert sorted(set(np.unique(labels)) - {0}) == list(TASKS[task].labels)
+
+
+def test_the_grid_is_that_of_the_challenge_unless_a_shape_is_given() -> None:
+    grid = RECIPES["gli-post"].grid
+    assert (grid.shape, nib.aff2axcodes(np.array(grid.affines[0]))) == ((182, 218, 182), ("L", "A", "S"))
+    assert all(n <= m for n, m in zip(grid.max_shape, grid.shape, strict=True))
+    other = grid.with_shape(SHAPE)
+    assert (other.shape, other.affines, other.max_shape) == (SHAPE, grid.affines, grid.max_shape)
 
 
 def test_more_cases_than_a_seed_has_would_be_those_of_the_next(tmp_path: Path) -> None:

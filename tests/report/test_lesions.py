@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from brats_infer.evaluate.lesionwise import lesionwise_scores
-from brats_infer.report.lesions import Part, judge
+from brats_infer.report.lesions import Part, judge, scored_regions
 from brats_infer.tasks import task_named
 
 GLI = task_named("gli")
-ET = GLI.regions[2]
+REGIONS = scored_regions(GLI, "2023")
+ET = REGIONS[2]
 ONE_MM = (1.0, 1.0, 1.0)
 
 
@@ -24,7 +25,7 @@ def scene() -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_lesions_are_found_missed_false_or_too_small() -> None:
-    parts, lesions = judge(*scene(), GLI, ET, ONE_MM, np.diag([-1.0, -1.0, 1.0, 1.0]))
+    parts, lesions = judge(*scene(), ET, ONE_MM, np.diag([-1.0, -1.0, 1.0, 1.0]))
     assert [(lesion["outcome"], lesion["reference_ml"], lesion["ml"]) for lesion in lesions] == [
         ("tp", 1.0, 1.0),
         ("ignored", 0.008, 0.0),
@@ -42,7 +43,7 @@ def test_lesions_are_measured_in_cubic_millimetres(voxels: int, outcome: str) ->
     """Of 2 mm3 a voxel: 50 mm3 are too small to count, 52 are not."""
     true = np.zeros((60, 12, 12), np.uint8)
     true[2 : 2 + voxels, 5, 5] = 3
-    _, [lesion] = judge(np.zeros_like(true), true, GLI, ET, (1.0, 1.0, 2.0), np.diag([1.0, 1.0, 2.0, 1.0]))
+    _, [lesion] = judge(np.zeros_like(true), true, ET, (1.0, 1.0, 2.0), np.diag([1.0, 1.0, 2.0, 1.0]))
     assert (lesion["outcome"], lesion["reference_ml"]) == (outcome, pytest.approx(voxels * 0.002))
 
 
@@ -56,9 +57,9 @@ def test_counts_and_mean_are_the_official_ones(seed: int) -> None:
             corner, size = rng.integers(0, 30, 3), rng.integers(2, 9, 3)
             labels[tuple(slice(c, c + s) for c, s in zip(corner, size, strict=True))] = rng.integers(1, 4)
         maps.append(labels)
-    for region in GLI.regions:
+    for region in REGIONS:
         official = lesionwise_scores(maps[0], maps[1], GLI)[region.name]
-        _, lesions = judge(maps[0], maps[1], GLI, region, ONE_MM, np.eye(4))
+        _, lesions = judge(maps[0], maps[1], region, ONE_MM, np.eye(4))
         outcomes = [lesion["outcome"] for lesion in lesions]
         assert (outcomes.count("tp"), outcomes.count("fp"), outcomes.count("fn")) == (
             official.num_tp,

@@ -17,7 +17,7 @@ function columnsOfTable() {
       { name: "mean", title: "Mean", hint: "Mean lesion-wise Dice", number: true, value: (item) => item.mean_dice, show: (value) => fixed(value, 3), mark: (value) => value !== null && value < report.limits.low_dice },
       ...perRegion("Lesion-wise Dice", "Mean over lesions; a false one counts as 0", score("lesionwise_dice"), 3, report.limits.low_dice),
       ...perRegion("Dice", "Of the whole region", score("legacy_dice"), 3),
-      ...perRegion("Lesion-wise HD95, mm", `${penaltyMm} mm for a missed or false lesion`, score("lesionwise_hd95"), 1),
+      ...perRegion("Lesion-wise HD95, mm", `${penaltyMm === null ? "The volume's diagonal" : `${penaltyMm} mm`} for a missed or false lesion`, score("lesionwise_hd95"), 1),
       ...perRegion("False lesions", "Components that touch no lesion", score("num_fp"), 0),
       ...perRegion("Missed lesions", "Lesions that nothing touches", score("num_fn"), 0)];
   }

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from brats_infer.image.normalise import Normalisation
 from brats_infer.labelling.regions import regions_from_labels
-from brats_infer.phantom.anatomy import anatomies_named
 from brats_infer.phantom.make import make_phantom
+from brats_infer.phantom.task_recipes import recipe_of
 from brats_infer.tasks import Task
 from brats_infer.train.data.dataset import TrainingCase, training_case
 from brats_infer.train.data.label_dust import without_label_dust
@@ -26,9 +26,9 @@ def phantom_maker(
     """A function that makes the case of a seed on a device. The same seed and device give the same case.
 
     `anatomy` is a folder of label maps, or `mni152`; `clean` removes dust from the labels. Raises UsageError for an
-    anatomy that cannot be used.
+    anatomy that cannot be used, and for a task without phantoms.
     """
-    anatomies = anatomies_named(anatomy)
+    anatomies = recipe_of(task.name).anatomies(anatomy)
 
     def make(seed: int, device: torch.device) -> TrainingCase:
         phantom = make_phantom(anatomies, task.name, seed, device)

@@ -6,9 +6,9 @@ import torch
 from scipy import ndimage
 
 from brats_infer.phantom.anatomy import Tissue
+from brats_infer.phantom.around.surroundings import REMAINS_SHARE, paint_remains, paint_sinuses, remains
 from brats_infer.phantom.fields import Draw, dilated
-from brats_infer.phantom.surroundings import REMAINS_SHARE, paint_remains, paint_sinuses, remains
-from brats_infer.phantom.task_recipes import T1C, T1N, T2W
+from brats_infer.phantom.settings import T1C, T1N, T2W
 from tests.phantom.test_make import ANATOMY, CPU
 
 CASES = 24

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from brats_infer.phantom.anatomy import Tissue
 from brats_infer.phantom.fields import Draw, blur, dilated, grid_of, smooth_noise
-from brats_infer.phantom.task_recipes import T1C, T1N, T2F, T2W
+from brats_infer.phantom.settings import T1C, T1N, T2F, T2W
 
 REMAINS_SHARE = 0.35  # of the cases
 CEREBELLUM = (Tissue.CEREBELLAR_CORTEX, Tissue.CEREBELLAR_WHITE)

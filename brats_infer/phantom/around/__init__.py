@@ -1,0 +1,1 @@
+"""What lies around a brain: sinuses, remains of the head after skull stripping, or the whole head."""

@@ -1,0 +1,1 @@
+"""The kinds of tumors beside gliomas and meningiomas before treatment."""
