@@ -49,9 +49,9 @@ image-test: $(VENV)/.installed $(VENV)/organizers/.installed
 LOCK = $(BIN)/uv pip compile --quiet --generate-hashes --no-annotate --only-binary :all: --custom-compile-command 'make lock' \
 	--python-version 3.11 --python-platform x86_64-manylinux_2_28
 lock: $(VENV)/.installed
-	$(LOCK) pyproject.toml --extra cpu -o requirements/cuda.txt
+	$(LOCK) pyproject.toml --extra cpu --extra prepare -o requirements/cuda.txt
 	sed -n 's/^    "\(torch==[0-9.]*\)",$$/\1+cpu/p' pyproject.toml > requirements/cpu.in
-	$(LOCK) pyproject.toml --extra cpu -c requirements/cpu.in $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS)) -o requirements/cpu.txt
+	$(LOCK) pyproject.toml --extra cpu --extra prepare -c requirements/cpu.in $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS)) -o requirements/cpu.txt
 	rm requirements/cpu.in
 	$(LOCK) --group sbom -o requirements/sbom.txt
 	$(subst --only-binary :all:,,$(LOCK)) --group organizers -o requirements/organizers.txt

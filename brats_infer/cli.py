@@ -24,9 +24,10 @@ log = logging.getLogger("brats_infer")
     cls=DefaultGroup,
     modules={
         name: f"brats_infer.commands.{name}"
-        for name in ("infer", "check", "evaluate", "report", "train", "experiment", "tune", "phantom", "info")
+        for name in ("infer", "check", "evaluate", "report", "prepare", "restore", "train", "experiment", "tune")
     }
-    | {"import": "brats_infer.commands.import_"},
+    | {"import": "brats_infer.commands.import_", "train-brain": "brats_infer.commands.train_brain"}
+    | {name: f"brats_infer.commands.{name}" for name in ("phantom", "info")},
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 @click.version_option(__version__)

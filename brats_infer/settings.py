@@ -33,6 +33,17 @@ class Missing(StrEnum):
     """It is segmented from the others, also where an image is broken. Two must be usable, T1c or FLAIR among them."""
 
 
+class Atlas(StrEnum):
+    """The space of prepared cases."""
+
+    SRI24 = "sri24"
+    """The challenges' grid: 240 x 240 x 155 voxels of 1 mm."""
+    MNI = "mni"
+    """The grid of BraTS 2024 after treatment: 182 x 218 x 182 voxels of 1 mm."""
+    NONE = "none"
+    """The place of the T1c, else of the T1 or FLAIR, at 1 mm."""
+
+
 class DustFill(StrEnum):
     """The label that replaces dust (paper 2.6)."""
 

@@ -20,6 +20,9 @@ T2F = Modality("t2f", "FLAIR", ("-t2f", "_flair"), r"t2f|(?:t2w?[-_ ]?)?flair")
 MODALITIES = (T1N, T1C, T2W, T2F)
 """All contrasts, in the order of the network's input channels."""
 
+BRAIN = "brain"
+"""The task of members that strip skulls; no challenge."""
+
 GRID_SHAPE = (240, 240, 155)
 GRID_AFFINE = ((-1.0, 0.0, 0.0, 0.0), (0.0, -1.0, 0.0, 239.0), (0.0, 0.0, 1.0, 0.0), (0.0, 0.0, 0.0, 1.0))
 """The common grid of the challenges (SRI24): 1 mm, axes to the left, to the back, up."""

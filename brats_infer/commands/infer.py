@@ -22,6 +22,7 @@ from brats_infer.commands.options.click_options import (
     option,
 )
 from brats_infer.commands.options.parameters_file import read_parameters
+from brats_infer.commands.options.raw_scans import refuse_beside_raw, segment_raw_scans
 from brats_infer.errors import ExitCode, UsageError, WeightsError
 from brats_infer.settings import DustFill, Missing, Mode, OnError, PostProcess, Settings
 from brats_infer.system.console import Voice, speak_as
@@ -58,6 +59,12 @@ Every option can also be given in the environment: BRATS_OPT_INPUT, BRATS_OPT_ON
 @links("--input", FILES)
 @four_files(FILES)
 @channels(FILES)
+@option(
+    "--raw",
+    is_flag=True,
+    heading=FILES,
+    help="--input holds raw scans, a folder a study: prepare them, segment them, put the maps back on the scans.",
+)
 @option("--probabilities", type=TARGET, heading=FILES, help="A folder for the region probabilities.")
 @option(
     "--task",
@@ -200,6 +207,8 @@ def infer(
         outputs = (target, given["report"], given["probabilities"])
         become_owner([path for path in outputs if path], [path for path in inputs if path])
     given |= _from_file(ctx, parameters_file)
+    if given["raw"]:
+        refuse_beside_raw(given)
     shard = Shard(1, 1) if files else given["shard"] or shard_of(os.environ)
     with end_at_once():
         from brats_infer.cohort import segment_files, segment_folder
@@ -219,6 +228,9 @@ def infer(
         }
         if files:
             results = [segment_files(files, given["output_folder"], **common)]
+        elif given["raw"]:
+            failed = segment_raw_scans(source, target, given, common)
+            ctx.exit(ExitCode.CASES_FAILED if failed else ExitCode.OK)
         else:
             results = segment_folder(
                 source,
@@ -236,7 +248,7 @@ def infer(
 
 def _refuse_beside_files(ctx: click.Context, given: dict[str, Any]) -> None:
     """Raises UsageError for options of folders beside the four files."""
-    wrong = [name for name in ("resume", "ray", "channels") if given[name]]
+    wrong = [name for name in ("resume", "ray", "channels", "raw") if given[name]]
     wrong += ["input"] if _on_command_line(ctx, "input_folder") else []
     if wrong:
         raise UsageError(f"--{wrong[0]}: is for a folder of cases: leave it out beside --t1n, --t1c, --t2w and --t2f")

@@ -11,7 +11,7 @@ import click
 from brats_infer import __version__
 from brats_infer.commands.options.click_options import SHIPPED, TARGET, debug, option
 from brats_infer.errors import WeightsError
-from brats_infer.tasks import TASKS
+from brats_infer.tasks import BRAIN, TASKS
 
 
 @click.command()
@@ -67,7 +67,11 @@ def render(facts: dict[str, Any]) -> str:
         f"runs on  {', '.join(facts['devices'])} in {facts['precision']} with {facts['engine']}{gpu}",
         f"weights  {facts['weights']}, {whole}",
     ]
-    others = [f"{m['file']}  is of the unknown task {m['task']}" for m in facts["members"] if m["task"] not in TASKS]
+    others = [
+        f"{m['file']}  {'strips skulls' if m['task'] == BRAIN else 'is of the unknown task ' + m['task']}"
+        for m in facts["members"]
+        if m["task"] not in TASKS
+    ]
     return "\n".join([*lines, *(line for task in TASKS for line in _lines_of(task, facts["members"])), *others])
 
 

@@ -27,6 +27,8 @@ class Scan:
     """NIfTI: the given file, or the converted one."""
     source: str
     """How a person finds it: the file's name, or "series 7, 176 slices"."""
+    label: str
+    """How `chosen` names it."""
     dicom: tuple[Path, ...] = ()
     """The series' files in slice order."""
 
@@ -129,7 +131,7 @@ def _picked(
 def _scan(name: str, contrast: str, source: Series | Path, work: Path) -> tuple[Scan, Volume]:
     """A scan and its voxels; a series is converted. Raises CaseError."""
     if isinstance(source, Path):
-        return Scan(source, source.name), read_volume(source)
+        return Scan(source, source.name, source.name), read_volume(source)
     if problem := source.stack.problem:
         raise CaseError(f"{name}: {source.title} holds {problem}, no volume: choose another one for {contrast}")
     if source.stack.gap:
@@ -138,7 +140,7 @@ def _scan(name: str, contrast: str, source: Series | Path, work: Path) -> tuple[
         )
     image = work / f"{name}-{contrast}.nii"
     volume = convert(source, image, name)
-    return Scan(image, f"{source.title}, {source.slices} slices", source.files), volume
+    return Scan(image, f"{source.title}, {source.slices} slices", source.label, source.files), volume
 
 
 def _title(source: Series | Path) -> str:

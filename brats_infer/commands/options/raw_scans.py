@@ -1,0 +1,35 @@
+"""`--raw`: what a run on raw scans does besides the segmentation."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from brats_infer.errors import UsageError
+from brats_infer.settings import Settings
+from brats_infer.system.folders import prepare_folder
+
+
+def segment_raw_scans(source: Path, target: Path, given: dict[str, Any], common: dict[str, Any]) -> bool:
+    """Prepares, segments and restores the studies of a folder; whether any failed."""
+    from brats_infer.cohort import segment_folder
+    from brats_infer.prepare.many import PrepareOptions
+    from brats_infer.prepare.raw import segment_raw
+    from brats_infer.run.events import Status
+
+    settings: Settings = common["settings"]
+    results = []
+
+    def segment(cases: Path, labels: Path, probabilities: Path) -> None:
+        own = replace(settings, probabilities=probabilities)
+        results.extend(segment_folder(cases, labels, **common | {"settings": own}))
+
+    prepare_folder(target, "--output", {})
+    options = PrepareOptions(missing=settings.missing, resume=settings.resume)
+    outcomes = segment_raw(source, target, options, segment, given["task"], settings.probabilities)
+    return any(outcome.problem for outcome in outcomes) or any(r.status is Status.FAILED for r in results)
+
+
+def refuse_beside_raw(given: dict[str, Any]) -> None:
+    """Raises UsageError for options that a run on raw scans does not have."""
+    if wrong := [name for name in ("report", "ray", "shard", "channels") if given[name]]:
+        raise UsageError(f"--{wrong[0]}: is for prepared cases: leave it out beside --raw, or use prepare first")

@@ -1,0 +1,41 @@
+"""From raw scans to label maps on them in one go: prepare, segment, restore."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from brats_infer.errors import CaseError
+from brats_infer.prepare.many import Outcome, PrepareOptions, prepare_studies, restore_cases
+from brats_infer.prepare.record import RECORD
+
+CASES, LABELS, NATIVE = "cases", "labels", "native"
+
+
+def segment_raw(
+    studies: Path,
+    out: Path,
+    options: PrepareOptions,
+    segment: Callable[[Path, Path, Path], None],
+    task: str,
+    probabilities: Path | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+) -> list[Outcome]:
+    """Writes `OUT/cases` as `prepare` does, `OUT/labels/ID.nii.gz`, and `OUT/native/ID/ID-on-CONTRAST.nii.gz`.
+
+    `segment` takes folders of cases, label maps and probabilities; those go to `probabilities`, or to a temporary
+    folder. Returns the outcome of each study. Raises CaseError if no study could be prepared.
+    """
+    for name in (CASES, LABELS, NATIVE):
+        (out / name).mkdir(exist_ok=True)
+    prepared = prepare_studies(studies, out / CASES, options, tell)
+    if not any((out / CASES).glob(f"*/{RECORD}")):
+        raise CaseError(f"{studies}: no study could be prepared: see the lines above")
+    kept: AbstractContextManager[str | Path] = (
+        nullcontext(probabilities) if probabilities else TemporaryDirectory(dir=out)
+    )
+    with kept as folder:
+        segment(out / CASES, out / LABELS, Path(folder))
+        restored = restore_cases(out / LABELS, out / CASES, out / NATIVE, task, Path(folder), tell=tell)
+    failed = [outcome for outcome in prepared if outcome.problem]
+    return [*failed, *restored]
