@@ -94,7 +94,7 @@ def restore_cases(
     for path in maps:
         name = path.name.removesuffix(ENDING)
         try:
-            task = _task(name, task_name)
+            task = task_of(name, task_name)
             kept = probabilities / path.name if probabilities and (probabilities / path.name).is_file() else None
             (out / name).mkdir(parents=True, exist_ok=True)
             restored = restore_case(name, path, prepared / name, out / name, task, kept)
@@ -135,7 +135,8 @@ def _check_contrasts(study: Study, missing: Missing) -> None:
         )
 
 
-def _task(name: str, task_name: str) -> Task:
+def task_of(name: str, task_name: str) -> Task:
+    """The challenge that is given, or that an ID tells. Raises UsageError."""
     task = task_of_id(name) if task_name == "auto" else task_named(task_name)
     if task is None:
         raise UsageError(f"{name}: its name tells no challenge: give --task")

@@ -6,8 +6,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from brats_infer.errors import CaseError
-from brats_infer.prepare.many import Outcome, PrepareOptions, prepare_studies, restore_cases
+from brats_infer.prepare.many import Outcome, PrepareOptions, prepare_studies, restore_cases, task_of
 from brats_infer.prepare.record import RECORD
+from brats_infer.prepare.studies.study import find_studies
 
 CASES, LABELS, NATIVE = "cases", "labels", "native"
 
@@ -24,8 +25,11 @@ def segment_raw(
     """Writes `OUT/cases` as `prepare` does, `OUT/labels/ID.nii.gz`, and `OUT/native/ID/ID-on-CONTRAST.nii.gz`.
 
     `segment` takes folders of cases, label maps and probabilities; those go to `probabilities`, or to a temporary
-    folder. Returns the outcome of each study. Raises CaseError if no study could be prepared.
+    folder. Returns the outcome of each study. Raises CaseError if no study could be prepared, UsageError if a study
+    tells no challenge.
     """
+    for folder in find_studies(studies):
+        task_of(folder.resolve().name, task)
     for name in (CASES, LABELS, NATIVE):
         (out / name).mkdir(exist_ok=True)
     prepared = prepare_studies(studies, out / CASES, options, tell)
@@ -34,8 +38,8 @@ def segment_raw(
     kept: AbstractContextManager[str | Path] = (
         nullcontext(probabilities) if probabilities else TemporaryDirectory(dir=out)
     )
-    with kept as folder:
-        segment(out / CASES, out / LABELS, Path(folder))
-        restored = restore_cases(out / LABELS, out / CASES, out / NATIVE, task, Path(folder), tell=tell)
+    with kept as place:
+        segment(out / CASES, out / LABELS, Path(place))
+        restored = restore_cases(out / LABELS, out / CASES, out / NATIVE, task, Path(place), tell=tell)
     failed = [outcome for outcome in prepared if outcome.problem]
     return [*failed, *restored]

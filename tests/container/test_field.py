@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from brats_infer.files.labels import read_labels
 from tests.container.engine import contents, folders, run
+from tests.prepare.scans import write_study
 
 CASE = "BraTS-GLI-01000-000"
 OTHER = "BraTS-GLI-01001-000"
@@ -79,3 +80,14 @@ def test_a_pointer_in_place_of_an_image_gets_a_blank_map_and_its_remedy(
     assert remedy in line
     assert contents(output)[f"{OTHER}.nii.gz"] == expected[f"{OTHER}.nii.gz"]
     assert not read_labels(output / f"{CASE}.nii.gz")[0].any()
+
+
+def test_raw_scans_get_maps_of_their_own(output: Path, tmp_path: Path) -> None:
+    write_study(tmp_path / "in" / "BraTS-GLI-00001-000")
+    done = run("--raw", volumes=folders(tmp_path / "in", output))
+    assert done.returncode == 0, done.stderr
+    assert (output / "labels" / "BraTS-GLI-00001-000.nii.gz").is_file()
+    for contrast in ("t1n", "t1c", "t2w", "t2f"):
+        native = output / "native" / "BraTS-GLI-00001-000" / f"BraTS-GLI-00001-000-on-{contrast}.nii.gz"
+        scan = nib.load(tmp_path / "in" / "BraTS-GLI-00001-000" / f"{contrast}.nii.gz")
+        assert nib.load(native).shape == scan.shape

@@ -108,3 +108,15 @@ def test_head_on_its_face_is_refused_on_an_atlas(tmp_path: Path) -> None:
     run = brats_opt("prepare", "--input", tmp_path / "studies", "--out", tmp_path / "cases")
     assert run.returncode == 3
     assert "turned: t1c could not be registered to the atlas" in run.stderr
+
+
+def test_raw_run_without_a_challenge_is_refused_before_any_work(studies: Path, tmp_path: Path) -> None:
+    run = brats_opt("--raw", "--input", studies, "--output", tmp_path / "out")
+    assert run.returncode == 2
+    assert "give --task" in run.stderr
+    assert not (tmp_path / "out" / "cases").exists()
+    run = brats_opt(
+        "--raw", "--input", studies, "--output", tmp_path / "out", "--task", "gli", "--report", tmp_path / "r"
+    )
+    assert run.returncode == 2
+    assert "--report" in run.stderr

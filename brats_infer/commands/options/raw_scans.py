@@ -31,5 +31,7 @@ def segment_raw_scans(source: Path, target: Path, given: dict[str, Any], common:
 
 def refuse_beside_raw(given: dict[str, Any]) -> None:
     """Raises UsageError for options that a run on raw scans does not have."""
-    if wrong := [name for name in ("report", "ray", "shard", "channels") if given[name]]:
+    wrong = [name for name in ("report", "ray", "channels") if given[name]]
+    wrong += ["shard"] if given["shard"] and given["shard"].count > 1 else []
+    if wrong:
         raise UsageError(f"--{wrong[0]}: is for prepared cases: leave it out beside --raw, or use prepare first")
