@@ -24,6 +24,7 @@ from brats_infer.settings import Atlas
 
 REFERENCES = ("t1c", "t1n", "t2f", "t2w")
 """The first of them that a study has is registered to the atlas, the others to it."""
+ATLAS_LIMIT = 4.0  # mm; both directions of a registration to another brain differ by less, or it failed
 MIN_ATLAS_OVERLAP = 0.8  # Dice of the brain and the template's; heads that are upside down reach less
 
 
@@ -143,7 +144,7 @@ def _to_atlas(name: str, reference: str, template: sitk.Image, copy: Moving) -> 
     brain = sitk.Resample(copy.brain, fixed.brain, found.transform, sitk.sitkNearestNeighbor)
     overlap = sitk.LabelOverlapMeasuresImageFilter()
     overlap.Execute(brain, fixed.brain)
-    if overlap.GetDiceCoefficient() < MIN_ATLAS_OVERLAP or found.disagreement > 2 * found.LIMIT:
+    if overlap.GetDiceCoefficient() < MIN_ATLAS_OVERLAP or found.disagreement > ATLAS_LIMIT:
         raise CaseError(
             f"{name}: {reference} could not be registered to the atlas ({found.text}; the brains overlap by "
             f"{overlap.GetDiceCoefficient():.2f}): mend its orientation, or use --atlas none"

@@ -43,7 +43,7 @@ class Moving:
 class Registration:
     """A rigid transform, with its quality."""
 
-    LIMIT: ClassVar[float] = 2.0
+    LIMIT: ClassVar[float] = 1.0
     """mm; both directions of a registration differ by less, or it failed."""
 
     transform: sitk.Euler3DTransform
