@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from brats_infer.errors import CaseError, NoCasesError, UsageError
+from brats_infer.errors import CaseError, NoCasesError, UsageError, printable
 from brats_infer.files.cases import ID_RULE, is_safe_id
 from brats_infer.prepare.brain import BrainMember
 from brats_infer.prepare.case_of_study import prepare_case
@@ -69,6 +69,11 @@ def prepare_studies(
         except CaseError as error:
             log.error("%s", error)
             outcomes.append(Outcome(name, str(error)))
+        except RuntimeError as error:  # of SimpleITK; the other studies go on
+            log.debug("", exc_info=error)
+            reason = printable(str(error))[-200:]
+            outcomes.append(Outcome(name, f"{name}: cannot be registered ({reason}): look at its scans"))
+            log.error("%s", outcomes[-1].problem)
     _write_page(out, outcomes)
     return outcomes
 

@@ -28,8 +28,6 @@ class Restored:
     path: Path
     millilitres: float
     """All labels."""
-    case_millilitres: float
-    """All labels of the case's map."""
 
 
 def restore_case(
@@ -41,18 +39,20 @@ def restore_case(
     `infer` keeps them, make the borders smooth.
     """
     record = read_record(prepared)
-    map_image = sitk.ReadImage(str(labels))
+    try:
+        map_image = sitk.ReadImage(str(labels))
+    except RuntimeError as error:
+        raise CaseError(f"{labels}: cannot be read as NIfTI: segment the case again") from error
     values = sitk.GetArrayFromImage(map_image).astype(np.uint8)
     indicators = restored_regions(values, task, _regions(probabilities, values.shape) if probabilities else None)
     grid = Grid.of(map_image)
-    ml = np.count_nonzero(values) * float(np.prod(grid.spacing)) / 1000
     written = []
     for contrast, scanned in record.contrasts.items():
         native = labels_on_scan(indicators, grid, scanned, task)
         path = out / f"{case_id}-on-{contrast}.nii.gz"
         write_labels(path, native, geometry_of(scanned.grid))
-        own = np.count_nonzero(native) * float(np.prod(scanned.spacing)) / 1000
-        written.append(Restored(contrast, path, own, ml))
+        millilitres = np.count_nonzero(native) * float(np.prod(scanned.spacing)) / 1000
+        written.append(Restored(contrast, path, millilitres))
     return written
 
 

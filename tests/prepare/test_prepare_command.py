@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813 - the package's own custom
 
+from brats_infer.prepare import many
 from tests.prepare.scans import brain_image, image_of, write_study
 
 
@@ -120,3 +121,33 @@ def test_raw_run_without_a_challenge_is_refused_before_any_work(studies: Path, t
     )
     assert run.returncode == 2
     assert "--report" in run.stderr
+
+
+def test_damaged_map_is_one_line_and_the_other_one_is_restored(
+    prepared: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    out, _ = prepared
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "broken.nii.gz").write_bytes(b"no map")
+    shutil.copytree(out / "whole", tmp_path / "cases" / "broken")
+    shutil.copytree(out / "whole", tmp_path / "cases" / "whole")
+    case = nib.load(out / "whole" / "whole-t1c.nii.gz")
+    nib.save(nib.Nifti1Image(np.zeros(case.shape, np.uint8), case.affine), tmp_path / "labels" / "whole.nii.gz")
+    arguments = ("--labels", tmp_path / "labels", "--prepared", tmp_path / "cases", "--out", tmp_path / "native")
+    run = brats_opt("restore", *arguments, "--task", "gli")
+    assert run.returncode == 3
+    assert "broken.nii.gz: cannot be read" in run.stderr
+    assert "Traceback" not in run.stderr
+    assert (tmp_path / "native" / "whole" / "whole-on-t1n.nii.gz").is_file()
+
+
+def test_error_of_the_registration_costs_its_study_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise RuntimeError("ITK ERROR: all samples map outside")
+
+    monkeypatch.setattr(many, "prepare_case", fails)
+    write_study(tmp_path / "studies" / "one")
+    outcomes = many.prepare_studies(tmp_path / "studies", tmp_path, many.PrepareOptions())
+    assert [outcome.problem for outcome in outcomes] == [
+        "one: cannot be registered (ITK ERROR: all samples map outside): look at its scans"
+    ]
