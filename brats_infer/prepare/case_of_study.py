@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813 - the package's own custom
-from numpy.typing import NDArray
 
 from brats_infer.errors import CaseError
 from brats_infer.prepare.brain import BrainMember, brain_of, is_stripped, largest, mask_of_stripped
@@ -18,7 +17,7 @@ from brats_infer.prepare.register import (
     register,
     registration_copy,
 )
-from brats_infer.prepare.scan import read_scan
+from brats_infer.prepare.scan import read_scan, zyx
 from brats_infer.prepare.studies.study import CONTRASTS
 from brats_infer.settings import Atlas
 
@@ -70,7 +69,7 @@ def prepare_case(
         template = grid.resample(template, sitk.Transform())
     transforms = {contrast: composed(place, to_reference[contrast]) for contrast in images}
     voted = {reference: brains[reference]} if mask else brains
-    votes = [_values(grid.resample(brain, transforms[c], outside=float("nan"))) for c, brain in voted.items()]
+    votes = [zyx(grid.resample(brain, transforms[c], outside=float("nan"))) for c, brain in voted.items()]
     inside = brain_of(np.stack(votes), name)
     heads = {contrast: grid.resample(image, transforms[contrast]) for contrast, image in images.items()}
     brain = sitk.GetImageFromArray(inside.astype(np.uint8))
@@ -111,7 +110,7 @@ def _brains(
 
 
 def _copied(name: str, contrast: str, image: sitk.Image, brain: sitk.Image) -> Moving:
-    inside = largest(_values(brain) > 0.5)
+    inside = largest(zyx(brain) > 0.5)
     litres = np.count_nonzero(inside) * float(np.prod(brain.GetSpacing())) / 1e6
     if litres < 0.2:
         raise CaseError(f"{name}: no brain was found in {contrast}: take another series, or give a mask by --brain")
@@ -150,7 +149,3 @@ def _to_atlas(name: str, reference: str, template: sitk.Image, copy: Moving) -> 
             f"{overlap.GetDiceCoefficient():.2f}): mend its orientation, or use --atlas none"
         )
     return found
-
-
-def _values(image: sitk.Image) -> NDArray[np.float32]:
-    return np.asarray(sitk.GetArrayFromImage(image), np.float32)

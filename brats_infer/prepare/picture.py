@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from typing import cast
 
 import numpy as np
-import SimpleITK as sitk  # noqa: N813 - the package's own custom
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 from brats_infer.prepare.case_of_study import Prepared
+from brats_infer.prepare.scan import zyx
 
 BRAIN, ATLAS = (255, 90, 60), (70, 190, 255)
 WINDOW = (1.0, 99.5)  # percentiles of the brain's voxels, shown as black and white
@@ -24,9 +24,9 @@ def draw_prepared(prepared: Prepared, title: str) -> bytes:
 
     Three planes through the brain's middle, seen as radiologists do.
     """
-    brain = _xyz(prepared.brain) > 0
-    atlas = _xyz(prepared.template) > 0 if prepared.template is not None else np.zeros_like(brain)
-    greys = {contrast: _grey(_xyz(head), brain) for contrast, head in prepared.heads.items()}
+    brain = zyx(prepared.brain).T > 0
+    atlas = zyx(prepared.template).T > 0 if prepared.template is not None else np.zeros_like(brain)
+    greys = {contrast: _grey(zyx(head).T, brain) for contrast, head in prepared.heads.items()}
     reference = greys[prepared.reference]
     columns = [(contrast, image, True) for contrast, image in greys.items()]
     columns += [
@@ -82,7 +82,3 @@ def _panel(plane: NDArray[np.uint8], outlines: Sequence[NDArray[np.uint8]]) -> I
     square = Image.new("RGB", (PANEL, PANEL), "black")
     square.paste(Image.fromarray(rgb).resize(size), ((PANEL - size[0]) // 2, (PANEL - size[1]) // 2))
     return square
-
-
-def _xyz(image: sitk.Image) -> NDArray[np.float32]:
-    return np.asarray(sitk.GetArrayFromImage(image)).T

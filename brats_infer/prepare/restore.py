@@ -13,6 +13,7 @@ from brats_infer.errors import CaseError
 from brats_infer.files.nifti import write_labels
 from brats_infer.prepare.grids import Grid
 from brats_infer.prepare.record import Scanned, read_record
+from brats_infer.prepare.scan import zyx
 from brats_infer.prepare.write import geometry_of
 from brats_infer.tasks import Task
 
@@ -71,7 +72,7 @@ def labels_on_scan(indicators: NDArray[np.float32], grid: Grid, scanned: Scanned
         image.SetOrigin(grid.origin)
         image.SetSpacing(grid.spacing)
         image.SetDirection(grid.direction)
-        shares = [_values(shifted.resample(image, inverse)) for shifted in _points(target)]
+        shares = [zyx(shifted.resample(image, inverse)) for shifted in _points(target)]
         labels[np.mean(shares, axis=0).T >= 0.5] = region.label
     return labels
 
@@ -111,7 +112,3 @@ def _regions(path: Path, shape: Sequence[int]) -> NDArray[np.float32]:
     if values.shape[1:] != tuple(shape):
         raise CaseError(f"{path}: is not on the grid of the label map: give the probabilities of the same run")
     return values
-
-
-def _values(image: sitk.Image) -> NDArray[np.float32]:
-    return np.asarray(sitk.GetArrayFromImage(image), np.float32)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813 - the package's own custom
+from numpy.typing import NDArray
 
 from brats_infer.errors import CaseError
 
@@ -37,3 +38,8 @@ def read_scan(path: Path) -> sitk.Image:
     if values.min() == values.max():
         raise CaseError(f"{path}: has one value in all voxels: take another series")
     return image
+
+
+def zyx(image: sitk.Image) -> NDArray[np.float32]:
+    """The voxels (Z, Y, X), ITK's order, as float32."""
+    return np.asarray(sitk.GetArrayFromImage(image), np.float32)

@@ -13,6 +13,7 @@ from brats_infer.prepare.case_of_study import Prepared
 from brats_infer.prepare.grids import Grid
 from brats_infer.prepare.picture import draw_prepared
 from brats_infer.prepare.record import Record, write_record
+from brats_infer.prepare.scan import zyx
 from model.atomic import write_atomically
 
 TRANSFORMS = "transforms"
@@ -31,7 +32,7 @@ def write_case(prepared: Prepared, record: Record, folder: Path) -> None:
         raise OutputError(f"{folder}: cannot be made ({error.strerror}): choose another --out") from error
     for contrast, image in prepared.images.items():
         grid = Grid.of(image)
-        write_image(folder / f"{case_id}-{contrast}.nii.gz", whole_numbers(_xyz(image)), geometry_of(grid))
+        write_image(folder / f"{case_id}-{contrast}.nii.gz", whole_numbers(zyx(image).T), geometry_of(grid))
         _write_transform(prepared.transforms[contrast], folder / TRANSFORMS / f"{contrast}.tfm")
     write_atomically(folder / "prepare.png", draw_prepared(prepared, case_id))
     write_record(folder, record)
@@ -59,7 +60,3 @@ def _write_transform(transform: sitk.Transform, path: Path) -> None:
         sitk.WriteTransform(transform, str(path))
     except RuntimeError as error:
         raise OutputError(f"{path}: cannot be written: free some space or choose another --out") from error
-
-
-def _xyz(image: sitk.Image) -> NDArray[np.float32]:
-    return np.asarray(sitk.GetArrayFromImage(image), np.float32).T
