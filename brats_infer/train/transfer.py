@@ -13,6 +13,7 @@ from torch import Tensor
 from brats_infer.errors import UsageError, WeightsError
 from brats_infer.tasks import TASKS, Task, meaning_of
 from brats_infer.train.choices import Freeze, Targets, TrainOptions, flag, merged_options
+from brats_infer.train.narrow import can_narrow, narrowed
 from brats_infer.train.run_config import BEST, SETTINGS, read_network
 from model.checkpoint import MANIFEST, CheckpointError, read_manifest, read_verified
 from model.config import Member, UNetConfig
@@ -45,12 +46,14 @@ class Initial:
     def put_into(self, network: UNet, task: Task | None = None) -> None:
         """Copies the weights into a network of `task`, by default the weights' own.
 
-        Of another task it keeps what `carried_over` leaves alone. Raises UsageError for a network of another
-        configuration.
+        A narrower network gets the channels that matter most. Of another task it keeps what `carried_over` leaves
+        alone. Raises UsageError for a network of another configuration.
         """
         own, state = network.state_dict(), self.state
         if self.architecture.background and not network.config.background:
             state = without_background(state)
+        if can_narrow(state, network.config.channels):
+            state = narrowed(state, network.config.channels)
         source = TASKS.get(self.task)
         if source and task and source != task:
             state = carried_over(state, own, source, task)

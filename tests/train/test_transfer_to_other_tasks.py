@@ -78,7 +78,7 @@ def test_a_contrast_that_the_weights_lack_starts_at_random(tmp_path: Path) -> No
 
 
 def test_weights_of_other_channels_are_refused_as_ever(tmp_path: Path) -> None:
-    write_weights(tmp_path, [random_network(UNetConfig(channels=(4, 5, 6)))])
+    write_weights(tmp_path, [random_network(UNetConfig(channels=(4, 5, 5)))])
     with pytest.raises(UsageError, match=r"it differs in down\.1\.conv1\.weight"):
         read_initial(tmp_path).put_into(network_for("met"), TASKS["met"])
 
