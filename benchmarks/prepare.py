@@ -7,8 +7,9 @@ DATA holds skull-stripped cases of BraTS, HEADS label maps of whole heads with S
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813 - the package's own custom
@@ -17,11 +18,12 @@ from scipy import ndimage
 
 from brats_infer.files.cases import Case
 from brats_infer.files.search.find import find_cases
-from brats_infer.phantom.fields import Draw
-from brats_infer.phantom.heads import Head, RealBrain, draw_head, load_heads
+from brats_infer.phantom.fields import Draw, sample
+from brats_infer.phantom.heads import Head, draw_head, load_heads
 from brats_infer.prepare.brain import BrainMember, largest, mask_of_stripped
 from brats_infer.prepare.register import brain_points, register, registration_copy
 from brats_infer.train.brain import read_real_brain
+from brats_infer.train.data.labelled import references_of
 
 ANGLE, SHIFT = 20.0, 40.0  # degrees, mm
 THICK = 5.0  # mm
@@ -42,8 +44,8 @@ def main() -> None:
     heads = load_heads(given.folder)
     _overlaps("synthetic", heads, [None] * given.tries)
     if given.data:
-        paths = [path for case in find_cases(given.data, "gli") for path in case.paths.values()]
-        _overlaps("real brains", heads, [read_real_brain(path) for path in paths[:: max(1, len(paths) // given.tries)]])
+        cases = find_cases(given.data, "gli")
+        _overlaps("real brains", heads, cases[:: max(1, len(cases) // given.tries)], references_of(given.data, cases))
 
 
 def _registrations(cases: Sequence[Case], tries: int) -> None:
@@ -89,17 +91,36 @@ def _moved(
     return sitk.Mask(scan, mask), place
 
 
-def _overlaps(what: str, heads: Sequence[Head], brains: Sequence[RealBrain | None]) -> None:
-    """Dice of the member's mask in synthetic heads."""
-    member, found = BrainMember(), []
-    for number, real in enumerate(brains):
-        image, brain = draw_head(Draw.of_seed(1000 + number, torch.device("cpu")), heads, HEAD, 1.0, real)
-        scan = sitk.GetImageFromArray(np.ascontiguousarray(image.numpy().T))
+def _overlaps(
+    what: str,
+    heads: Sequence[Head],
+    cases: Sequence[Case | None],
+    references: Mapping[str, Path] = MappingProxyType({}),
+) -> None:
+    """Dice of the member's mask in synthetic heads, around one contrast of a case or None.
+
+    Of a case with labels, the share of the tumor that is inside the mask.
+    """
+    member, found, kept = BrainMember(), [], []
+    for number, case in enumerate(cases):
+        real = read_real_brain(tuple(case.paths.values())[number % len(case.paths)]) if case else None
+        drawn = draw_head(Draw.of_seed(1000 + number, torch.device("cpu")), heads, HEAD, 1.0, real)
+        scan = sitk.GetImageFromArray(np.ascontiguousarray(drawn.image.numpy().T))
         probability = sitk.GetArrayFromImage(sitk.Resample(member.probability(scan), scan)).T
-        mask, true = ndimage.binary_fill_holes(largest(probability > 0.5)), brain.numpy() > 0.5
+        mask, true = ndimage.binary_fill_holes(largest(probability > 0.5)), drawn.brain.numpy() > 0.5
         found.append(2 * np.count_nonzero(mask & true) / max(1, np.count_nonzero(mask) + np.count_nonzero(true)))
-        print(f"{what} {number}: Dice {found[-1]:.3f}", flush=True)
+        name, rest = case.id if case else str(number), ""
+        if case and case.id in references:
+            labels = read_real_brain(references[case.id]).brain  # all that is not 0
+            tumor = (sample(labels[None], drawn.places, "bilinear")[0].numpy() > 0.5) & true
+            if tumor.any():
+                kept.append(float(mask[tumor].mean()))
+                rest = f", {kept[-1]:.4f} of the tumor inside"
+        print(f"{what} {name}: Dice {found[-1]:.3f}{rest}", flush=True)
     print(f"{what}: mean {np.mean(found):.3f}, median {np.median(found):.3f}")
+    if kept:
+        enough = f"{sum(share >= 0.99 for share in kept)} of {len(kept)} at 0.99"
+        print(f"tumor inside: mean {np.mean(kept):.4f}, least {min(kept):.4f}; {enough}")
 
 
 if __name__ == "__main__":

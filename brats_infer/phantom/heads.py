@@ -80,6 +80,18 @@ class RealBrain:
     """(X, Y, Z) bool."""
 
 
+@dataclass(frozen=True)
+class DrawnHead:
+    """An image of one contrast, on its own grid."""
+
+    image: Tensor
+    """(X, Y, Z) float32, not negative."""
+    brain: Tensor
+    """(X, Y, Z) the share of brain in each voxel, 0 to 1."""
+    places: Tensor
+    """(3, X, Y, Z): where each voxel lies in the head, or in the real brain, in voxels of that."""
+
+
 def load_heads(folder: Path) -> list[Head]:
     """The heads of a folder's `*.nii.gz` label maps with SynthSeg's codes. Raises UsageError."""
     heads = [_read_head(path) for path in sorted(folder.glob("*.nii.gz"))]
@@ -124,11 +136,8 @@ def head_of(codes: NDArray[np.int64]) -> Head:
 @torch.inference_mode()
 def draw_head(
     draw: Draw, heads: Sequence[Head], side: tuple[int, int, int], spacing: float, real: RealBrain | None = None
-) -> tuple[Tensor, Tensor]:
-    """An image (X, Y, Z) of one contrast, positive, and the share of brain in each voxel, 0 to 1; voxels of some mm.
-
-    With `real`, the head is fitted around that brain.
-    """
+) -> DrawnHead:
+    """An image of `side` voxels of `spacing` mm. With `real`, the head is fitted around that brain."""
     head = heads[int(draw.rng.integers(len(heads)))]
     centre = box_of(real.brain if real else head.brain)[0]
     at = _bent(draw, side, spacing, centre)
@@ -146,7 +155,7 @@ def draw_head(
     image = _stripped(draw, image, brain > 0.5)
     image = _scanned(draw, image)
     seen = _field_of_view(draw, side)
-    return image * seen, brain * seen
+    return DrawnHead(image * seen, brain * seen, at)
 
 
 def box_of(brain: Tensor) -> tuple[Tensor, Tensor]:

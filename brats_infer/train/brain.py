@@ -108,9 +108,9 @@ def _step(
     draw = Draw(np.random.default_rng(seed), torch.Generator().manual_seed(seed[0] * 1_000_003 + seed[1]))
     x, y, z = (16 * round(12 * part / spacing) for part in SIDES[int(draw.rng.choice(len(SIDES), p=SIDE_SHARES))])
     real = brains[int(draw.rng.integers(len(brains)))] if brains and draw.chance(REAL_SHARE) else None
-    image, brain = draw_head(draw, heads, (x, y, z), spacing, real)
-    inputs = torch.from_numpy(scaled(image.numpy()))[None, None].to(memory_format=torch.channels_last_3d)
-    target = brain[None, None].clone()
+    drawn = draw_head(draw, heads, (x, y, z), spacing, real)
+    inputs = torch.from_numpy(scaled(drawn.image.numpy()))[None, None].to(memory_format=torch.channels_last_3d)
+    target = drawn.brain[None, None].clone()
     with autocast(torch.device("cpu")):
         logits = network(inputs).float()
     loss = dice_loss(logits, target) + ce_loss(logits, target)
