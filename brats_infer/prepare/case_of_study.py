@@ -24,6 +24,8 @@ from brats_infer.settings import Atlas
 REFERENCES = ("t1c", "t1n", "t2f", "t2w")
 """The first of them that a study has is registered to the atlas, the others to it."""
 ATLAS_LIMIT = 4.0  # mm; both directions of a registration to another brain differ by less, or it failed
+MIN_COVERED, WELL_COVERED = 0.8, 0.95
+"""Shares of the brain that lie in a scan's field of view: below the first a study fails, below the second it warns."""
 MIN_ATLAS_OVERLAP = 0.8  # Dice of the brain and the template's; heads that are upside down reach less
 
 
@@ -46,6 +48,17 @@ class Prepared:
     """{contrast: a point of the output grid -> a point of the scan, mm}; rigid."""
     registrations: dict[str, Registration]
     """{contrast: its registration to the reference; the reference: the template to it}"""
+    covered: dict[str, float]
+    """{contrast: the share of the brain that lies in the scan's field of view}"""
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What to know of the case, a line each."""
+        return tuple(
+            f"{contrast} covers {share:.0%} of the brain: look at the picture"
+            for contrast, share in self.covered.items()
+            if share < WELL_COVERED
+        )
 
 
 def prepare_case(
@@ -68,9 +81,10 @@ def prepare_case(
         place = registrations[reference].transform
         template = grid.resample(template, sitk.Transform())
     transforms = {contrast: composed(place, to_reference[contrast]) for contrast in images}
-    voted = {reference: brains[reference]} if mask else brains
-    votes = [zyx(grid.resample(brain, transforms[c], outside=float("nan"))) for c, brain in voted.items()]
-    inside = brain_of(np.stack(votes), name)
+    votes = {c: zyx(grid.resample(brain, transforms[c], outside=float("nan"))) for c, brain in brains.items()}
+    inside = brain_of(np.stack([votes[reference]] if mask else list(votes.values())), name)
+    covered = {contrast: float(np.isfinite(vote[inside]).mean()) for contrast, vote in votes.items()}
+    _check_covered(name, covered)
     heads = {contrast: grid.resample(image, transforms[contrast]) for contrast, image in images.items()}
     brain = sitk.GetImageFromArray(inside.astype(np.uint8))
     brain.CopyInformation(grid.empty())
@@ -83,7 +97,17 @@ def prepare_case(
         native={contrast: Grid.of(image) for contrast, image in images.items()},
         transforms=transforms,
         registrations=registrations,
+        covered=covered,
     )
+
+
+def _check_covered(name: str, covered: Mapping[str, float]) -> None:
+    for contrast, share in covered.items():
+        if share < MIN_COVERED:
+            raise CaseError(
+                f"{name}: {contrast} covers {share:.0%} of the brain: take another series by --series {contrast}=…, "
+                "or remove it and use --missing use"
+            )
 
 
 def composed(first: sitk.Transform, second: sitk.Transform) -> sitk.AffineTransform:

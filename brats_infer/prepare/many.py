@@ -126,6 +126,8 @@ def _prepare(folder: Path, out: Path, options: PrepareOptions, member: BrainMemb
         scans = {contrast: scan.image for contrast, scan in study.scans.items()}
         prepared = prepare_case(study.name, scans, options.atlas, member, mask)
         record = record_of(prepared, study, options.atlas.value)
+        for note in prepared.remarks:
+            log.warning("%s: %s", study.name, note)
         write_case(prepared, record, out)
     return record
 

@@ -47,6 +47,8 @@ class Scanned(BaseModel):
     matrix: tuple[float, float, float, float, float, float, float, float, float]
     translation: tuple[float, float, float]
     """A point of the case -> a point of the scan, mm, LPS."""
+    covered: float
+    """Share of the brain in the scan's field of view."""
     registration: Quality | None
 
     @property
@@ -83,7 +85,7 @@ def record_of(prepared: Prepared, study: Study, atlas: str) -> Record:
         reference=prepared.reference,
         brain_ml=millilitres,
         contrasts=scans,
-        notes=study.notes,
+        notes=(*study.notes, *prepared.remarks),
     )
 
 
@@ -107,6 +109,7 @@ def _scanned(prepared: Prepared, study: Study, contrast: str, atlas: str) -> Sca
         direction=grid.direction,  # type: ignore[arg-type]
         matrix=transform.GetMatrix(),
         translation=transform.GetTranslation(),
+        covered=round(prepared.covered[contrast], 4),
         registration=quality,
     )
 

@@ -36,6 +36,7 @@ def scan_of(transform: sitk.Euler3DTransform, spacing: tuple[float, float, float
         direction=(1, 0, 0, 0, 1, 0, 0, 0, 1),
         matrix=affine.GetMatrix(),
         translation=middle,
+        covered=1.0,
         registration=None,
     )
 
