@@ -148,7 +148,7 @@ def _label_array(name: str, given: ArrayLike) -> NDArray[np.integer]:
 def unknown_labels(labels: NDArray[np.integer], task: Task) -> tuple[int, ...]:
     """The labels in a map of any shape that are neither 0 nor the task's, ascending."""
     inside = labels[bounding_box(labels != 0)]
-    strange = inside[~np.isin(inside, (0, *task.labels))]
+    strange = inside[~within(inside, (0, *task.labels))]
     return tuple(int(label) for label in np.unique(strange))
 
 
@@ -240,7 +240,9 @@ def hd95_of(match: Match, chosen: NDArray[np.intp], spacing: Spacing, penalty: f
     whole = max(percentile(to_predicted[0], true.areas), percentile(to_true[0], predicted.areas))
     for index, lesion in enumerate(chosen):
         if lesion in match.touches:
-            own, partners = true.owners == lesion, np.isin(predicted.owners, match.touches[lesion])
+            touching = np.zeros(int(predicted.owners.max()) + 1, bool)
+            touching[match.touches[lesion]] = True
+            own, partners = true.owners == lesion, touching[predicted.owners]
             if own.all() and partners.all():
                 scores[index] = whole
                 continue

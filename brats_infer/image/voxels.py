@@ -17,9 +17,9 @@ def bounding_box(mask: NDArray[np.bool_], margin: int = 0) -> Box:
 
     An empty box if no voxel is True.
     """
-    plane = np.any(mask, axis=2)
-    x, y = (_extent(np.any(plane, axis=axis)) for axis in (1, 0))
-    z = _extent(np.any(mask[x, y], axis=(0, 1)))
+    plane = np.any(mask, axis=0)  # the first axis is the fastest to reduce
+    y, z = (_extent(np.any(plane, axis=axis)) for axis in (1, 0))
+    x = _extent(np.any(mask[:, y, z], axis=(1, 2)))
     x, y, z = (
         slice(max(side.start - margin, 0), min(side.stop + margin, size)) if side.stop else side
         for side, size in zip((x, y, z), mask.shape, strict=True)
