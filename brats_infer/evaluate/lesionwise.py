@@ -8,7 +8,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cc3d
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -21,7 +20,7 @@ from brats_infer.evaluate.surface import (
     percentile,
     surface_of,
 )
-from brats_infer.image.voxels import bounding_box, dilate, within
+from brats_infer.image.voxels import bounding_box, components_of, dilate, within
 from brats_infer.tasks import LesionMetrics, Task, task_named
 
 Labels = NDArray[np.unsignedinteger]
@@ -149,14 +148,13 @@ def _label_array(name: str, given: ArrayLike) -> NDArray[np.integer]:
 def unknown_labels(labels: NDArray[np.integer], task: Task) -> tuple[int, ...]:
     """The labels in a map of any shape that are neither 0 nor the task's, ascending."""
     inside = labels[bounding_box(labels != 0)]
-    strange = inside[~np.isin(inside, (0, *task.labels))]
+    strange = inside[~within(inside, (0, *task.labels))]
     return tuple(int(label) for label in np.unique(strange))
 
 
 def dilated_lesions(mask: Mask, iterations: int) -> Labels:
     """(X, Y, Z) -> components 1, 2, … of the dilated mask. All voxels in one component are one lesion."""
-    components: Labels = cc3d.connected_components(dilate(mask, iterations), connectivity=26)
-    return components
+    return components_of(dilate(mask, iterations), 26)
 
 
 def _score(
@@ -201,7 +199,7 @@ def match_lesions(predicted: Mask, reference: Mask, iterations: int) -> Match:
     of the dilated mask is therefore a lesion's own dilated mask.
     """
     dilated = dilated_lesions(reference, iterations)
-    return match_of(dilated, reference, cc3d.connected_components(predicted, connectivity=26))
+    return match_of(dilated, reference, components_of(predicted, 26))
 
 
 def match_of(dilated: Labels, reference: Mask, components: Labels) -> Match:
@@ -242,7 +240,9 @@ def hd95_of(match: Match, chosen: NDArray[np.intp], spacing: Spacing, penalty: f
     whole = max(percentile(to_predicted[0], true.areas), percentile(to_true[0], predicted.areas))
     for index, lesion in enumerate(chosen):
         if lesion in match.touches:
-            own, partners = true.owners == lesion, np.isin(predicted.owners, match.touches[lesion])
+            touching = np.zeros(int(predicted.owners.max()) + 1, bool)
+            touching[match.touches[lesion]] = True
+            own, partners = true.owners == lesion, touching[predicted.owners]
             if own.all() and partners.all():
                 scores[index] = whole
                 continue

@@ -6,7 +6,7 @@ code says which of the eight belong to the mask: one bit each; the voxel of the 
 """
 
 from dataclasses import dataclass, replace
-from functools import cache, reduce
+from functools import cache
 from itertools import combinations, product
 
 import numpy as np
@@ -23,6 +23,8 @@ PERCENT = 95
 CORNERS = tuple(product((0, 1), repeat=3))
 """The voxels of a 2x2x2 block, the highest bit of the code first."""
 MOST_TRIANGLES = 4
+LEAF = 64
+"""Elements in a leaf of the k-d tree: larger than usual, as building it takes longer than asking it."""
 MARGIN = 2
 """Voxels around an element that are searched one by one before a k-d tree is."""
 
@@ -77,9 +79,9 @@ def surface_of(labels: NDArray[np.unsignedinteger], spacing: Spacing) -> Surface
     padded = np.pad(labels, MARGIN + 1)
     codes = neighbour_codes(padded != 0)
     corners = np.flatnonzero(codes + np.uint8(1) > 1)  # neither 0 nor 255
-    indices = np.unravel_index(corners, codes.shape)
-    block = (padded[tuple(index + shift for index, shift in zip(indices, shifts, strict=True))] for shifts in CORNERS)
-    owners = reduce(np.maximum, block).astype(np.intp)
+    owners = np.maximum(padded[:, :, :-1], padded[:, :, 1:])
+    owners = np.maximum(owners[:, :-1], owners[:, 1:])
+    owners = np.maximum(owners[:-1], owners[1:]).ravel()[corners].astype(np.intp)
     return Surface(corners, codes.shape, spacing, element_areas(spacing)[codes.ravel()[corners]], owners)
 
 
@@ -108,9 +110,11 @@ def distances_to(source: Surface, target: Surface) -> tuple[Floats, NDArray[np.i
             there = left[hit]
             distances[there], found[there] = distance, reached[hit]
             left, corners = left[~hit], corners[~hit]
-    nearest = np.searchsorted(target.corners, found)
+    places = np.zeros(len(occupied), np.intp)
+    places[target.corners] = np.arange(len(target))
+    nearest = places[found]
     if len(left):
-        tree = cKDTree(target.points, balanced_tree=False, compact_nodes=False)
+        tree = cKDTree(target.points, leafsize=LEAF, balanced_tree=False, compact_nodes=False)
         far = source.where(left)
         distances[left], nearest[left] = tree.query(far.points)
     return distances, nearest

@@ -3,12 +3,11 @@
 from collections import defaultdict
 from typing import Any
 
-import cc3d
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from brats_infer.image.voxels import Box, bounding_box, filled, within, without_dust
+from brats_infer.image.voxels import Box, bounding_box, components_of, filled, within, without_dust
 from brats_infer.settings import DustFill, Settings
 from brats_infer.tasks import Task
 
@@ -84,7 +83,7 @@ def drop_unsure(
     for index, region in reversed(list(enumerate(task.regions))):
         outer = task.outer[index]
         mask = within(view, region.labels)
-        components = cc3d.connected_components(mask, connectivity=task.connectivity)
+        components = components_of(mask, task.connectivity)
         component = components[mask].astype(np.intp)  # number of each voxel's component
         unsure = np.bincount(component, probabilities[index][box][mask]) < least * np.bincount(component)
         unsure[components[kept[index]]] = False
@@ -134,7 +133,7 @@ def _remove_dust(
     if fill == DustFill.BACKGROUND or not dust.any():
         labels[dust] = 0
         return dust
-    components = cc3d.connected_components(dust, connectivity=connectivity)
+    components = components_of(dust, connectivity)
     boxes = ndimage.find_objects(components.astype(np.int32))
     modes = [_modal_neighbour(labels, components, index, box) for index, box in enumerate(boxes, start=1)]
     labels[dust] = np.array([0, *modes], labels.dtype)[components[dust]]
@@ -142,7 +141,7 @@ def _remove_dust(
 
 
 def _modal_neighbour(
-    labels: NDArray[np.uint8], components: NDArray[np.uint32], index: int, box: tuple[slice, ...]
+    labels: NDArray[np.uint8], components: NDArray[np.unsignedinteger], index: int, box: tuple[slice, ...]
 ) -> int:
     """The most frequent label among the 26-neighbours of a component; outside the array is background."""
     wide = tuple(slice(max(0, side.start - 1), side.stop + 1) for side in box)

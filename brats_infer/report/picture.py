@@ -5,12 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
-import cc3d
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from brats_infer.image.voxels import bounding_box
+from brats_infer.image.voxels import bounding_box, components_of
 from brats_infer.tasks import Task
 from model.atomic import write_atomically
 
@@ -86,7 +85,8 @@ def middle_of(mask: NDArray[np.uint8]) -> tuple[int, int, int]:
         x, y, z = (n // 2 for n in mask.shape)
         return x, y, z
     box = bounding_box(mask > 0)
-    largest = cc3d.largest_k(mask[box] > 0, k=1, connectivity=26) > 0
+    components = components_of(mask[box] > 0, 26)
+    largest = components == 1 + np.bincount(components.ravel())[1:].argmax()
     sums = [largest.sum(axis=tuple(a for a in range(3) if a != axis)) for axis in range(3)]
     x, y, z = (int(s.argmax()) + side.start for s, side in zip(sums, box, strict=True))
     return x, y, z

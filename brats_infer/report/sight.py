@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cc3d
 import nibabel.orientations as nio
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +14,7 @@ from brats_infer.files.nifti import Volume, read_case
 from brats_infer.image.contrasts import read_present
 from brats_infer.image.crop import Cropped, Restore, crop_labels, crop_to_brain
 from brats_infer.image.quality import check_content, oddities
-from brats_infer.image.voxels import bounding_box
+from brats_infer.image.voxels import bounding_box, components_of
 from brats_infer.labelling.label_map import label_volumes, region_volumes
 from brats_infer.labelling.regions import regions_from_labels
 from brats_infer.tasks import Task
@@ -95,7 +94,7 @@ def lesions_of(sight: Sight) -> list[dict[str, Any]]:
     corner = np.array([side.start for side in box])
     lesions = []
     for region, mask in zip(sight.task.regions, regions_from_labels(sight.labels[box], sight.task), strict=True):
-        components = cc3d.connected_components(mask, connectivity=sight.task.connectivity)
+        components = components_of(mask, sight.task.connectivity)
         found = [_lesion(region.name, at + corner, sight.affine) for at in voxels_of_each(components)]
         lesions += sorted(found, key=lambda lesion: -lesion["ml"])
     return [{"number": number, **lesion} for number, lesion in enumerate(lesions, start=1)]

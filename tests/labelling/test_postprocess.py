@@ -127,6 +127,12 @@ def test_corner_contact_joins_components() -> None:
     np.testing.assert_array_equal(clean(labels, GLI), labels)
 
 
+def test_two_voxels_with_one_between_them_are_dust() -> None:
+    labels = np.zeros((9, 9, 9), np.uint8)
+    labels[3:6:2, 4, 4] = 3
+    assert not clean(labels, TASKS["gli"]).any()
+
+
 def test_dust_is_measured_in_cubic_millimetres() -> None:
     labels = np.zeros((12, 12, 12), np.uint8)
     box(labels, 2, 5, 2)  # 27 voxels

@@ -260,6 +260,13 @@ def test_closer_box_is_not_widened_by_small_components() -> None:
     assert closer_box(possible.copy(), 32, DUST)[0].stop == 300
 
 
+def test_closer_box_holds_two_voxels_with_one_between_them() -> None:
+    possible = np.zeros((300, 100, 100), bool)
+    possible[120:124:2, 50, 50] = True
+    box = closer_box(possible, 32, DUST)
+    assert (box[0].start + box[0].stop) // 2 == 121
+
+
 def test_closer_box_holds_small_components_where_there_is_nothing_else() -> None:
     possible = np.zeros((300, 100, 100), bool)
     possible[0, 50, 50] = possible[299, 50, 50] = True

@@ -28,10 +28,12 @@ class SurfaceVoxels:
     """Flat, of a padded volume: the lesion of each surface voxel, else 0."""
     at: NDArray[np.intp]
     """(N,): the places of the surface voxels in `numbers`."""
+    owners: NDArray[np.unsignedinteger]
+    """(N,): the lesion of each."""
 
     def of(self, chosen: Mask) -> NDArray[np.intp]:
         """The places of the lesions whose number is True in `chosen` (1 + lesions,)."""
-        at: NDArray[np.intp] = self.at[chosen[self.numbers[self.at]]]
+        at: NDArray[np.intp] = self.at[chosen[self.owners]]
         return at
 
 
@@ -81,7 +83,8 @@ def _surface_voxels(numbers: Labels, reach: Sequence[int]) -> SurfaceVoxels:
         inner &= mask[after, after, before]
     mask[1:-1, 1:-1, 1:-1] &= ~inner
     padded *= mask
-    return SurfaceVoxels(padded.ravel(), np.flatnonzero(mask))
+    at = np.flatnonzero(mask)
+    return SurfaceVoxels(padded.ravel(), at, padded.ravel()[at])
 
 
 def _distances(at: NDArray[np.intp], target: SurfaceVoxels, chosen: Mask, steps: Sequence[tuple[float, int]]) -> Floats:
