@@ -435,7 +435,9 @@ def test_info_says_what_runs_on_what(folder: Path) -> None:
 def test_info_lists_the_members_with_their_hashes(folder: Path) -> None:
     facts = json.loads(brats_opt("info", "--weights", folder / "weights", "--json").stdout)
     assert facts["members"][0]["file"] == "small-0.safetensors"
-    assert facts["members"][0]["sha256"] in brats_opt("info", "--weights", folder / "weights").stdout
+    text = brats_opt("info", "--weights", folder / "weights").stdout
+    assert facts["members"][0]["sha256"] in text
+    assert "learned from nothing" in text  # the manifest's words
 
 
 def test_info_refuses_what_a_run_would(folder: Path, tmp_path: Path) -> None:

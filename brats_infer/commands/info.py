@@ -2,6 +2,7 @@
 
 import json
 import platform
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from brats_infer import __version__
 from brats_infer.commands.options.click_options import SHIPPED, TARGET, debug, option
 from brats_infer.errors import WeightsError
 from brats_infer.tasks import BRAIN, TASKS
+
+WIDTH = 100  # of the line that says what a member learned from
 
 
 @click.command()
@@ -85,5 +88,8 @@ def _lines_of(task: str, members: list[dict[str, Any]]) -> Iterator[str]:
         absent = ", also without one or two contrasts" if member["absent_contrasts"] else ""
         yield f"    {member['file']}  {grid}, {member['normalisation']}, {member['licence']}{absent}"
         yield f"        sha256 {member['sha256']}"
+        data = member["trained_on"].split(". ")[0].removesuffix(".")
         if source := member.get("source"):
             yield f"        of {source['program']}, fold {source['fold']}: {source['model']}, labels {source['rule']}"
+        elif data:
+            yield "        learned from " + textwrap.shorten(data, WIDTH, placeholder=" …")
