@@ -25,7 +25,7 @@ from model.config import Member
 SCHEMA_VERSION = 1
 LOW_DICE = 0.6
 """A case of a lower mean lesion-wise Dice is flagged, and the page colours lower numbers."""
-LOW_EXPECTED_DICE = 0.7
+LOW_EXPECTED_DICE = 0.5
 """The page colours a region's expected Dice below it."""
 SCHEMA = Path(__file__).with_name("schema.json")
 FLAGS = {SKULL_LEFT: "skull", FROM_OTHERS: "absent contrast"}

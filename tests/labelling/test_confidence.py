@@ -4,19 +4,20 @@ import numpy as np
 import pytest
 
 from brats_infer.evaluate.lesionwise import lesionwise_scores
-from brats_infer.labelling.confidence import FLOOR, UNSURE, expected_dice, is_unsure
+from brats_infer.labelling.confidence import FLOOR, OVERCONFIDENCE, UNSURE, expected_dice, is_unsure
 from brats_infer.tasks import task_named
 
 GLI = task_named("gli")
 
 
-def test_it_is_the_mean_dice_over_tumors_drawn_from_the_probabilities() -> None:
+def test_its_root_is_the_mean_dice_over_tumors_drawn_from_the_probabilities() -> None:
     rng = np.random.default_rng(0)
     p = rng.uniform(FLOOR, 1, (12, 12, 12)).astype(np.float32)
     labels = np.where(p >= GLI.regions[2].threshold, 3, 0).astype(np.uint8)
     drawn = [np.where(rng.random(p.shape) < p, 3, 0).astype(np.uint8) for _ in range(200)]
     dices = [lesionwise_scores(labels, truth, GLI)["ET"].legacy_dice for truth in drawn]
-    assert expected_dice(np.stack([p] * 3), labels, GLI)["ET"] == pytest.approx(np.mean(dices), abs=0.005)
+    found = expected_dice(np.stack([p] * 3), labels, GLI)["ET"]
+    assert found ** (1 / OVERCONFIDENCE) == pytest.approx(np.mean(dices), abs=0.005)
 
 
 def test_certain_probabilities_expect_no_mistake() -> None:
@@ -33,7 +34,7 @@ def test_members_that_disagree_lower_it() -> None:
     one, other = (labels == 3).astype(np.float32), np.roll(labels == 3, 2, axis=0).astype(np.float32)
     agreed, disputed = (expected_dice(np.stack([p] * 3), labels, GLI)["WT"] for p in (one, 0.6 * one + 0.4 * other))
     assert agreed == 1.0
-    assert disputed == pytest.approx(0.8, abs=1e-3)
+    assert disputed == pytest.approx(0.8**OVERCONFIDENCE, abs=1e-3)
 
 
 def test_faint_background_does_not_count() -> None:
@@ -67,4 +68,5 @@ def test_it_equals_its_definition_over_all_voxels_of_the_brain() -> None:
     for region, q in zip(GLI.regions, p, strict=True):
         mask = np.isin(labels, region.labels)
         counted = (q >= FLOOR) & (mask | (q < region.threshold)) & brain
-        assert found[region.name] == pytest.approx(2 * q[mask].sum() / (q[counted].sum() + mask.sum()), abs=1e-4)
+        dice = 2 * q[mask].sum() / (q[counted].sum() + mask.sum())
+        assert found[region.name] == pytest.approx(dice**OVERCONFIDENCE, abs=1e-4)

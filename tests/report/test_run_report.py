@@ -50,7 +50,7 @@ def test_page_reads_the_facts_of_a_challenge_from_the_report(content: dict[str, 
     assert {name: entry["penalty_mm"] for name, entry in content["tasks"].items()} == {
         task.name: task.metrics.penalty_mm for task in TASKS.values()
     }
-    assert content["limits"] == {"low_dice": 0.6, "low_expected_dice": 0.7}
+    assert content["limits"] == {"low_dice": 0.6, "low_expected_dice": 0.5}
     assert content["first_contrast"] == "t1c"
 
 
