@@ -19,8 +19,8 @@ from brats_infer.files.cases import Case
 from brats_infer.files.search.find import find_cases
 from brats_infer.phantom.fields import Draw
 from brats_infer.phantom.heads import Head, RealBrain, draw_head, load_heads
-from brats_infer.prepare.brain import BrainMember, largest, mask_of_stripped
-from brats_infer.prepare.register import brain_points, register, registration_copy
+from brats_infer.preparation.masks.brain import BrainMember, largest, mask_of_stripped
+from brats_infer.preparation.registration.register import brain_points, register, registration_copy
 from brats_infer.train.brain import read_real_brain
 
 ANGLE, SHIFT = 20.0, 40.0  # degrees, mm
