@@ -23,8 +23,10 @@ from brats_infer.preparation.studies.study import CONTRASTS
 from brats_infer.settings import Atlas
 
 REFERENCES = ("t1c", "t1n", "t2f", "t2w")
-"""The first of them that a study has is registered to the atlas, the others to it."""
+"""The first of them that a study has, and that shows the whole brain, is registered to the atlas, the others to it."""
 ATLAS_LIMIT = 4.0  # mm; both directions of a registration to another brain differ by less, or it failed
+MIN_LITRES = 0.2  # of the brain in one image
+CUT_BRAIN = 0.7  # of the largest brain among the contrasts
 MIN_ATLAS_OVERLAP = 0.8  # Dice of the brain and the template's; heads that are upside down reach less
 
 
@@ -61,6 +63,8 @@ def prepare_case(
     images = {contrast: read_scan(scans[contrast]) for contrast in CONTRASTS if contrast in scans}
     reference = next(contrast for contrast in REFERENCES if contrast in images)
     brains = _brains(images, reference, member, mask)
+    if mask is None:
+        reference = _first_whole(brains)
     copies = {contrast: _copied(name, contrast, image, brains[contrast]) for contrast, image in images.items()}
     to_reference, registrations = _to_reference(name, copies, reference)
     grid, template = grid_around(images[reference], 1.0), None
@@ -114,10 +118,20 @@ def _brains(
     return found
 
 
-def _copied(name: str, contrast: str, image: sitk.Image, brain: sitk.Image) -> Moving:
+def _first_whole(brains: Mapping[str, sitk.Image]) -> str:
+    """The first of the references that is not clearly cut: nothing registers well to a part of a brain."""
+    found = {contrast: _litres(brain) for contrast, brain in brains.items()}
+    enough = CUT_BRAIN * max(found.values())
+    return next(contrast for contrast in REFERENCES if found.get(contrast, -1) >= enough)
+
+
+def _litres(brain: sitk.Image) -> float:
     inside = largest(zyx(brain) > 0.5)
-    litres = np.count_nonzero(inside) * float(np.prod(brain.GetSpacing())) / 1e6
-    if litres < 0.2:
+    return np.count_nonzero(inside) * float(np.prod(brain.GetSpacing())) / 1e6
+
+
+def _copied(name: str, contrast: str, image: sitk.Image, brain: sitk.Image) -> Moving:
+    if _litres(brain) < MIN_LITRES:
         raise CaseError(f"{name}: no brain was found in {contrast}: take another series, or give a mask by --brain")
     return registration_copy(image, brain)
 
@@ -162,4 +176,5 @@ def _overlap(fixed: Moving, moving: Moving, transform: sitk.Transform) -> float:
         for each in (moving.brain, everything)
     )
     template = (sitk.GetArrayViewFromImage(fixed.brain) > 0) & field
-    return float(2 * np.count_nonzero(brain & template) / max(1, np.count_nonzero(brain) + np.count_nonzero(template)))
+    both = np.count_nonzero(brain) + np.count_nonzero(template)
+    return 2 * np.count_nonzero(brain & template) / both if both else 0.0

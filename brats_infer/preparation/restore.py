@@ -52,7 +52,7 @@ def restore(
 ) -> list[Outcome]:
     """Puts the label maps of prepared cases on the patient's own scans.
 
-    Each `LABELS/ID.nii.gz` becomes `OUT/ID/ID-on-CONTRAST.nii.gz` for each scan of `PREPARED/ID`, as `prepare` wrote it.
+    Each `LABELS/ID.nii.gz` becomes `OUT/ID/ID-on-CONTRAST.nii.gz` for each scan of `PREPARED/ID` (of `prepare`).
     `task` "auto" takes the challenge from the IDs. `probabilities` is the folder of the same run's probabilities: with
     it the borders are smooth. With the `studies` that `prepare` read, a DICOM Segmentation is written for each series.
     `tell` receives a line with the volumes (ml) of each case.

@@ -123,7 +123,7 @@ def mean_vote(votes: NDArray[np.float32]) -> NDArray[np.float32]:
     """(N, Z, Y, X) probabilities, NaN where a contrast sees nothing -> their mean; 0 where none sees."""
     seen = np.isfinite(votes)
     mean = np.where(seen, votes, 0).sum(0) / np.maximum(seen.sum(0), 1)
-    return mean.astype(np.float32)
+    return np.asarray(mean, np.float32)
 
 
 def _axes(mask: NDArray[np.bool_]) -> tuple[float, float]:
