@@ -9,6 +9,7 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
+import SimpleITK as sitk  # noqa: N813 - the package's own custom
 from numpy.typing import NDArray
 from pydicom import config
 
@@ -16,6 +17,8 @@ from brats_infer.errors import CaseError, OutputError
 from brats_infer.preparation.dicom_segmentation import write_segmentation
 from brats_infer.preparation.studies.study import Scan, read_study
 from tests.preparation.dicom_series import PATIENT, SEQUENCES, affine_of, blob, write_enhanced, write_series
+from tests.preparation.scans import brain_image
+from tests.preparation.test_prepare_command import brats_opt
 
 NAMES = {1: "NCR", 2: "ED", 4: "ET"}
 
@@ -167,3 +170,30 @@ def test_damaged_tags_of_the_patient_are_left_empty(tmp_path: Path, capfd: pytes
     dataset = pydicom.dcmread(tmp_path / "seg.dcm")
     assert (dataset.PatientSex, dataset.PatientBirthDate, dataset.PatientName) == ("", "", "Mustermann")
     assert capfd.readouterr() == ("", "")
+
+
+def test_commands_write_a_segmentation_over_the_series_of_the_study(tmp_path: Path) -> None:
+    brain = sitk.GetArrayFromImage(brain_image()).T[:, ::-1]
+    affine = affine_of("axial", brain.shape, (2.0, 2.0, 2.0))
+    files = write_series(tmp_path / "studies" / "one" / "x", brain.astype(np.uint16), affine, SEQUENCES["t1c"])
+    cases, studies = tmp_path / "cases", tmp_path / "studies"
+    run = brats_opt("prepare", "--input", studies, "--out", cases, "--atlas", "none", "--missing", "use")
+    assert run.returncode == 0, run.stderr
+    case = nib.load(cases / "one" / "one-t1c.nii.gz")
+    labels = np.zeros(case.shape, np.uint8)
+    labels[80:110, 90:120, 70:100] = 2
+    labels[90:100, 100:110, 80:90] = 3
+    (tmp_path / "labels").mkdir()
+    nib.save(nib.Nifti1Image(labels, case.affine), tmp_path / "labels" / "one.nii.gz")
+    arguments = ("--labels", tmp_path / "labels", "--prepared", cases, "--out", tmp_path / "native", "--task", "gli")
+    run = brats_opt("restore", *arguments, "--dicom-seg", studies)
+    assert run.returncode == 0, run.stderr
+    read = highdicom.seg.segread(tmp_path / "native" / "one" / "one-on-t1c.dcm")
+    named = {each.ReferencedSOPInstanceUID for each in read.ReferencedSeriesSequence[0].ReferencedInstanceSequence}
+    assert named <= {pydicom.dcmread(file).SOPInstanceUID for file in files}
+    native = nib.load(tmp_path / "native" / "one" / "one-on-t1c.nii.gz")
+    values, lps_to_ras = np.asarray(native.dataobj), np.diag([-1.0, -1.0, 1.0, 1.0])
+    for number, label in ((2, 2), (3, 3)):
+        volume = read.get_volume(segment_numbers=[number], combine_segments=True)
+        assert _places(lps_to_ras @ volume.affine, volume.array > 0) == _places(native.affine, values == label)
+    assert np.count_nonzero(values) * 8 == pytest.approx(np.count_nonzero(labels), rel=0.03)

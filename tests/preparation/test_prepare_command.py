@@ -12,6 +12,7 @@ import SimpleITK as sitk  # noqa: N813 - the package's own custom
 from brats_infer.preparation import prepare as preparing
 from brats_infer.settings import PrepareOptions
 from tests.preparation.scans import brain_image, image_of, write_study
+from tests.small_networks import sure_network, write_weights
 
 
 def brats_opt(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -117,11 +118,45 @@ def test_raw_run_without_a_challenge_is_refused_before_any_work(studies: Path, t
     assert run.returncode == 2
     assert "give --task" in run.stderr
     assert not (tmp_path / "out" / "cases").exists()
-    run = brats_opt(
-        "--raw", "--input", studies, "--output", tmp_path / "out", "--task", "gli", "--report", tmp_path / "r"
-    )
+    run = brats_opt("--raw", "--input", studies, "--output", tmp_path / "out", "--task", "gli", "--shard", "1/2")
     assert run.returncode == 2
-    assert "--report" in run.stderr
+    assert "--shard" in run.stderr
+
+
+def test_raw_run_writes_labels_and_maps_on_the_scans_and_a_report(
+    prepared: tuple[Path, subprocess.CompletedProcess[str]], studies: Path, tmp_path: Path
+) -> None:
+    write_weights(tmp_path / "weights", [sure_network()])
+    shutil.copytree(prepared[0] / "whole", tmp_path / "out" / "cases" / "whole")
+    arguments = ("--input", studies, "--output", tmp_path / "out", "--report", tmp_path / "report", "--resume")
+    run = brats_opt("--raw", *arguments, "--task", "gli", "--weights", tmp_path / "weights", "--device", "cpu")
+    assert run.returncode == 3, run.stderr  # the other two studies fail
+    assert "Traceback" not in run.stderr
+    report = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert [(case["id"], case["status"]) for case in report["cases"]] == [("whole", "written")]
+    assert (tmp_path / "report" / "pictures" / "whole.png").is_file()
+    assert (tmp_path / "out" / "labels" / "whole.nii.gz").is_file()
+    assert (tmp_path / "out" / "native" / "whole" / "whole-on-t2f.nii.gz").is_file()
+
+
+def test_mask_of_the_user_is_the_brain(tmp_path: Path) -> None:
+    folder = tmp_path / "studies" / "one"
+    place = write_study(folder, ("t1c",))["t1c"]
+    scan = sitk.ReadImage(str(folder / "t1c.nii.gz"))
+    middle = np.array(place.TransformPoint((0.0, 0.0, 0.0)))
+    where = np.indices(scan.GetSize()).reshape(3, -1).T * scan.GetSpacing() + scan.GetOrigin()
+    ball = (np.linalg.norm(where - middle, axis=1) < 52).reshape(scan.GetSize())
+    mask = sitk.GetImageFromArray(ball.T.astype(np.uint8))
+    mask.CopyInformation(scan)
+    sitk.WriteImage(mask, str(folder / "mine.nii.gz"))
+    arguments = ("--out", tmp_path / "cases", "--atlas", "none", "--missing", "use", "--brain", "mine.nii.gz")
+    run = brats_opt("prepare", "--input", tmp_path / "studies", *arguments)
+    assert run.returncode == 0, run.stderr
+    case = nib.load(tmp_path / "cases" / "one" / "one-t1c.nii.gz")
+    kept = np.asarray(case.dataobj) != 0
+    assert np.count_nonzero(kept) == pytest.approx(4 / 3 * np.pi * 52**3, rel=0.01)
+    centre = case.affine[:3, :3] @ np.argwhere(kept).mean(0) + case.affine[:3, 3]
+    assert np.linalg.norm(centre * (-1, -1, 1) - middle) < 0.5
 
 
 def test_damaged_map_is_one_line_and_the_other_one_is_restored(

@@ -12,7 +12,8 @@ from brats_infer.preparation.studies.contrasts import Verdict, contrast_of, corr
 from brats_infer.preparation.studies.headers import Series
 from brats_infer.tasks import T1C, T1N
 
-BRAIN_MM = 130.0  # along the slices' normal; a series that covers more is no better
+BRAIN_MM = 130.0  # a scan that covers more is no better
+COVERAGE_STEP = 10.0  # mm; scans within one step are equally good
 
 
 @dataclass(frozen=True)
@@ -91,17 +92,21 @@ def series_candidates(
 
 def _merits(series: Series, verdict: Verdict, agent_is_known: bool) -> tuple[Merit, ...]:
     """`agent_is_known`: one T1 is known to have the contrast agent, so T1 before it have none."""
-    coverage = series.stack.coverage_mm
     is_native = verdict.contrast != T1N.name or verdict.agent is False or agent_is_known
     return (
         Merit(series.stack.gap is None, series.stack.gap or ""),
-        Merit(min(coverage, BRAIN_MM), f"covers {coverage:.0f} mm of the head"),
+        coverage_merit(series.stack.coverage_mm),
         Merit(not is_reformatted(series), "a reformat"),
         Merit(is_native, "nothing says that it is without contrast agent"),
         Merit(series.voxels, "fewer voxels"),
         Merit(verdict.contrast == T1C.name or not verdict.agent, "scanned with contrast agent"),
         Merit(corrections(series), "fewer of the scanner's corrections"),
     )
+
+
+def coverage_merit(mm: float) -> Merit:
+    """The extent of the head that a scan shows: a half loses against a whole, of whatever voxels."""
+    return Merit(min(mm, BRAIN_MM) // COVERAGE_STEP, f"covers {mm:.0f} mm of the head")
 
 
 def _check_examination(study: str, series: Sequence[Series]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from brats_infer.errors import CaseError
 from brats_infer.files.nifti import read_header
 from brats_infer.files.search.names import Rank, contrast_in, contrast_named, is_label, parse_stem, stem_of
-from brats_infer.preparation.studies.choice import BRAIN_MM, Candidate, Merit
+from brats_infer.preparation.studies.choice import Candidate, Merit, coverage_merit
 from brats_infer.preparation.studies.words import Weighting, agent_in, no_contrast_in, plain, t1_named, weighting_in
 from brats_infer.tasks import T1N, T2F, T2W
 
@@ -49,7 +49,7 @@ def _merits(path: Path, named: Named) -> tuple[Merit, ...]:
         raise CaseError(f"{path}: holds {shape[3]} volumes: extract the one that is the contrast")
     coverage = min(n * float(mm) for n, mm in zip(shape[:3], header.get_zooms(), strict=False))
     return (
-        Merit(min(coverage, BRAIN_MM), f"covers {coverage:.0f} mm of the head"),
+        coverage_merit(coverage),
         Merit(math.prod(shape), "fewer voxels"),
         Merit(-named.rank, "a less sure name"),
     )

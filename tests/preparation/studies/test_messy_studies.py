@@ -134,6 +134,14 @@ def test_series_that_covers_the_head_wins_over_one_with_more_voxels(tmp_path: Pa
     assert study.notes == ("t2w: series 2 passed over for series 1 (covers 14 mm of the head)",)
 
 
+def test_whole_half_of_a_head_loses_against_the_whole(tmp_path: Path) -> None:
+    _add(tmp_path / "S1", 1, SEQUENCES["t2w"], SMALL)
+    half, affine = blob(2, (20, 18, 25)), affine_of("axial", spacing=(9.0, 10.0, 4.5))
+    write_series(tmp_path / "S1" / "x", half, affine, SEQUENCES["t2w"], number=2)
+    study = read_study(tmp_path / "S1", tmp_path / "work")
+    assert study.notes == ("t2w: series 2 passed over for series 1 (covers 112 mm of the head)",)
+
+
 def test_corrected_images_win_over_the_same_uncorrected_ones(tmp_path: Path) -> None:
     _add(tmp_path / "S1", 1, SEQUENCES["t2w"] | {"ImageType": ["ORIGINAL", "PRIMARY", "M", "ND"]})
     _add(tmp_path / "S1", 2, SEQUENCES["t2w"] | {"ImageType": ["ORIGINAL", "PRIMARY", "M", "NORM", "DIS2D"]})

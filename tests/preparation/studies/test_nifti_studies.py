@@ -60,6 +60,15 @@ def test_files_are_taken_as_they_are(tmp_path: Path) -> None:
     assert not (tmp_path / "work").exists()
 
 
+def test_file_of_a_half_loses_whatever_its_voxels(tmp_path: Path) -> None:
+    (tmp_path / "S1").mkdir()
+    for name, shape, mm in (("a_t2", (40, 40, 20), (4.0, 4.0, 5.0)), ("b_t2", (20, 20, 20), (8.0, 8.0, 8.0))):
+        data = np.random.default_rng(len(shape)).integers(0, 900, shape).astype(np.int16)
+        nib.save(nib.Nifti1Image(data, np.diag([*mm, 1.0])), tmp_path / "S1" / f"{name}.nii.gz")
+    study = read_study(tmp_path / "S1", tmp_path / "work")
+    assert study.notes == ("t2w: a_t2.nii.gz passed over for b_t2.nii.gz (covers 100 mm of the head)",)
+
+
 def test_file_of_more_voxels_wins(tmp_path: Path) -> None:
     _write(tmp_path / "S1" / "a_t2.nii.gz", 1, (4, 4, 4))
     _write(tmp_path / "S1" / "b_t2.nii.gz", 2)
