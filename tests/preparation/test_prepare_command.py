@@ -126,6 +126,7 @@ def test_raw_run_without_a_challenge_is_refused_before_any_work(studies: Path, t
 def test_raw_run_writes_labels_and_maps_on_the_scans_and_a_report(
     prepared: tuple[Path, subprocess.CompletedProcess[str]], studies: Path, tmp_path: Path
 ) -> None:
+    (tmp_path / "weights").mkdir()
     write_weights(tmp_path / "weights", [sure_network()])
     shutil.copytree(prepared[0] / "whole", tmp_path / "out" / "cases" / "whole")
     arguments = ("--input", studies, "--output", tmp_path / "out", "--report", tmp_path / "report", "--resume")
