@@ -37,6 +37,7 @@ def scan_of(transform: sitk.Euler3DTransform, spacing: tuple[float, float, float
         matrix=affine.GetMatrix(),
         translation=middle,
         registration=None,
+        coverage=1.0,
     )
 
 
