@@ -29,8 +29,8 @@ from brats_infer.files.cases import Case
 from brats_infer.files.search.find import find_cases
 from brats_infer.phantom.fields import Draw, sample
 from brats_infer.phantom.heads import Head, draw_head, load_heads
-from brats_infer.prepare.brain import BrainMember, largest, mask_of_stripped
-from brats_infer.prepare.register import brain_points, register, registration_copy
+from brats_infer.preparation.masks.brain import BrainMember, largest, mask_of_stripped
+from brats_infer.preparation.registration.register import brain_points, register, registration_copy
 from brats_infer.tasks import Task, task_named
 from brats_infer.train.brain import read_real_brain
 from brats_infer.train.data.labelled import references_of

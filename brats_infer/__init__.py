@@ -1,8 +1,10 @@
 """brats-opt: brain tumor segmentation for the BraTS challenges.
 
->>> from brats_infer import segment, segment_folder
+>>> from brats_infer import prepare, restore, segment, segment_folder
 >>> segment({"t1n": "t1n.nii.gz", "t1c": …, "t2w": …, "t2f": …}, task="gli").volumes  # doctest: +SKIP
 >>> segment_folder(Path("input"), Path("output"), task="gli")  # doctest: +SKIP
+>>> prepare("studies", "input")  # raw scans or DICOM -> cases  # doctest: +SKIP
+>>> restore("output", "input", "native", task="gli")  # label maps -> on the patient's own scans  # doctest: +SKIP
 """
 
 from importlib import import_module
@@ -15,13 +17,17 @@ if TYPE_CHECKING:
     from brats_infer.api import Segmentation as Segmentation
     from brats_infer.api import segment as segment
     from brats_infer.cohort import segment_folder as segment_folder
+    from brats_infer.preparation.prepare import prepare as prepare
+    from brats_infer.preparation.restore import restore as restore
 
-__all__ = ["Segmentation", "__version__", "segment", "segment_folder"]
+__all__ = ["Segmentation", "__version__", "prepare", "restore", "segment", "segment_folder"]
 
 HOMES = {
     "segment_folder": "brats_infer.cohort",
     "segment": "brats_infer.api",
     "Segmentation": "brats_infer.api",
+    "prepare": "brats_infer.preparation.prepare",
+    "restore": "brats_infer.preparation.restore",
 }
 
 try:

@@ -1,6 +1,7 @@
 """The settings of a run; light to import, so that the command line starts at once."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
@@ -44,6 +45,25 @@ class Atlas(StrEnum):
     """The place of the T1c, else of the T1 or FLAIR, at 1 mm."""
 
 
+@dataclass(frozen=True)
+class PrepareOptions:
+    """How raw scans become cases."""
+
+    atlas: Atlas = Atlas.SRI24
+    missing: Missing = Missing.FAIL
+    series: Mapping[str, str] = field(default_factory=dict)
+    """{contrast: number of a DICOM series, or name of a NIfTI file}, in all studies."""
+    brain: str | None = None
+    """Name of a file in each study: the brain's mask, in the space of the reference."""
+    resume: bool = False
+    """Whether cases with a record are left alone."""
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for an unknown value. Names may be given as text: `atlas="mni"`."""
+        for name, kind in (("atlas", Atlas), ("missing", Missing)):
+            object.__setattr__(self, name, _chosen(name, getattr(self, name), kind))
+
+
 class DustFill(StrEnum):
     """The label that replaces dust (paper 2.6)."""
 
@@ -59,6 +79,13 @@ class PostProcess(StrEnum):
     """Yes, unless all members are imported: their maps are then those of their source."""
     ON = "on"
     OFF = "off"
+
+
+def _chosen(name: str, value: str, kind: type[StrEnum]) -> StrEnum:
+    """A member by its name. Raises UsageError."""
+    if value not in set(kind):
+        raise UsageError(f"{name}={value!r}: choose one of {', '.join(kind)}")
+    return kind(value)
 
 
 CHOICES = {
@@ -99,8 +126,7 @@ class Settings:
     def __post_init__(self) -> None:
         """Raises UsageError for a value out of range. Names may be given as text: `mode="sliding-window"`."""
         for name, kind in CHOICES.items():
-            if getattr(self, name) not in set(kind):
-                raise UsageError(f"{name}={getattr(self, name)!r}: choose one of {', '.join(kind)}")
+            _chosen(name, getattr(self, name), kind)
         if self.probabilities is not None:
             object.__setattr__(self, "probabilities", Path(self.probabilities))
         if self.dust < 0 or not 0 <= self.component_probability <= 1:

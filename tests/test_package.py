@@ -45,3 +45,13 @@ def test_a_checkout_behind_a_link_is_itself(tmp_path: Path) -> None:
     code = f"import sys; sys.path[1:1] = [{str(ROOT)!r}]; import brats_infer; print(brats_infer.segment.__name__)"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.stdout == "segment\n", done.stderr
+
+
+def test_public_names_are_imported_on_first_use() -> None:
+    code = (
+        "import sys, brats_infer; assert not {'torch', 'SimpleITK', 'numpy'} & set(sys.modules); "
+        "from brats_infer import prepare, restore; print(prepare.__name__, restore.__name__); "
+        "print(set(brats_infer.HOMES) ^ set(brats_infer.__all__))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "prepare restore\n{'__version__'}\n", done.stderr

@@ -229,7 +229,7 @@ def infer(
         if files:
             results = [segment_files(files, given["output_folder"], **common)]
         elif given["raw"]:
-            failed = segment_raw_scans(source, target, given, common)
+            failed = segment_raw_scans(source, target, given, common, report)
             ctx.exit(ExitCode.CASES_FAILED if failed else ExitCode.OK)
         else:
             results = segment_folder(

@@ -8,9 +8,8 @@ import click
 
 from brats_infer.commands.options.click_options import PATH, TARGET, ByValue, debug, option
 from brats_infer.errors import ExitCode
-from brats_infer.settings import Atlas, Missing
+from brats_infer.settings import Atlas, Missing, PrepareOptions
 from brats_infer.system.console import Screen, say
-from brats_infer.system.folders import prepare_folder
 from brats_infer.system.signals import raise_once
 from brats_infer.tasks import MODALITIES
 
@@ -46,11 +45,9 @@ def prepare(ctx: click.Context, /, studies: Path, out: Path, series: tuple[tuple
     and prepare.json; index.html shows all of them.
     """
     raise_once()
-    from brats_infer.prepare.many import PrepareOptions, prepare_studies
+    from brats_infer.preparation.prepare import prepare as prepare_studies
 
-    prepare_folder(out, "--out", {"the input folder": studies})
     screen = Screen()
-    outcomes = prepare_studies(
-        studies, out, PrepareOptions(series=dict(series), **given), lambda line: say(screen, line)
-    )
+    options = PrepareOptions(series=dict(series), **given)
+    outcomes = prepare_studies(studies, out, options, lambda line: say(screen, line))
     ctx.exit(ExitCode.CASES_FAILED if any(outcome.problem for outcome in outcomes) else ExitCode.OK)

@@ -1,13 +1,13 @@
 """`brats-opt restore`: label maps of prepared cases -> label maps on the patient's own scans."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from brats_infer.commands.options.click_options import CHALLENGE_OR_AUTO, PATH, TARGET, debug, option
 from brats_infer.errors import ExitCode
 from brats_infer.system.console import Screen, say
-from brats_infer.system.folders import prepare_folder
 from brats_infer.system.signals import raise_once
 
 
@@ -26,18 +26,15 @@ def restore(
     labels: Path,
     prepared: Path,
     out: Path,
-    task: str,
-    probabilities: Path | None,
-    studies: Path | None,
+    **given: Any,
 ) -> None:
     """Put label maps of prepared cases on each of the patient's own scans.
 
     Writes OUT/ID/ID-on-t1c.nii.gz and so on.
     """
     raise_once()
-    from brats_infer.prepare.many import restore_cases
+    from brats_infer.preparation.restore import restore as restore_maps
 
-    prepare_folder(out, "--out", {"the label maps": labels, "the prepared cases": prepared})
     screen = Screen()
-    outcomes = restore_cases(labels, prepared, out, task, probabilities, studies, lambda line: say(screen, line))
+    outcomes = restore_maps(labels, prepared, out, tell=lambda line: say(screen, line), **given)
     ctx.exit(ExitCode.CASES_FAILED if any(outcome.problem for outcome in outcomes) else ExitCode.OK)

@@ -149,7 +149,7 @@ def on_one_grid(volumes: dict[Path, Volume]) -> dict[Path, Volume]:
     moved = dict(volumes)
     for path, volume in volumes.items():
         if difference := volume.geometry.difference(first.geometry, first_path.name):
-            raise CaseError(f"{path}: {difference}: register them to one grid")
+            raise CaseError(f"{path}: {difference}: register them to one grid, or give raw scans to --raw")
         if offset := volume.geometry.offset(first.geometry, first_path.name):
             told = f"{path}: {offset}: they were taken as one grid"
             moved[path] = Volume(volume.data, first.geometry, (*volume.warnings, told))

@@ -17,7 +17,7 @@ TILT_WARNING = 15.0  # degrees between an axis of the grid and one of the body
 COVERAGE_WARNING = 0.5  # of the fullest image's non-zero voxels; real images have at least 0.66
 BRAIN_SHARE_WARNING = 0.9  # of the grid's voxels; a brain fills about 0.17 of the challenges' grid
 BRAIN_LITRES_WARNING = 2.2  # a brain has 1.0 to 1.9
-SKULL_LEFT = "remove the skull and the background"
+SKULL_LEFT = "remove the skull and the background, or give the raw scans to --raw"
 """Ends the warning of images with more than a brain."""
 CONTENT_SAMPLE = 4096  # voxels of the first, quick look
 OUTLIER = 100.0  # times the 99th percentile

@@ -18,7 +18,7 @@ from brats_infer.image.crop import CANONICAL_AXES
 from brats_infer.network.devices import autocast
 from brats_infer.phantom.fields import Draw
 from brats_infer.phantom.heads import Head, RealBrain, draw_head
-from brats_infer.prepare.scaling import SPACING, scaled
+from brats_infer.preparation.masks.scaling import SPACING, scaled
 from brats_infer.train.step.losses import ce_loss, dice_loss
 from brats_infer.train.step.memory_format import keep_channels_last
 from model.checkpoint import save_weights
@@ -26,7 +26,7 @@ from model.config import UNetConfig
 from model.unet import UNet
 
 BRAIN_NETWORK = UNetConfig(
-    channels=(12, 24, 48, 96, 128),
+    channels=(12, 24, 48, 64, 96),
     modalities=1,
     regions=1,
     foreground=False,

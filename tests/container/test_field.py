@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from brats_infer.files.labels import read_labels
 from tests.container.engine import contents, folders, run
-from tests.prepare.scans import write_study
+from tests.preparation.scans import write_study
 
 CASE = "BraTS-GLI-01000-000"
 OTHER = "BraTS-GLI-01001-000"

@@ -268,7 +268,10 @@ FORMATS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda root: touch(root / "brats_2013_pat0001_1", "VSD.Brain.XX.O.MR_T2.685.mha", "VSD.Brain.XX.O.MR_T1.6.mha"),
         r"; 2 \.mha files \(.*\.mha\): convert them to \.nii\.gz",
     ),
-    "dicom": (lambda root: touch(root / "PAT1" / "T1", "IM0001.dcm"), "; 1 DICOM files .*dcm2niix"),
+    "dicom": (
+        lambda root: touch(root / "PAT1" / "T1", "IM0001.dcm"),
+        "; 1 DICOM files .*: give --raw, .* brats-opt prepare",
+    ),
     "pairs": (
         lambda root: touch(root / "patient7", *(f"p-t1n.{ending}" for ending in ("hdr", "img"))),
         r"; 1 pairs of \.hdr and \.img \(.*p-t1n\.hdr\): convert each pair",
@@ -293,7 +296,7 @@ def test_dicom_without_an_ending_is_known_by_its_content(tmp_path: Path) -> None
     (tmp_path / "PAT1").mkdir()
     (tmp_path / "PAT1" / "IM0001").write_bytes(bytes(128) + b"DICM")
     (tmp_path / "PAT1" / "IM0002").write_bytes(bytes(128) + b"DICM")
-    with pytest.raises(NoCasesError, match=r"2 DICOM files .*dcm2niix"):
+    with pytest.raises(NoCasesError, match=r"2 DICOM files .*: give --raw, .* brats-opt prepare"):
         find_cases(tmp_path, "gli")
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from brats_infer.errors import CaseError
 from brats_infer.files.nifti import read_images
-from brats_infer.image.quality import check_content
+from brats_infer.image.quality import SKULL_LEFT, check_content
 from tests.case_files import SRI24, edit_header, head, write_case
 from tests.image.volumes import case_of, place_numbers, warnings_of
 
@@ -85,7 +85,7 @@ def test_unstripped_images_are_told_by_the_volume_of_what_is_not_0(mm: float, to
         image[50, 50, 50] += 1
     *_, warning = ["", *warnings_of(case_of(images, SRI24 @ np.diag([mm, 1, 1, 1])))]
     assert (f"case: what is not 0 fills {1.872 * mm:.2f} litres" in warning) is told
-    assert warning.endswith("a brain 1.0 to 1.9: remove the skull and the background") is told
+    assert warning.endswith(f"a brain 1.0 to 1.9: {SKULL_LEFT}") is told
 
 
 def test_background_that_is_not_0_is_told() -> None:

@@ -1,6 +1,5 @@
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -38,5 +37,5 @@ def test_stopped_run_goes_on_to_the_same_weights(tmp_path: Path, monkeypatch: py
     resumed = train_brain(heads, [], options, tmp_path / "halves")
     one, two = load_file(whole), load_file(resumed)
     assert all(torch.equal(one[name], two[name]) for name in one)
-    assert sum(np.prod(tensor.shape) for tensor in one.values()) > 1e6
+    assert whole.stat().st_size < 3e6
     assert BRAIN_NETWORK.modalities == BRAIN_NETWORK.regions == 1

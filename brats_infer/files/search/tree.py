@@ -12,11 +12,11 @@ from brats_infer.files.search.names import stem_of
 
 NOT_FOLLOWED = "is a link, which is not followed: mount the folder itself, or give --links follow"
 FEW = 20  # files that are looked into for DICOM
-DCM2NIIX = "convert them to .nii.gz, for example with dcm2niix"
+RAW = "give --raw, or make cases of them with brats-opt prepare"
 CONVERT = "convert them to .nii.gz, for example with SimpleITK"
 OTHER_FORMATS = {
-    ".dcm": ("DICOM files", DCM2NIIX),
-    ".ima": ("DICOM files", DCM2NIIX),
+    ".dcm": ("DICOM files", RAW),
+    ".ima": ("DICOM files", RAW),
     ".mha": (".mha files", CONVERT),
     ".mhd": (".mhd files", CONVERT),
     ".nrrd": (".nrrd files", CONVERT),
@@ -164,7 +164,7 @@ def other_formats(folders: Iterable[Folder], look_inside: bool = False) -> list[
             elif "." not in name or name.rpartition(".")[2].isdecimal():  # as scanners export: IM0001, 1.2.840.1
                 unknown.append(folder.path / name)
     if look_inside and not found and any(map(_is_dicom, unknown[:FEW])):
-        found["DICOM files", DCM2NIIX] = unknown
+        found["DICOM files", RAW] = unknown
     return [f"{len(paths)} {kind} ({paths[0]}): {remedy}" for (kind, remedy), paths in found.items()]
 
 

@@ -1,0 +1,1 @@
+"""The brain's mask of a scan."""
