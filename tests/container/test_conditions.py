@@ -143,11 +143,29 @@ def test_a_second_run_over_the_same_output_writes_the_same(
 
 @pytest.fixture
 def one_broken(small: Path, tmp_path: Path) -> Path:
-    """The small cases, one of them with an image cut short."""
+    """The small cases, one of them with T1c and FLAIR cut short: too few are left to segment it from."""
     folder = Path(shutil.copytree(small, tmp_path / "input"))
-    image = folder / "BraTS-GLI-01000-000" / "BraTS-GLI-01000-000-t2f.nii.gz"
-    image.write_bytes(image.read_bytes()[:-2000])
+    cut_short(folder, "t1c")
+    cut_short(folder, "t2f")
     return folder
+
+
+def cut_short(folder: Path, contrast: str) -> None:
+    image = folder / "BraTS-GLI-01000-000" / f"BraTS-GLI-01000-000-{contrast}.nii.gz"
+    image.write_bytes(image.read_bytes()[:-2000])
+
+
+def test_a_case_with_one_broken_image_is_segmented_from_the_others(
+    small: Path, tmp_path: Path, output: Path, expected: dict[str, bytes]
+) -> None:
+    folder = Path(shutil.copytree(small, tmp_path / "input"))
+    cut_short(folder, "t1n")
+    done = run(volumes=folders(folder, output))
+    assert done.returncode == 0, done.stderr
+    assert "t1n cannot be used" in done.stderr
+    assert "the map is made from the other contrasts" in done.stderr
+    assert contents(output).keys() == expected.keys()
+    assert contents(output)["BraTS-GLI-01001-000.nii.gz"] == expected["BraTS-GLI-01001-000.nii.gz"]
 
 
 def test_a_broken_case_gets_a_blank_map_and_the_others_theirs(
@@ -156,7 +174,7 @@ def test_a_broken_case_gets_a_blank_map_and_the_others_theirs(
     done = run(volumes=folders(one_broken, output))
     assert done.returncode == 0, done.stderr
     (line,) = (line for line in done.stderr.splitlines() if "blank" in line)
-    assert "BraTS-GLI-01000-000-t2f.nii.gz" in line
+    assert "BraTS-GLI-01000-000-t" in line
     blank, good = "BraTS-GLI-01000-000.nii.gz", "BraTS-GLI-01001-000.nii.gz"
     assert contents(output).keys() == expected.keys()
     assert contents(output)[good] == expected[good]

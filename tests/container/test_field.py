@@ -67,16 +67,17 @@ def test_a_skull_left_in_is_told(small: Path, output: Path, tmp_path: Path) -> N
         ("/annex/objects/SHA256E-s12--aaaa.nii.gz\n", "run git annex get or datalad get"),
     ],
 )
-def test_a_pointer_in_place_of_an_image_gets_a_blank_map_and_its_remedy(
+def test_pointers_in_place_of_images_get_a_blank_map_and_their_remedy(
     small: Path, output: Path, tmp_path: Path, expected: dict[str, bytes], content: str, remedy: str
 ) -> None:
     """Row 9."""
     cases = changed(small, tmp_path / "in", lambda data: data)
-    (cases / CASE / f"{CASE}-t2f.nii.gz").write_text(content)
+    for contrast in ("t1n", "t1c", "t2w", "t2f"):
+        (cases / CASE / f"{CASE}-{contrast}.nii.gz").write_text(content)
     done = run(volumes=folders(cases, output))
     assert done.returncode == 0, done.stderr
     (line,) = (line for line in done.stderr.splitlines() if "blank" in line)
-    assert f"{CASE}-t2f.nii.gz: is a git" in line.replace("Git LFS", "git lfs")
+    assert f"{CASE}-t1n.nii.gz: is a git" in line.replace("Git LFS", "git lfs")
     assert remedy in line
     assert contents(output)[f"{OTHER}.nii.gz"] == expected[f"{OTHER}.nii.gz"]
     assert not read_labels(output / f"{CASE}.nii.gz")[0].any()

@@ -9,7 +9,7 @@ CASE = "BraTS2021_00003"
 IMAGES = Path(__file__).parent / "images"
 LABELS = Path(__file__).parent / "labels"
 MIN_WT_DICE = 0.9
-"""Of the whole tumor; the shipped weights reach 0.938."""
+"""Of the whole tumor; the shipped weights reach 0.961."""
 
 
 def wt_dice(label_map: Path) -> float:
