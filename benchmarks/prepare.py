@@ -29,7 +29,7 @@ from brats_infer.files.cases import Case
 from brats_infer.files.search.find import find_cases
 from brats_infer.phantom.fields import Draw, sample
 from brats_infer.phantom.heads import Head, draw_head, load_heads
-from brats_infer.preparation.masks.brain import INSIDE, BrainMember, largest, mask_of_stripped
+from brats_infer.preparation.masks.brain import BrainMember, largest, mask_of_stripped
 from brats_infer.preparation.registration.register import brain_points, register, registration_copy
 from brats_infer.tasks import Task, task_named
 from brats_infer.train.brain import read_real_brain
@@ -177,7 +177,7 @@ def _overlaps(
         drawn = draw_head(Draw.of_seed(1000 + number, torch.device("cpu")), heads, HEAD, 1.0, real)
         scan = sitk.GetImageFromArray(np.ascontiguousarray(drawn.image.numpy().T))
         probability = sitk.GetArrayFromImage(sitk.Resample(member.probability(scan), scan)).T
-        mask, true = ndimage.binary_fill_holes(largest(probability > INSIDE)), drawn.brain.numpy() > 0.5
+        mask, true = ndimage.binary_fill_holes(largest(probability > 0.5)), drawn.brain.numpy() > 0.5
         found.append(2 * np.count_nonzero(mask & true) / max(1, np.count_nonzero(mask) + np.count_nonzero(true)))
         name, rest = case.id if case else str(number), ""
         if case and case.id in references:

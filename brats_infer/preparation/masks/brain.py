@@ -1,5 +1,6 @@
 """Skull stripping: the brain's probability in one image of any contrast."""
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +26,7 @@ from model.unet import UNet
 STRIPPED_SHARE = 0.4  # an image with more voxels of exactly 0 than this, all around, has been stripped before
 MIN_LITRES, MAX_LITRES = 0.5, 2.5
 INSIDE = 0.3
-"""Voxels of a higher mean probability are brain. At 0.5 the mask cuts more of the tumors at the surface."""
+"""The network's output that counts as one half. With 0.5 itself the mask cuts more of the tumors at the surface."""
 MAX_LENGTH = 1.6  # of the next longest axis; a brain has 1.2 to 1.4
 MARGIN = 16.0  # mm around the brain that the first pass found
 
@@ -75,7 +76,7 @@ class BrainMember:
         padding = [side for n in reversed(missing) for side in (n // 2, n - n // 2)]
         padded = functional.pad(x, padding).to(memory_format=torch.channels_last_3d)
         with autocast(torch.device("cpu")):
-            logits = self.network(padded).float()
+            logits = self.network(padded).float() - math.log(INSIDE / (1 - INSIDE))
         sides = [slice(n // 2, n // 2 + side) for n, side in zip(missing, x.shape[2:], strict=True)]
         return np.ascontiguousarray(torch.sigmoid(logits)[0, 0][tuple(sides)].numpy().T)
 
@@ -105,10 +106,10 @@ def mask_of_stripped(image: sitk.Image) -> sitk.Image:
 def brain_of(votes: NDArray[np.float32], case: str) -> NDArray[np.bool_]:
     """(N, Z, Y, X) probabilities of the contrasts, NaN outside of their fields of view -> the mask at 1 mm.
 
-    It is the largest component of a mean above `INSIDE`, without holes. Raises CaseError for a volume or a length that
-    is no brain's.
+    It is the largest component of a mean above 0.5, without holes. Raises CaseError for a volume or a length that is no
+    brain's.
     """
-    mask = np.asarray(ndimage.binary_fill_holes(largest(mean_vote(votes) > INSIDE)), bool)
+    mask = np.asarray(ndimage.binary_fill_holes(largest(mean_vote(votes) > 0.5)), bool)
     litres = np.count_nonzero(mask) / 1e6
     if not MIN_LITRES <= litres <= MAX_LITRES:
         raise CaseError(f"{case}: {litres:.2f} litres look like brain: give images of a head, or a mask by --brain")
